@@ -1,8 +1,9 @@
 """How long reports of spending take over a year of the ledger: `python -m bench.spend [ROWS]` (10,000,000).
 
 Rows are spread over a year, 1,000 keys of 200 accounts in 20 teams, 12 models of three providers and 50 tags, and their
-sums are made by the ledger's own triggers. Warm: a report asked again and again;
-cold: the first of a new server, whose cache is empty. The machine's own cache of files is not emptied.
+sums are made by the ledger's own triggers. Warm: a report asked again and again; cold: the first of a new server, whose
+cache is empty. The machine's own cache of files is not emptied. The processor time of the server's process is what a
+report takes where nobody else works.
 """
 
 from __future__ import annotations
@@ -65,20 +66,29 @@ def _fill(url: str, rows: int) -> float:
     return time.monotonic() - began
 
 
-async def _asked(url: str, report: Report, times: int) -> list[float]:
+def _cpu_ms(pid: int) -> float:
+    """Return what a process has used of processors (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
+
+
+async def _asked(url: str, report: Report, times: int) -> tuple[list[float], float]:
+    """Return how long each report took, and the server's processor time for one."""
     postgres = Postgres(url, size=1)
     await postgres.open()
     spend, took = Spend(postgres), []
     try:
-        async with postgres.transaction():
-            pass
+        async with postgres.transaction() as link:
+            pid = link.info.backend_pid
+        before = _cpu_ms(pid)
         for _ in range(times):
             began = time.perf_counter()
             await spend.read(report, limit=1001)
             took.append((time.perf_counter() - began) * 1000)
+        cpu_ms = (_cpu_ms(pid) - before) / times
     finally:
         await postgres.close()
-    return took
+    return took, cpu_ms
 
 
 def main() -> None:
@@ -102,10 +112,14 @@ def main() -> None:
             for name, report in _reports().items():
                 server.stop()
                 server.start()
-                (cold,) = asyncio.run(_asked(url, report, 1))
-                warm = sorted(asyncio.run(_asked(url, report, _TIMES)))
+                (cold,), _ = asyncio.run(_asked(url, report, 1))
+                warm, cpu_ms = asyncio.run(_asked(url, report, _TIMES))
+                warm.sort()
                 p95 = warm[int(len(warm) * 0.95) - 1]
-                print(f"{name:28} cold {cold:6.0f} ms   warm p50 {statistics.median(warm):6.1f} ms  p95 {p95:6.1f} ms")
+                print(
+                    f"{name:28} cold {cold:6.0f} ms   warm p50 {statistics.median(warm):6.1f} ms  p95 {p95:6.1f} ms"
+                    f"   CPU {cpu_ms:5.1f} ms"
+                )
         finally:
             server.stop()
 
