@@ -29,6 +29,7 @@ from tests.emulators.azure import AzureEmulator
 from tests.emulators.bedrock import CLAUDE, NOVA, OPUS, BedrockEmulator
 from tests.emulators.gemini import MODELS, GeminiEmulator
 from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.openai_responses import ResponsesEmulator
 from tests.text.harness import Row, chat, text_of, text_service, write_catalogue
 
 KEY = "sk-good"
@@ -208,6 +209,12 @@ def test_what_a_list_says_is_bounded() -> None:
             {"gpt-4o", "gpt-4o-mini", "o4-mini"},
         ),
         (
+            ResponsesEmulator,
+            lambda up: {"adapter": "openai", "base_url": up.base_url, "credentials": {"api_key": "KEY"}},
+            {"KEY": KEY},
+            {"gpt-4o", "gpt-4o-mini", "o4-mini"},
+        ),
+        (
             OpenAIEmulator,
             lambda up: {"adapter": "server", "base_url": up.url, "credentials": {"api_key": "KEY"}},
             {"KEY": KEY},
@@ -243,7 +250,7 @@ def test_what_a_list_says_is_bounded() -> None:
             set(anthropic_requests.MODELS),
         ),
     ],
-    ids=["openai", "server", "gemini", "bedrock", "azure", "anthropic"],
+    ids=["openai", "openai-responses", "server", "gemini", "bedrock", "azure", "anthropic"],
 )
 async def test_each_provider_lists_by_its_own_credentials(
     emulator: Callable[[], Any],
