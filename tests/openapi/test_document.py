@@ -41,6 +41,15 @@ def test_it_is_openapi_3_1(made: dict[str, Any]) -> None:
     assert len(names) == len(set(names))
 
 
+def test_reports_are_files_and_forgotten_passwords_need_no_key(made: dict[str, Any]) -> None:
+    """What answers with comma-separated values says so; who forgot a password has nothing to send."""
+    for path in ("/account/spend.csv", "/admin/spend.csv"):
+        assert made["paths"][path]["get"]["responses"]["2XX"]["content"] == {"text/csv": {"schema": {"type": "string"}}}
+    for path in ("/account/password-reset", "/account/password-reset/confirm"):
+        assert made["paths"][path]["post"]["security"] == made["paths"]["/account/login"]["post"]["security"]
+    assert made["paths"]["/account/second-factor"]["post"]["security"]
+
+
 def test_limits_of_the_contracts_are_ranges(made: dict[str, Any]) -> None:
     """Bodies of dialects and messages of contracts tell the ranges that the contracts' options declare."""
     schemas = made["components"]["schemas"]

@@ -32,7 +32,14 @@ CREATED_ONCE: Final = (
 FILES: Final = frozenset({"moa.router.v1.FilesService.GetFile"})
 """Methods that answer with a file."""
 
-KEYLESS: Final = FILES | {f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn")}
+TABLES: Final = frozenset(
+    {"moa.account.v1.AccountService.DownloadSpend", "moa.account.v1.AdminService.DownloadSpendReport"}
+)
+"""Methods that answer with comma-separated values."""
+
+KEYLESS: Final = FILES | {
+    f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn", "AskPasswordReset", "ResetPassword")
+}
 """Methods of no dialect that need no key."""
 SESSION_ENDS: Final = frozenset({"moa.account.v1.AccountService.LogOut"})
 """Methods that read a session's token where one is sent, and need none."""

@@ -237,6 +237,8 @@ class _Operation:
     def _answer(self) -> Json:
         if self._name in bodies.FILES:
             return {"*/*": {"schema": {}}}
+        if self._name in bodies.TABLES:
+            return {"text/csv": {"schema": {"type": "string"}}}
         if self._method.output_type != HTTP_BODY:
             content: Json = {"application/json": {"schema": self._schemas.ref(self._method.output_type)}}
         else:
