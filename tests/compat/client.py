@@ -15,7 +15,7 @@ OWN: Final = "anthropic"
 """Claude at Anthropic itself, for clients that speak its API."""
 RESULTS: Final = ("21 degrees", "23 degrees", "25 degrees", "12:00")
 """What the tools of the programs answer, in the order of `LOOP`'s calls."""
-CALLS: Final = [(call.name, dict(call.arguments)) for step in LOOP for call in step.calls]
+CALLS: Final = [(call.name, call.arguments) for step in LOOP for call in step.calls]
 """What the tools of the programs are called with in a loop."""
 PLOTS: Final[Mapping[str, Plot]] = {
     "plain": Plot(),

@@ -70,6 +70,16 @@ _SHELL_MENDS: Final = Plot(
 )
 """Likewise, by commands alone."""
 
+_SCRIPT_MENDS: Final = replace(
+    _SHELL_MENDS,
+    steps=tuple(
+        Step((Wanted("exec", f"text(await tools.exec_command({call.arguments}));"),), step.text)
+        for step in _SHELL_MENDS.steps
+        for call in step.calls
+    ),
+)
+"""Likewise, by scripts that run those commands."""
+
 _SEEING: Final = (*CHAT, "picture")
 _TYPED: Final = (*_SEEING, "structured-tool")
 
@@ -238,6 +248,19 @@ CLIENTS: Final = (
         plots={"agent": _SHELL_MENDS},
         loops=("agent",),
         counts=False,
+    ),
+    Client(
+        name="codex (GPT-6)",
+        lock="node-codex",
+        program="codex.mjs",
+        package="@openai/codex-linux-x64",
+        dialect="responses",
+        # It offers one tool, of free text, in a namespace of an item.
+        scenarios={"openai": ("agent",)},
+        plots={"agent": _SCRIPT_MENDS},
+        loops=(),
+        counts=False,
+        models={"openai": RESPONSES_MODEL},
     ),
     Client(
         name="claude-code",

@@ -14,7 +14,7 @@ from tests.emulators import anthropic_requests, bedrock, gemini, openai
 from tests.emulators.anthropic import AnthropicEmulator
 from tests.emulators.bedrock import BedrockEmulator
 from tests.emulators.gemini import GeminiEmulator
-from tests.emulators.openai_responses import SEALED, ResponsesEmulator
+from tests.emulators.openai_responses import SEALED, ResponsesEmulator, spaces_of
 from tests.emulators.script import Script
 
 OPENAI_MODEL: Final = "gpt-5-mini"
@@ -153,13 +153,15 @@ def _told_responses(body: dict[str, Any]) -> Conversation:
             thoughts.append(item)
         elif kind == "function_call":
             calls.append(Wanted(item["name"], json.loads(item["arguments"])))
+        elif kind == "custom_tool_call":
+            calls.append(Wanted(item["name"], item["input"]))
         elif calls and (kind != "message" or item.get("role") != "assistant"):
             first = thoughts[0] if thoughts else {}
             proof = first.get("encrypted_content")
             turns.append(Turn(calls, proof and proof.removeprefix(SEALED)))
             calls, thoughts = [], []
     parts = [part for item in items if isinstance(item.get("content"), list) for part in item["content"]]
-    tools = frozenset(tool["name"] for tool in body.get("tools") or () if "name" in tool)
+    tools = frozenset(spaces_of(body))
     choice = body.get("tool_choice")
     forced = choice["name"] if isinstance(choice, dict) else None
     if choice == "required" and len(tools) == 1:
@@ -167,7 +169,7 @@ def _told_responses(body: dict[str, Any]) -> Conversation:
     effort = (body.get("reasoning") or {}).get("effort")
     return Conversation(
         turns=turns,
-        results=[json.dumps(i["output"], ensure_ascii=False) for i in items if i.get("type") == "function_call_output"],
+        results=[json.dumps(i["output"], ensure_ascii=False) for i in items if str(i.get("type")).endswith("_output")],
         tools=tools,
         forced=forced,
         said=json.dumps([i for i in items if i.get("role") not in ("system", "developer")], ensure_ascii=False),

@@ -21,7 +21,8 @@ class Wanted:
     """A tool call of the script."""
 
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] | str
+    """An object, or the free text that a custom tool takes."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Stage:
             if thoughts:
                 self._thought.add(place)
             calls = tuple(
-                Call(f"call_{place}_{i}", each.name, _pieces(json.dumps(each.arguments, ensure_ascii=False)))
+                Call(f"call_{place}_{i}", each.name, _pieces(_words(each.arguments)))
                 for i, each in enumerate(step.calls)
             )
             text = (step.text,) if step.text else ()
@@ -197,6 +198,10 @@ def thought(place: int) -> str:
 def _played(plot: Plot, told: Conversation) -> bool:
     names = {call.name for step in plot.steps for call in step.calls}
     return bool(names) and names <= told.tools
+
+
+def _words(arguments: Mapping[str, Any] | str) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _pieces(text: str) -> tuple[str, ...]:

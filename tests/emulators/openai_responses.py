@@ -75,7 +75,8 @@ class Told:
 
     def __init__(self, body: Json, script: Script) -> None:
         self._body, self._script = body, script
-        self._custom = {tool["name"] for tool in body.get("tools") or () if tool["type"] == "custom"}
+        self._spaces = spaces_of(body)
+        self._custom = {name for name, (_, kind) in self._spaces.items() if kind == "custom"}
         self._sequence = 0
 
     def items(self) -> list[tuple[Json, list[tuple[str, str]]]]:
@@ -104,7 +105,10 @@ class Told:
         for call in script.calls:
             kind = "custom_tool_call" if call.name in self._custom else "function_call"
             name = "custom_tool_call_input" if call.name in self._custom else "function_call_arguments"
+            space = self._spaces.get(call.name, ("", ""))[0]
             item = {"type": kind, "call_id": call.id, "name": call.name, _WORDS[kind]: "".join(call.arguments)}
+            if space:
+                item["namespace"] = space
             found.append((item, [(name, piece) for piece in call.arguments]))
         for index, (item, _) in enumerate(found):
             item |= {"id": f"{_IDS[item['type']]}_{index}", "status": "completed"}
@@ -181,6 +185,17 @@ class Told:
         value = {"type": kind, "sequence_number": self._sequence, **fields}
         self._sequence += 1
         return f"event: {kind}\ndata: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+def spaces_of(body: Json) -> dict[str, tuple[str, str]]:
+    """Return the namespace and the kind of each tool that is offered, by its name: beside the items or in one."""
+    items = body["input"] if isinstance(body.get("input"), list) else []
+    offered = [*(body.get("tools") or ()), *(tool for item in items for tool in item.get("tools", ()))]
+    found = {tool["name"]: ("", tool["type"]) for tool in offered if "name" in tool and tool["type"] != "namespace"}
+    for space in offered:
+        if space["type"] == "namespace":
+            found |= {tool["name"]: (space["name"], tool["type"]) for tool in space["tools"]}
+    return found
 
 
 def usage_of(counts: Counts) -> Json:
