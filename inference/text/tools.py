@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from moa.text.v1 import text_pb2
 from services.common.errors import InvalidField, Unsupported
+from services.common.foreign import owner_of
 
 OPEN: Final = "<tool_call>"
 BEFORE_NAME: Final = '\n{"name": "'
@@ -88,8 +89,7 @@ def tools_from(tools: Sequence[text_pb2.Tool], choice: text_pb2.ToolChoice) -> T
 
 def _tool(tool: text_pb2.Tool, where: str) -> Tool:
     if not tool.name and tool.HasField("vendor"):
-        owner = tool.vendor.vendor or "a vendor"
-        raise Unsupported(f"models of this gateway have none of the tools that run at {owner}", param=where)
+        raise Unsupported(f"models of this gateway have none of the tools that run at {owner_of(tool)}", param=where)
     if tool.HasField("custom"):
         refusal = "models of this gateway call functions only; models of OpenAI's protocol take custom tools"
         raise Unsupported(refusal, param=f"{where}.custom")

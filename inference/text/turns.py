@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from moa.text.v1 import text_pb2
 from services.common.custom_calls import arguments_of
 from services.common.errors import InvalidField, Unsupported
+from services.common.foreign import owner_of
 
 _ROLES = {
     text_pb2.ROLE_SYSTEM: "system",
@@ -56,22 +57,24 @@ def turns_from(messages: Sequence[text_pb2.Message]) -> tuple[Turn, ...]:
             continue
         if message.role not in _ROLES:
             raise InvalidField("a message needs a role", param=f"{where}.role")
-        turn = _turn(message, f"{where}.content")
+        turn = _turn(message, where)
         names |= {call.id: call.name for call in turn.calls}
         turns.append(turn)
     return tuple(turns)
 
 
-def _turn(message: text_pb2.Message, param: str) -> Turn:
+def _turn(message: text_pb2.Message, where: str) -> Turn:
     if not message.parts:
-        raise InvalidField("a message needs content", param=param)
+        raise InvalidField("a message needs content", param=f"{where}.content")
     texts, calls = [], []
-    for part in message.parts:
-        kind = part.WhichOneof("part")
+    for index, part in enumerate(message.parts):
+        kind, param = part.WhichOneof("part"), f"{where}.parts[{index}]"
         if kind == "text":
             texts.append(part.text)
         elif kind == "reasoning":
             continue  # a model of one's own is told the answer of an earlier turn, not how it was found
+        elif kind is None and part.HasField("vendor"):
+            raise Unsupported(f"models of this gateway take no parts of the kinds of {owner_of(part)}", param=param)
         elif kind is None:
             raise InvalidField("a part of a message is empty", param=param)
         elif kind == "tool_call":

@@ -98,8 +98,12 @@ def leniently(data: bytes, why: str = "") -> Any:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:
         raise Malformed(_NO_TEXT) from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise Malformed("the body is nested too deeply") from None
+    except json.JSONDecodeError:
         raise Malformed(f"the body is not valid JSON ({why})" if why else "the body is not valid JSON") from None
+    except ValueError:
+        raise Malformed("a number in the body has too many digits") from None
     return value
 
 

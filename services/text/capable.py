@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from moa.text.v1.text_pb2 import Part, ReasoningOptions, Tool
+from moa.text.v1.text_pb2 import ReasoningOptions
 from moa.text.v1.text_service_pb2 import CountTokensRequest, GenerateTextRequest
 from services.catalogue import Model
 from services.common import limits
 from services.common.custom_calls import arguments_of
 from services.common.errors import Unsupported
+from services.common.foreign import owner_of
 from services.providers.text import caching
 from services.providers.text.base import Adapter
 from services.providers.text.ignored import Ignored
@@ -67,19 +68,13 @@ def _check_foreign(request: GenerateTextRequest, model: Model, adapter: Adapter)
     known = adapter.own_kinds(model) if adapter.own_kinds is not None else adapter.vendor
     for index, tool in enumerate(request.tools):
         if not tool.name and tool.vendor.vendor != known:
-            refusal = f"model {model.id!r} has none of the tools that run at {_called(tool)}"
+            refusal = f"model {model.id!r} has none of the tools that run at {owner_of(tool)}"
             raise Unsupported(refusal, param=f"tools[{index}]")
     for number, message in enumerate(request.messages):
         for index, part in enumerate(message.parts):
             if part.HasField("vendor") and part.WhichOneof("part") is None and part.vendor.vendor != known:
-                refusal = f"model {model.id!r} takes no parts of the kinds of {_called(part)}"
+                refusal = f"model {model.id!r} takes no parts of the kinds of {owner_of(part)}"
                 raise Unsupported(refusal, param=f"messages[{number}].parts[{index}]")
-
-
-def _called(given: Tool | Part) -> str:
-    """Return whose a tool or a part is, and of what kind where that is told."""
-    kind = f" ({given.vendor.names[0]})" if given.vendor.names else ""
-    return (given.vendor.vendor or "a vendor") + kind
 
 
 def check_custom(request: GenerateTextRequest | CountTokensRequest, model: Model, adapter: Adapter) -> None:

@@ -44,6 +44,17 @@ def test_what_is_not_json_in_unicode_is_malformed(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "why"),
+    [(b"[" * 100_000 + b"]" * 100_000, "the body is nested too deeply"), (b"9" * 5000, "too many digits")],
+    ids=["depth", "digits"],
+)
+def test_json_that_is_too_much_is_not_called_invalid(value: bytes, why: str) -> None:
+    """Whoever sent valid JSON is told what of it is too much, by the slow reader too."""
+    with pytest.raises(Malformed, match=why):
+        body.leniently(b'{"free": ' + value + b"}")
+
+
+@pytest.mark.parametrize(
     ("data", "text"),
     [
         (b'{"text": "\\ud83d\\ude00"}', "\U0001f600"),

@@ -11,6 +11,7 @@ import pytest
 from inference.fair import Flow
 from inference.text.turns import Turn
 from moa.common.v1 import media_pb2
+from moa.common.v1.vendor_pb2 import VendorFields
 from moa.text.v1 import text_pb2
 from services.common import errors
 from tests.inference.harness import CHAT, Client, Running, chat
@@ -225,6 +226,18 @@ BAD: list[tuple[dict[str, Any], type[errors.MoaError], str]] = [
         },
         errors.Unsupported,
         "messages[0].parts[0].image",
+    ),
+    (
+        {
+            "messages": [
+                text_pb2.Message(
+                    role=text_pb2.ROLE_USER,
+                    parts=[text_pb2.Part(text="x"), text_pb2.Part(vendor=VendorFields(vendor="v", names=["kind"]))],
+                )
+            ]
+        },
+        errors.Unsupported,
+        "messages[0].parts[1]",
     ),
     ({"tools": [text_pb2.Tool(name="f g")]}, errors.InvalidField, "tools[0].name"),
     ({"tools": [text_pb2.Tool(name="f")] * 2}, errors.InvalidField, "tools"),

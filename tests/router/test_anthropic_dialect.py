@@ -175,6 +175,8 @@ def test_what_only_anthropic_knows_is_carried() -> None:
     (part,) = made.messages[0].parts
     assert part.WhichOneof("part") is None
     assert json.loads(part.vendor.json) == {"type": "search_result", "source": {"a": 1}, "title": "T", "new": 2}
+    named = [list(part.vendor.names), *(list(tool.vendor.names) for tool in made.tools)]
+    assert named == [["search_result"], ["web_search_20250305"], ["mcp_servers"]]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from msgspec import inspect
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Registration, registrations
+from services.common.errors import InvalidField, MoaError, Unsupported, UnsupportedMedia
 from services.common.limits import OutsideLimits, check, of
 from services.common.limits.checks import Violation
 from services.common.limits.fields import is_map
@@ -124,6 +125,22 @@ def test_a_limit_is_told_in_the_callers_words(dialect: Dialect, field: str, sent
     name = field.partition("[")[0]
     assert told.message == sentence.replace(name, dialect.spelled(above + name))
     assert told.param == dialect.spelled(above + field)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Unsupported("no effect", param="sampling.top_k"), "no effect"),
+        (InvalidField("a call belongs elsewhere", param="messages[1].parts[0]"), "a call belongs elsewhere"),
+        (UnsupportedMedia("no image", param="messages[0].parts[2].image"), "no image"),
+    ],
+)
+def test_where_errors_have_no_field_for_the_place_the_sentence_begins_with_it(error: MoaError, told: str) -> None:
+    """A caller of Messages reads which field is at fault, as a caller of OpenAI's API does from `param`."""
+    place = SPOKEN["anthropic"].spelled(error.param)
+    assert SPOKEN["anthropic"].in_its_words(error).message == f"{place}: {told}"
+    assert SPOKEN["anthropic"].in_its_words(error).message == f"{place}: {told}"
+    assert SPOKEN["openai"].in_its_words(type(error)(told, param=place)).message == told
 
 
 U: Final = [{"role": "user", "content": "x"}]

@@ -209,6 +209,8 @@ def test_items_become_the_contracts_messages() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no input": ({"input": ""}, "input"),
     "an item by its id": ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
+    "no kind of item": ({"input": [{"content": "x"}]}, "input[0].type"),
+    "no kind of tool": ({"tools": [{"name": "f"}]}, "tools[0].type"),
     "an earlier answer": ({"previous_response_id": "resp_1"}, "previous_response_id"),
     "a conversation": ({"conversation": "conv_1"}, "conversation"),
     "a stored prompt": ({"prompt": {"id": "p"}}, "prompt"),

@@ -38,6 +38,7 @@ ANTHROPIC: Final = Dialect(
     strays=("/v1/messages",),
     header=VERSION_KEY,
     request_id_header="request-id",
+    places_faults=True,
     limits=_limits,
     unserved={
         "/v1/messages": "use POST /v1/messages or POST /v1/messages/count_tokens",

@@ -15,6 +15,12 @@ from services.common.limits import OutsideLimits
 Header = tuple[str, str]
 
 _INDEX: Final = re.compile(r"\[[^\]]*\]")
+_PLACED: Final = (
+    error_pb2.REASON_INVALID_FIELD,
+    error_pb2.REASON_UNSUPPORTED,
+    error_pb2.REASON_UNSUPPORTED_MEDIA,
+)
+"""Reasons whose errors are about one field."""
 MESSAGE: Final = "$message"
 """Placeholder for the sentence."""
 PARAM: Final = "$param"
@@ -57,7 +63,8 @@ class Dialect:
     names of the contract's fields where they differ and its errors name fields. `listed` is what lists its callers'
     models. `header` is the request's header by which a call of a path that several dialects share means this one;
     empty: none does. `request_id_header` is what its answers call the request's id beside `x-request-id`, and `limits`
-    makes its own headers of those that tell what is left of limits.
+    makes its own headers of those that tell what is left of limits. `places_faults`: its errors have no field for
+    the place of a fault, so that the sentence begins with it.
     """
 
     name: str
@@ -74,6 +81,7 @@ class Dialect:
     listed: str = "GET /v1/models"
     header: str = ""
     request_id_header: str = ""
+    places_faults: bool = False
     limits: Callable[[Iterable[Header]], list[Header]] | None = None
     stream_end: StreamEnd = StreamEnd()
 
@@ -116,6 +124,8 @@ class Dialect:
         error.param = self.spelled(param)
         if param and error.message.startswith(f"{param}: "):
             error.message = error.param + error.message.removeprefix(param)
+        if self.places_faults and _is_unplaced(error):
+            error.message = f"{error.param}: {error.message}"
         return error
 
     def with_limits(self, headers: Iterable[Header]) -> list[Header]:
@@ -139,6 +149,11 @@ class Dialect:
         for name, table in self.words.items():
             values[f"${name}"] = table.get(error.reason, self.defaults.get(name))
         return _filled(self.variants.get(error.reason, self.envelope), values)
+
+
+def _is_unplaced(error: MoaError) -> bool:
+    """Whether an error is about one field that its sentence does not name."""
+    return error.reason in _PLACED and not isinstance(error, OutsideLimits) and error.param not in error.message
 
 
 def _filled(shape: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import vendor_fields
 from services.common.errors import TooLarge
 from services.router.dialects.anthropic import bodies
-from services.router.dialects.unknown import MOST_NAMED, Extra
+from services.router.dialects.unknown import MOST_NAMED, Extra, printable
 
 VENDOR: Final = "anthropic"
 BETA_KEY: Final = "anthropic-beta"
@@ -76,7 +76,7 @@ def put_part(part: text_pb2.Part, given: bodies.Block, extra: Extra, spans: Json
 def own_part(given: bodies.Block, extra: Extra) -> text_pb2.Part:
     """Return a block of a kind that only Anthropic knows."""
     fields = {name: value for name, value in msgspec.to_builtins(given).items() if value is not None}
-    return text_pb2.Part(vendor=vendor_fields.envelope(VENDOR, fields | extra))
+    return text_pb2.Part(vendor=vendor_fields.envelope(VENDOR, fields | extra, [printable(given.type)]))
 
 
 def put_tool(tool: text_pb2.Tool, given: bodies.Tool, extra: Extra) -> None:
@@ -90,12 +90,12 @@ def put_tool(tool: text_pb2.Tool, given: bodies.Tool, extra: Extra) -> None:
 def own_tool(given: bodies.Tool, extra: Extra) -> text_pb2.Tool:
     """Return a tool that Anthropic defines."""
     fields = {name: value for name, value in msgspec.to_builtins(given).items() if value is not None}
-    return text_pb2.Tool(vendor=vendor_fields.envelope(VENDOR, fields | extra))
+    return text_pb2.Tool(vendor=vendor_fields.envelope(VENDOR, fields | extra, [printable(given.type or "")]))
 
 
 def servers(given: Sequence[Json]) -> text_pb2.Tool:
     """Return the servers whose tools Anthropic calls."""
-    return text_pb2.Tool(vendor=vendor_fields.envelope(VENDOR, {"mcp_servers": list(given)}))
+    return text_pb2.Tool(vendor=vendor_fields.envelope(VENDOR, {"mcp_servers": list(given)}, ["mcp_servers"]))
 
 
 def fields_of(event: text_pb2.TextEvent) -> Json:

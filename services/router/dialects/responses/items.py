@@ -183,7 +183,11 @@ def kind_of(given: Json, where: str) -> str:
     if isinstance(kind, str) and kind:
         return printable(kind)
     if kind is None:
-        return "message" if "role" in given else "item_reference"
+        if "role" in given:
+            return "message"
+        if "id" in given:
+            return "item_reference"
+        raise InvalidField(f"{where}.type is required", param=f"{where}.type")
     raise InvalidField(f"{where}.type: expected a string", param=f"{where}.type")
 
 

@@ -55,6 +55,8 @@ class Offered:
                 made.name = name
 
     def _add(self, given: Json, where: str) -> None:
+        if given.get("type") is None:
+            raise InvalidField(f"{where}.type is required", param=f"{where}.type")
         kind = kind_of(given, where)
         if kind == "namespace" and self._joins:
             self._add_space(given, where)
