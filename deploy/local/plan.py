@@ -157,6 +157,7 @@ class Plan:
             out.setdefault("MOA_PUBLIC_URL", self.url)
         if process is AUTH:
             out |= self.first_login.environment
+            out.setdefault("MOA_PUBLIC_URL", self.url)
         if process.name == ROUTER.name and self.large_fd is not None:
             out["MOA_LARGE_FD"] = str(self.large_fd)
         if process is EDGE:

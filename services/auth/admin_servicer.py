@@ -121,16 +121,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         """Change an account."""
         actor = await self._administrator(context, gives=not _only_disables(request))
         record = await self._existing(request.account_id)
+        if record.id == actor:
+            _check_self(request)
+        if request.second_factor:
+            raise InvalidField("nobody sets another's second factor; it is taken away by false", param="second_factor")
         changes = _changes(request, record)
         if request.HasField("password"):
             changes["password_hash"] = await self._passwords.hash(request.password) if request.password else None
         if changes:
             record = await self._accounts.update(record.id, actor=actor, **changes)
         if request.HasField("second_factor"):
-            if request.second_factor:
-                raise InvalidField(
-                    "nobody sets another's second factor; it is taken away by false", param="second_factor"
-                )
             await self._second_factors.remove(record.id, actor=actor)
         if request.HasField("zone"):
             try:
@@ -138,8 +138,6 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             except ValueError:
                 raise InvalidField("no such time zone", param="zone") from None
         if request.HasField("disabled") and request.disabled != (record.disabled_at is not None):
-            if request.disabled and record.id == actor:
-                raise InvalidField("you cannot disable your own account; ask another administrator", param="disabled")
             record = await self._accounts.disable(record.id, actor=actor, disabled=request.disabled)
         return pb.UpdateAccountResponse(account=render.account(record))
 
@@ -314,6 +312,14 @@ def _report(request: pb.ReportSpendRequest | pb.DownloadSpendReportRequest) -> R
 def _only_disables(request: pb.UpdateAccountRequest) -> bool:
     """Return whether all that is asked for is to disable the account; a field that is new here counts as giving."""
     return request.disabled and {field.name for field, _ in request.ListFields()} <= {"account_id", "disabled"}
+
+
+def _check_self(request: pb.UpdateAccountRequest) -> None:
+    """Raise InvalidField for what an administrator may not do to their own account: nobody might be left to undo it."""
+    if request.disabled:
+        raise InvalidField("you cannot disable your own account; ask another administrator", param="disabled")
+    if request.role not in (account_pb2.ROLE_UNSPECIFIED, account_pb2.ROLE_ADMIN):
+        raise InvalidField("you cannot take your own role away; ask another administrator", param="role")
 
 
 def _changes(request: pb.UpdateAccountRequest, record: AccountRecord) -> dict[str, object]:

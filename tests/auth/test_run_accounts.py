@@ -64,6 +64,16 @@ async def test_a_password_and_an_address_are_set_for_others(client: Client, root
     assert auth.query("select email, password_hash from accounts where id = %s", account_id) == [(None, None)]
 
 
+async def test_nobody_takes_their_own_administration_away(client: Client, root: str) -> None:
+    """Whoever did so last would leave nobody to undo it; what is asked beside it is not done either."""
+    me = (await client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(root))).account
+    for what in ({"role": account_pb2.ROLE_USER}, {"role": account_pb2.ROLE_SERVICE}, {"disabled": True}):
+        request = admin_pb.UpdateAccountRequest(account_id=me.account_id, name="Changed", **what)
+        refused = client.admin.UpdateAccount(request, metadata=client.sent(root))
+        assert await code_of(refused) == grpc.StatusCode.INVALID_ARGUMENT
+    assert (await client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(root))).account == me
+
+
 async def test_a_change_of_limits_leaves_the_others(client: Client, root: str) -> None:
     """One limit that is given changes one."""
     account_id = (await client.sign_up("merged@example.com")).account.account_id

@@ -266,6 +266,30 @@ async def test_invitations_into_a_team_are_used_once_listed_and_taken_back(clien
     ]
 
 
+async def test_the_last_owner_joins_no_other_team(client: Client, root: str) -> None:
+    """Its own would have none; the invitation stays good, and is used once there is another owner."""
+    admin = client.sent(root)
+    own, other = await team(client, root), await team(client, root, name="other")
+    boss, second = [await client.sign_up(f"{name}.leaves@example.com") for name in ("boss", "second")]
+    await put(client, root, own, boss.account.account_id, OWNER)
+    invite = pb.CreateTeamInvitationRequest(team_id=other)
+    made = await client.team.CreateTeamInvitation(invite, metadata=admin)
+    join = pb.JoinTeamRequest(invitation=made.invitation)
+    as_boss = client.sent(boss.session_token)
+    assert await code_of(client.team.JoinTeam(join, metadata=as_boss)) == grpc.StatusCode.ABORTED
+    await put(client, root, own, second.account.account_id, OWNER)
+    assert (await client.team.JoinTeam(join, metadata=as_boss)).account.team_id == other
+
+
+async def test_a_deleted_account_is_put_into_no_team(client: Client, root: str) -> None:
+    """It is gone, as everywhere else."""
+    team_id, made = await team(client, root), await client.sign_up("deleted.member@example.com")
+    gone = admin_pb.DeleteAccountRequest(account_id=made.account.account_id)
+    await client.admin.DeleteAccount(gone, metadata=client.sent(root))
+    request = pb.AddMemberRequest(team_id=team_id, account_id=made.account.account_id)
+    assert await refusal(client, request, client.sent(root)) == grpc.StatusCode.NOT_FOUND
+
+
 async def test_sign_up_by_an_invitation_into_a_team(start: Any, client: Client, root: str) -> None:
     """Where sign-up needs an invitation, one into a team makes the account a member."""
     team_id = await team(client, root)

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moa.account.v1 import account_pb2, account_service_pb2, admin_service_pb2
+from moa.account.v1 import account_pb2, account_service_pb2, admin_service_pb2, budget_service_pb2, team_service_pb2
 from moa.image.v1 import image_service_pb2
 from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2, task_service_pb2
@@ -254,3 +254,18 @@ def test_null_takes_a_limit_away() -> None:
     assert changed.limits == account_pb2.Limits(tokens_a_day=5)
     made = read(admin_service_pb2.CreateAccountRequest, b'{"limits": {"usd_a_month": null}}')
     assert not made.limits.HasField("usd_a_month")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind
+        for module in (account_service_pb2, admin_service_pb2, budget_service_pb2, team_service_pb2)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and "no_limit" in kind.DESCRIPTOR.fields_by_name
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_change_of_limits_takes_null(kind: type[Message]) -> None:
+    """A change that has `no_limit` has it from null, too, whoever is limited by it."""
+    assert list(read(kind, b'{"limits": {"usd_a_month": null}}').no_limit) == ["usd_a_month"]  # type: ignore[attr-defined]

@@ -64,3 +64,9 @@ def test_they_are_started_where_they_are_asked_for(tmp_path: Path) -> None:
     assert wanted(workers=dict.fromkeys(apart, 1)) == set(BY_NAME)
     assert wanted(workers=dict.fromkeys(apart, 2)) == {*BY_NAME, "largetext-2", "largerouter-2"}
     assert wanted(processes=("text", "largetext")) == {"text", "largetext"}
+
+
+def test_mailed_links_lead_to_the_gateway_itself(tmp_path: Path) -> None:
+    """Auth, which mails links for forgotten passwords, is told the port that callers come in by, whatever it is."""
+    plan, environment = told(tmp_path, "auth edge")
+    assert environment["auth"]["MOA_PUBLIC_URL"] == plan.url

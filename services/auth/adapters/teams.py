@@ -225,7 +225,10 @@ class Teams:
             return await _invitation(link, invitation_id, team_id)
 
     async def join(self, account_id: str, digest: bytes) -> AccountRecord:
-        """Put an account into the team of an invitation, which is used up. Raises Conflict where it is not good."""
+        """Put an account into the team of an invitation, which is used up.
+
+        Raises Conflict where it is not good, or the account is the last owner of the team that it is in.
+        """
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "update invitations set used_by = %s where digest = %s and used_by is null and revoked_at is null"
@@ -235,13 +238,17 @@ class Teams:
             row = await cursor.fetchone()
             if row is None:
                 raise Conflict("this invitation is into no team, was used or taken back, or has ended; ask for another")
+            left = await _owned_by(link, account_id)
             await enter_team(link, account_id, *row)
+            if left is not None:
+                await _check_owned(link, left)
             return await account_of(link, account_id)
 
 
 async def _enter(link: Link, team_id: str, account_id: str, role: str) -> None:
     cursor = await link.execute(
-        "update accounts set team_id = %s, team_role = %s where id = %s", (team_id, role, account_id)
+        "update accounts set team_id = %s, team_role = %s where id = %s and deleted_at is null",
+        (team_id, role, account_id),
     )
     if cursor.rowcount == 0:
         raise NotFound("no such account")
@@ -263,6 +270,17 @@ async def _member(link: Link, team_id: str, account_id: str) -> AccountRecord:
     if found.team_id != team_id or found.id == team.account_id:
         raise NotFound("no such member of the team")
     return found
+
+
+async def _owned_by(link: Link, account_id: str) -> str | None:
+    """Return the team that an account owns, locked, so that of two owners who leave at once one stays."""
+    cursor = await link.execute(
+        "select t.id from accounts a join teams t on t.id = a.team_id where a.id = %s and a.team_role = 'owner'"
+        " for update of t",
+        (account_id,),
+    )
+    row = await cursor.fetchone()
+    return row[0] if row else None
 
 
 async def _check_owned(link: Link, team_id: str) -> None:
