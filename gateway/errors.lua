@@ -86,8 +86,10 @@ function envoy_on_request(handle)
   if not handle:metadata():get("grpc") then
     drop_ungrpc(headers)
     move_key(headers)
-    if handle:metadata():get("request_id") then
+    local own_name = handle:metadata():get("request_id")
+    if own_name then
       handle:streamInfo():dynamicMetadata():set("moa", "request_id", headers:get("x-request-id") or "")
+      handle:streamInfo():dynamicMetadata():set("moa", "request_id_header", own_name)
     end
     if not handle:metadata():get("served") then
       local path, data = (headers:get(":path") or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
@@ -122,9 +124,8 @@ function envoy_on_response(handle)
   if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"], said["message"]) end
   local status = tonumber(headers:get(":status")) or 0
   local asked = handle:streamInfo():dynamicMetadata():get("moa")
-  -- What the dialect calls the request's id.
-  local own_name = handle:metadata():get("request_id")
-  if own_name and asked and asked.request_id then headers:replace(own_name, asked.request_id) end
+  -- What the dialect calls the request's id, as the first route said: a body that is refused is answered by another.
+  if asked and asked.request_id_header then headers:replace(asked.request_id_header, asked.request_id) end
   if status < 400 then
     -- The transcoder leaves traces of its source behind; a gRPC caller's are meant for it.
     local kind = headers:get("content-type") or ""

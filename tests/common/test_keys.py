@@ -22,7 +22,7 @@ from services.common.rpc.keys import key_of
 def test_two_keys_are_refused(metadata: list[tuple[str, str]]) -> None:
     """Also where one header comes twice, as gRPC allows: nobody can tell which key is meant to pay."""
     for given in (metadata, metadata[::-1]):
-        with pytest.raises(Unauthenticated, match="two different API keys"):
+        with pytest.raises(Unauthenticated, match="two different API keys; send one"):
             key_of(given)
 
 

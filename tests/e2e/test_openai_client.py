@@ -142,5 +142,5 @@ def test_azures_client_works_too(gateway: Gateway) -> None:
     refused = requests.post(gateway.url + path, json=body, headers=other, timeout=60)
     assert (refused.status_code, refused.json()["error"]["message"]) == (
         401,
-        "the request carries two different API keys",
+        "the request carries two different API keys; send one",
     )

@@ -43,7 +43,7 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
                     bare = True
     result.discard("")
     if len(result) > 1:
-        raise Unauthenticated("the request carries two different API keys")
+        raise Unauthenticated("the request carries two different API keys; send one")
     if not result and twice:
         raise Unauthenticated(
             "Bearer was sent twice before the key; send it once: many clients put it there themselves"
