@@ -239,6 +239,7 @@ def _budget(budget: Budget) -> quota_pb2.Budget:
         tag=budget.tag,
         free=free.message_within(limit),
         pace=budget.pace,
+        name=budget.standing.label,
     )
 
 

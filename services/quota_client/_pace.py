@@ -47,18 +47,22 @@ class Paces:
         """Return the paces that bind a key, and what it asks for of some budgets; none for most."""
         found = []
         for subject, what, pace in (
-            (grant.account_id, "account", grant.pace),
-            (grant.counts_as or grant.key_id, "key", grant.key_pace),
-            (grant.bound_by, "key's maker", grant.bound_pace),
-            (grant.team_id, "team", grant.team_pace),
-            *((budget.budget_id, "budget", budget.pace) for budget in grant.budgets if budget.budget_id in lane),
+            (grant.account_id, "this account", grant.pace),
+            (grant.counts_as or grant.key_id, "this key", grant.key_pace),
+            (grant.bound_by, "this key's maker", grant.bound_pace),
+            (grant.team_id, "this team", grant.team_pace),
+            *(
+                (budget.budget_id, f"the budget {budget.name}".rstrip(), budget.pace)
+                for budget in grant.budgets
+                if budget.budget_id in lane
+            ),
         ):
             if not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
                 continue
             share = self._shares.get(subject)
             if share is None:
                 share = self._shares[subject] = Share(subject, what, time.monotonic(), self._ended)
-            share.key_id = grant.key_id
+            share.key_id, share.what = grant.key_id, what
             share.limit(pace)
             found.append(share)
         return tuple(found)
@@ -68,7 +72,7 @@ class Paces:
         subject = f"upstream:{name}"
         share = self._shares.get(subject)
         if share is None:
-            share = self._shares[subject] = Share(subject, "provider", time.monotonic(), self._ended)
+            share = self._shares[subject] = Share(subject, "this provider", time.monotonic(), self._ended)
         if share.upstream is None or share.upstream != pace:
             share.upstream = pace
             share.limit(pace)

@@ -154,11 +154,11 @@ class Share:
     def refusal(self, now: float, tokens: int) -> RateLimited:
         """Return the refusal of a request that may not begin."""
         if self.at_once and self.running >= self.slots:
-            return RateLimited(f"at most {self.at_once} requests at once for this {self.what}", retry_after_s=1)
+            return RateLimited(f"at most {self.at_once} requests at once for {self.what}", retry_after_s=1)
         wait_s = max(self.wait_until - now, _REFUSAL_S)
         if self._has_tokens(tokens) or (self.a_minute and self.starts < 1 and not self.free_starts):
-            return RateLimited(f"at most {self.a_minute} requests a minute for this {self.what}", retry_after_s=wait_s)
-        most = f"at most {self.tokens_a_minute} tokens a minute for this {self.what}"
+            return RateLimited(f"at most {self.a_minute} requests a minute for {self.what}", retry_after_s=wait_s)
+        most = f"at most {self.tokens_a_minute} tokens a minute for {self.what}"
         return RateLimited(f"{most}, and this request may come to {tokens}", retry_after_s=wait_s)
 
     def take(self, told: quota_pb2.PaceShare, asked_at: float, *, tokens: int | None) -> None:

@@ -211,11 +211,11 @@ async def test_keys_that_a_key_with_a_budget_makes_or_is_replaced_by_keep_it(
 async def test_a_budget_has_a_pace(auth: Auth, admit: Admit, client: Client, root: str) -> None:
     """Requests a minute of what it counts, and of nothing else."""
     account_id, _, key = await auth.account()
-    await budget(client, root, owner=account_id, tag="slow", requests_per_minute=2)
+    await budget(client, root, name="nightly", owner=account_id, tag="slow", requests_per_minute=2)
     admission = await admit(auth)
     for _ in range(2):
         settle(await reserve(admission, key, 1, tags=("slow",)), 1)
-    with pytest.raises(RateLimited, match="at most 2 requests a minute for this budget"):
+    with pytest.raises(RateLimited, match="at most 2 requests a minute for the budget nightly"):
         await reserve(admission, key, 1, tags=("slow",))
     settle(await reserve(admission, key, 1), 1)
 
