@@ -116,8 +116,11 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         return pb.DeleteTeamResponse()
 
     async def ListMembers(self, request: pb.ListMembersRequest, context: Any) -> pb.ListMembersResponse:
-        """List a team's members."""
-        await self._reader(context, request.team_id)
+        """List a team's members, with their addresses: for no key that does not manage its account."""
+        caller = await self._callers.of(context)
+        if ADMIN not in caller.manages:
+            caller.check_manages(ACCOUNT)
+        await self._reader_of(caller, request.team_id)
         size = render.page_size(request.page_size, default=50, most=500)
         found = await self._teams.members(request.team_id, limit=size + 1, after=_role_and_id(request.page_token))
         more = len(found) > size
@@ -281,7 +284,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
 
     async def _reader(self, context: Any, team_id: str) -> bool:
         """Return whether who reads manages the team. Raises PermissionDenied for whoever may not even read of it."""
-        caller = await self._callers.of(context)
+        return await self._reader_of(await self._callers.of(context), team_id)
+
+    async def _reader_of(self, caller: Caller, team_id: str) -> bool:
         record: AccountRecord = await self._accounts.get(caller.account_id)
         if not team_id or record.team_id != team_id:
             await self._manager_of(caller, "", gives=False)

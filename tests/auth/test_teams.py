@@ -173,6 +173,8 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     await call.UpdateMember(unlimited, metadata=as_owner)
 
     key = await call.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=own, name="service"), metadata=as_owner)
+    whose = pb.ListMembersRequest(team_id=own)
+    assert await refusal(client, whose, client.sent(key.api_key)) == grpc.StatusCode.PERMISSION_DENIED
     change = pb.UpdateTeamKeyRequest(team_id=own, key_id=key.key.key_id, limits=account_pb2.Limits(requests_a_day=5))
     assert (await call.UpdateTeamKey(change, metadata=as_owner)).key.limits.requests_a_day == 5
     revoke = pb.RevokeTeamKeyRequest(team_id=own, key_id=key.key.key_id)
