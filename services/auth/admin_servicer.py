@@ -125,6 +125,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             _check_self(request)
         if request.second_factor:
             raise InvalidField("nobody sets another's second factor; it is taken away by false", param="second_factor")
+        # Before anything is changed: a refused change changes nothing.
+        if request.HasField("zone") and not await self._accounts.knows_zone(request.zone):
+            raise InvalidField("no such time zone", param="zone")
         changes = _changes(request, record)
         if request.HasField("password"):
             changes["password_hash"] = await self._passwords.hash(request.password) if request.password else None
@@ -133,10 +136,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         if request.HasField("second_factor"):
             await self._second_factors.remove(record.id, actor=actor)
         if request.HasField("zone"):
-            try:
-                record = await self._accounts.set_zone(record.id, request.zone, actor=actor)
-            except ValueError:
-                raise InvalidField("no such time zone", param="zone") from None
+            record = await self._accounts.set_zone(record.id, request.zone, actor=actor)
         if request.HasField("disabled") and request.disabled != (record.disabled_at is not None):
             record = await self._accounts.disable(record.id, actor=actor, disabled=request.disabled)
         return pb.UpdateAccountResponse(account=render.account(record))

@@ -74,6 +74,17 @@ async def test_nobody_takes_their_own_administration_away(client: Client, root: 
     assert (await client.account.GetMe(pb.GetMeRequest(), metadata=client.sent(root))).account == me
 
 
+async def test_a_refused_change_of_an_account_changes_nothing(client: Client, root: str) -> None:
+    """An unknown zone, and a second factor that nobody sets for another, are refused before the name is changed."""
+    account = (await client.sign_up("refused.change@example.com", name="Ann")).account
+    for what in ({"zone": "Mars/Olympus"}, {"second_factor": True}):
+        request = admin_pb.UpdateAccountRequest(account_id=account.account_id, name="Changed", **what)
+        refused = client.admin.UpdateAccount(request, metadata=client.sent(root))
+        assert await code_of(refused) == grpc.StatusCode.INVALID_ARGUMENT
+    shown = admin_pb.GetAccountRequest(account_id=account.account_id)
+    assert (await client.admin.GetAccount(shown, metadata=client.sent(root))).account.name == "Ann"
+
+
 async def test_a_change_of_limits_leaves_the_others(client: Client, root: str) -> None:
     """One limit that is given changes one."""
     account_id = (await client.sign_up("merged@example.com")).account.account_id

@@ -247,12 +247,15 @@ class Accounts:
             await audit(link, actor, "account.disabled" if disabled else "account.enabled", account_id)
             return await account_of(link, account_id)
 
-    async def set_zone(self, account_id: str, zone: str, *, actor: str) -> AccountRecord:
-        """Count an account's days in another time zone, from its next day on. Raises NotFound, or ValueError."""
+    async def knows_zone(self, zone: str) -> bool:
+        """Return whether there is such a time zone."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute("select 1 from pg_timezone_names where name = %s", (zone,))
-            if not await cursor.fetchone():
-                raise ValueError(zone)
+            return await cursor.fetchone() is not None
+
+    async def set_zone(self, account_id: str, zone: str, *, actor: str) -> AccountRecord:
+        """Count an account's days in another time zone, which there is, from its next day on. Raises NotFound."""
+        async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "update accounts set"
                 " zone = case when (now() at time zone zone)::date >= next_zone_day then next_zone else zone end,"
