@@ -103,7 +103,11 @@ class LeaseStores:
         task = asyncio.create_task(self._admit(digest, asked, least))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_unheard)
+            raise
 
     def top_up_ahead(self, store: LeaseStore, now: float) -> None:
         """Lease more in the background before what is leased runs dry."""
@@ -293,6 +297,15 @@ class LeaseStores:
                 store.poor_until = asked_at + _POOR_S
         finally:
             store.topping_up = None
+
+
+def _unheard(task: asyncio.Task[LeaseStore]) -> None:
+    """Take the end of a call whose caller left: a refusal is none of the log's, anything else is."""
+    failure = None if task.cancelled() else task.exception()
+    if failure is not None and not isinstance(failure, MoaError):
+        task.get_loop().call_exception_handler(
+            {"message": "auth's answer was lost", "exception": failure, "task": task}
+        )
 
 
 def _told(failure: grpc.aio.AioRpcError) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
 from typing import Any
 
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.common.errors import QuotaExhausted
 from services.quota_client import costless
 from services.quota_client._lease_stores import Asked, LeaseStores
 from services.quota_client._pace import Paces
@@ -50,6 +53,37 @@ async def test_a_lease_counts_from_when_auth_was_asked(monkeypatch: pytest.Monke
     asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", Amount(100), Amount(100), costless, "r")
     store = await held.ask(b"digest", asked, least=Amount(100))
     assert store.find(Amount(100), now[0]) is not None
+
+
+@pytest.mark.parametrize(("failure", "logged"), [(QuotaExhausted("no more"), 0), (KeyError("a fault"), 1)])
+async def test_a_refusal_that_nobody_waits_for_is_no_fault(failure: Exception, logged: int) -> None:
+    """A caller leaves while auth is asked for it: that auth refuses is not logged as an exception; a fault is, once."""
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    asking, left = asyncio.Event(), asyncio.Event()
+
+    async def refused() -> None:
+        asking.set()
+        await left.wait()
+        raise failure
+
+    auth: Any = Auth()
+    settling = Settling(auth, service_token="t", folder=None, holder="h")
+    paces = Paces(auth, service_token="t", holder="h")
+    held = LeaseStores(auth, service_token="t", holder="h", settling=settling, paces=paces, there=refused)
+    need = Amount(100)
+    asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", need, need, costless, "r")
+    caller = asyncio.create_task(held.ask(b"d", asked, least=need))
+    await asking.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    running = asyncio.all_tasks() - {asyncio.current_task()}
+    left.set()
+    await asyncio.wait(running)
+    del caller, running
+    gc.collect()
+    assert len(told) == logged
 
 
 @pytest.mark.parametrize(("parts", "asked"), [(1, 2), (16, 2)])
