@@ -62,6 +62,11 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             raise InvalidField(
                 f"a tag has at most {_LONGEST_TAG_BYTES} bytes, printable characters and no comma", param="tag"
             )
+        limits = render.read_key_changes(request.limits)
+        if not limits:
+            raise InvalidField(
+                "a budget has at least one limit, such as `tokens_a_day` or `usd_a_month`", param="limits"
+            )
         record = await self._budgets.create(
             owner=request.owner,
             actor=actor,
@@ -69,7 +74,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             provider=request.provider or "*",
             model=request.model or "*",
             tag=tag,
-            **render.read_key_changes(request.limits),
+            **limits,
             **team_messages.read_warnings(request.warnings, self._check_url),
         )
         return pb.CreateBudgetResponse(budget=_shown(record))

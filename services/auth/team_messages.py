@@ -27,6 +27,14 @@ def team(record: TeamRecord) -> team_service_pb2.Team:
     )
 
 
+def read_team_name(text: str) -> str:
+    """Read a team's name. Raises InvalidField, also for none: refusals and warnings call the team by it."""
+    name = render.read_name(text)
+    if not name:
+        raise InvalidField("name is required: refusals and warnings call the team by it", param="name")
+    return name
+
+
 def invitation(record: InvitationRecord) -> team_service_pb2.Invitation:
     """Return an invitation, without its secret."""
     return team_service_pb2.Invitation(

@@ -75,7 +75,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         if request.HasField("warnings"):
             columns |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._teams.create(
-            name=render.read_name(request.name),
+            name=team_messages.read_team_name(request.name),
             key_count=columns.pop("key_count", KEYS),
             columns=columns,
             rules=render.read_rules(request.rules, "rules"),
@@ -103,7 +103,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         if changes and not manager.is_admin:
             raise PermissionDenied("the limits and rules of a team are set by administrators; ask one")
         if request.HasField("name"):
-            changes["name"] = render.read_name(request.name)
+            changes["name"] = team_messages.read_team_name(request.name)
         if request.HasField("warnings"):
             changes |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)

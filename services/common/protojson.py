@@ -39,6 +39,18 @@ _TIMES: Final[Mapping[str, str]] = {
 }
 
 
+class _Written(float):
+    """A number with a point or an exponent, as it was written: a float has not all digits of a decimal."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> _Written:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 def load(data: bytes) -> dict[str, Any]:
     """Return a body's JSON object; an empty body is an empty object.
 
@@ -49,7 +61,13 @@ def load(data: bytes) -> dict[str, Any]:
     if sum(map(data.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise TooLarge(f"the body holds more than {MOST_VALUES} values")
     try:
-        value = json.loads(data.decode(), strict=False, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = json.loads(
+            data.decode(),
+            strict=False,
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_Written,
+        )
     except UnicodeDecodeError:
         raise Malformed("the body is not UTF-8") from None
     except RecursionError:
@@ -178,6 +196,8 @@ def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
         if not isinstance(value, bool):
             raise InvalidField(f"{path} must be true or false", param=path)
         return value
+    if not isinstance(value, bool) and field.GetOptions().Extensions[limits_pb2.limits].decimal:
+        value = value.text if isinstance(value, _Written) else str(value) if isinstance(value, int) else value
     if not isinstance(value, str):
         raise InvalidField(f"{path} must be a string", param=path)
     try:

@@ -97,7 +97,7 @@ async def test_the_budget_that_is_used_up_first_refuses_by_its_name(
         else:
             spent += 90
     assert 810 <= spent <= 990
-    words = "the budget research's limit of 1,000 tokens a day does not cover this request; it begins anew at 20"
+    words = "the budget research of this account's limit of 1,000 tokens a day does not cover this request"
     assert refused
     assert all(message.startswith(words) for message in refused)
     settle(await reserve(one, key, 90), 90)
@@ -215,7 +215,7 @@ async def test_a_budget_has_a_pace(auth: Auth, admit: Admit, client: Client, roo
     admission = await admit(auth)
     for _ in range(2):
         settle(await reserve(admission, key, 1, tags=("slow",)), 1)
-    with pytest.raises(RateLimited, match="at most 2 requests a minute for the budget nightly"):
+    with pytest.raises(RateLimited, match="at most 2 requests a minute for the budget nightly of this account"):
         await reserve(admission, key, 1, tags=("slow",))
     settle(await reserve(admission, key, 1), 1)
 
@@ -248,14 +248,49 @@ async def test_administrators_alone_make_budgets(client: Client, auth: Auth, roo
         metadata=admin,
     )
     assert changed.budget.limits == account_pb2.Limits(tokens_a_day=5)
+    limited = account_pb2.Limits(tokens_a_day=1)
     for owner in ("team_none", "key_none", "acc_none"):
-        request = pb.CreateBudgetRequest(owner=owner)
+        request = pb.CreateBudgetRequest(owner=owner, limits=limited)
         assert await code_of(client.budget.CreateBudget(request, metadata=admin)) == grpc.StatusCode.NOT_FOUND
-    many = [client.budget.CreateBudget(pb.CreateBudgetRequest(owner=team_id), metadata=admin) for _ in range(19)]
-    for one in many:
-        await one
-    assert await code_of(client.budget.CreateBudget(pb.CreateBudgetRequest(owner=team_id), metadata=admin)) == (
-        grpc.StatusCode.ABORTED
-    )
+    request = pb.CreateBudgetRequest(owner=team_id, limits=limited)
+    for _ in range(19):
+        await client.budget.CreateBudget(request, metadata=admin)
+    assert await code_of(client.budget.CreateBudget(request, metadata=admin)) == grpc.StatusCode.ABORTED
     acts = auth.query("select distinct act from audit where act like 'budget.%%' and %s = any(details)", f"id={made}")
     assert acts == [("budget.created",)]
+
+
+async def test_a_budget_without_any_limit_is_refused(client: Client, auth: Auth, root: str) -> None:
+    """A budget that limits nothing is not made, and keeps the last of its limits: deleting it is said to be the way."""
+    admin = client.sent(root)
+    account_id, _, _ = await auth.account()
+    none = client.budget.CreateBudget(pb.CreateBudgetRequest(owner=account_id), metadata=admin)
+    with pytest.raises(grpc.aio.AioRpcError, match="at least one limit") as refused:
+        await none
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    made = await budget(client, root, owner=account_id, tokens_a_day=5)
+    taken = pb.UpdateBudgetRequest(budget_id=made, no_limit=["tokens_a_day"])
+    with pytest.raises(grpc.aio.AioRpcError, match="delete the budget") as refused:
+        await client.budget.UpdateBudget(taken, metadata=admin)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    shown = await client.budget.GetBudget(pb.GetBudgetRequest(budget_id=made), metadata=admin)
+    assert shown.budget.limits == account_pb2.Limits(tokens_a_day=5)
+    renamed = await client.budget.UpdateBudget(pb.UpdateBudgetRequest(budget_id=made, name="x"), metadata=admin)
+    assert renamed.budget.name == "x"
+
+
+async def test_a_refusal_says_whose_budget_it_is(
+    auth: Auth, admit: Admit, client: Client, root: str, everybodys: Any
+) -> None:
+    """Of a team by its name, of this account, of this key, or of everybody."""
+    account_id, key_id, key = await auth.account()
+    team_id = await team(client, root, name="ml")
+    await put(client, root, team_id, account_id)
+    for tag, owner in (("team", team_id), ("account", account_id), ("key", key_id)):
+        await budget(client, root, name="nightly", owner=owner, tag=tag, requests_a_day=0)
+    await everybodys(name="nightly", tag="everybody", requests_a_day=0)
+    admission = await admit(auth)
+    whose = {"team": "team ml", "account": "this account", "key": "this key", "everybody": "everybody"}
+    for tag, words in whose.items():
+        with pytest.raises(QuotaExhausted, match=f"^the budget nightly of {words}'s limit of 0 requests a day"):
+            await reserve(admission, key, 1, tags=(tag,))

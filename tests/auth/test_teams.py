@@ -18,6 +18,7 @@ from moa.account.v1 import account_service_pb2 as account_service
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.account.v1 import team_service_pb2 as pb
 from moa.quota.v1 import quota_pb2
+from services.auth.domain.accounts import Limits
 from services.common.errors import PermissionDenied, QuotaExhausted
 from tests import waiting
 from tests.auth.asking import audited, reserve, settle, until
@@ -330,3 +331,52 @@ async def test_a_team_that_ends_lets_its_members_go(auth: Auth, client: Client, 
     assert auth.query("select disabled_at is not null from accounts where id = %s", account_id) == [(True,)]
     acts = auth.query("select act from audit where %s = any(details) order by id", f"team={team_id}")
     assert [act for (act,) in acts] == ["team.created", "team.member_added", "invitation.made", "team.deleted"]
+
+
+async def test_nobody_becomes_the_account_of_a_teams_keys(client: Client, auth: Auth, root: str) -> None:
+    """It takes no role, no email and no password, for the team's owners make its keys; its name and limits it takes."""
+    admin = client.sent(root)
+    team_id = await team(client, root)
+    shown = (await client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=admin)).team
+    given: list[dict[str, Any]] = [
+        {"role": account_pb2.ROLE_ADMIN},
+        {"role": account_pb2.ROLE_USER},
+        {"email": "team@example.com"},
+        {"password": PASSWORD},
+    ]
+    for one in given:
+        request = admin_pb.UpdateAccountRequest(account_id=shown.account_id, **one)
+        with pytest.raises(grpc.aio.AioRpcError, match="make another account") as refused:
+            await client.admin.UpdateAccount(request, metadata=admin)
+        assert refused.value.code() == grpc.StatusCode.ABORTED
+    stored = "select role, email, password_hash from accounts where id = %s"
+    assert auth.query(stored, shown.account_id) == [("service", None, None)]
+    renamed = admin_pb.UpdateAccountRequest(account_id=shown.account_id, name="ours", role=account_pb2.ROLE_SERVICE)
+    assert (await client.admin.UpdateAccount(renamed, metadata=admin)).account.name == "ours"
+
+
+async def test_a_team_has_a_name(client: Client, root: str) -> None:
+    """A team is neither made without a name nor loses it."""
+    admin = client.sent(root)
+    team_id = await team(client, root)
+    for blank in ("", "  "):
+        for call in (
+            client.team.CreateTeam(pb.CreateTeamRequest(name=blank), metadata=admin),
+            client.team.UpdateTeam(pb.UpdateTeamRequest(team_id=team_id, name=blank), metadata=admin),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match="name is required") as refused:
+                await call
+            assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_owner_limits_no_administrator(client: Client, auth: Auth, root: str) -> None:
+    """An administrator who is a member keeps their limits; another administrator sets them."""
+    team_id = await team(client, root)
+    boss = await client.sign_up("limits.owner@example.com")
+    await put(client, root, team_id, boss.account.account_id, OWNER)
+    member = await auth.accounts.create(role="admin", limits=Limits(key_count=1), rules=())
+    await put(client, root, team_id, member)
+    update = pb.UpdateMemberRequest(team_id=team_id, account_id=member, limits=account_pb2.Limits(requests_a_day=0))
+    assert await refusal(client, update, client.sent(boss.session_token)) == grpc.StatusCode.PERMISSION_DENIED
+    changed = await client.team.UpdateMember(update, metadata=client.sent(root))
+    assert changed.member.account.limits.requests_a_day == 0

@@ -269,3 +269,22 @@ def test_null_takes_a_limit_away() -> None:
 def test_every_change_of_limits_takes_null(kind: type[Message]) -> None:
     """A change that has `no_limit` has it from null, too, whoever is limited by it."""
     assert list(read(kind, b'{"limits": {"usd_a_month": null}}').no_limit) == ["usd_a_month"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("written", "dollars"),
+    [
+        (b"5", "5"),
+        (b"5.5", "5.5"),
+        (b"0.1", "0.1"),
+        (b"123456789012.123456789", "123456789012.123456789"),
+        (b"5e0", "5e0"),
+        (b'"5.00"', "5.00"),
+    ],
+)
+def test_dollars_may_be_a_number_whose_digits_stay(written: bytes, dollars: str) -> None:
+    """A decimal is taken as it is written, with more digits than a float has; other strings and words are no number."""
+    assert read(account_pb2.Limits, b'{"usd_a_day": %s}' % written).usd_a_day == dollars
+    for other in (b"true", b"[5]", b"{}"):
+        with pytest.raises(InvalidField, match="usd_a_day must be a string"):
+            read(account_pb2.Limits, b'{"usd_a_day": %s}' % other)

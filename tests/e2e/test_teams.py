@@ -44,7 +44,7 @@ def test_the_pages_examples_run_as_printed(gateway: Gateway) -> None:
     error = answers[2]["error"]
     assert isinstance(error, dict)
     assert error["code"] == "insufficient_quota"
-    assert "the budget nightly's limit of 2 requests a day does not cover this request; it begins anew at" in str(error)
+    assert "the budget nightly of team research's limit of 2 requests a day does not cover this request" in str(error)
     team = next(one["member"] for one in told if "member" in one)
     assert isinstance(team, dict)
     assert team["role"] == "TEAM_ROLE_OWNER"

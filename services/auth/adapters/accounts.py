@@ -14,14 +14,16 @@ from psycopg.rows import class_row
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.audit import audit
 from services.auth.adapters.columns import LIMIT_COLUMNS
+from services.auth.adapters.credits import credit
 from services.auth.adapters.deleting import erase
 from services.auth.adapters.keys import insert_key
 from services.auth.adapters.postgres import Link, Postgres
+from services.auth.adapters.team_accounts import check_logs_in
 from services.auth.domain import keys
 from services.auth.domain.accounts import Limits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
-from services.common.errors import Conflict, NoCredit, NotFound
+from services.common.errors import Conflict, NotFound
 from services.quota_client import priorities
 
 CONSOLE: Final = "console"
@@ -143,7 +145,7 @@ class Accounts:
                 return None
             account_id = keys.new_id("acc")
             await _insert(link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False)
-            await _credit(link, account_id, micro_credits, "first")
+            await credit(link, account_id, micro_credits, "first")
             await audit(link, CONSOLE, "account.created", account_id, "role=admin")
             return account_id, await insert_key(link, account_id, key, name="first key", manages=_manages("admin"))
 
@@ -217,9 +219,12 @@ class Accounts:
     async def update(self, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
         """Set columns of an account; a new address or password ends its sessions.
 
-        Raises NotFound, or Conflict when another account has the address.
+        Raises NotFound, or Conflict when another account has the address, or when it is the account of a team's keys
+        and would log in or administrate.
         """
         async with self._postgres.transaction() as link:
+            if any(map(changes.get, _CREDENTIALS)) or changes.get("role", "service") != "service":
+                await check_logs_in(link, account_id)
             if _CREDENTIALS & changes.keys():
                 await link.execute("delete from sessions where account_id = %s", (account_id,))
             try:
@@ -276,7 +281,7 @@ class Accounts:
         """
         async with self._postgres.transaction() as link:
             await link.execute("select 1 from accounts where id = %s for update", (account_id,))
-            if await _credit(link, account_id, micro_credits, reference):
+            if await credit(link, account_id, micro_credits, reference):
                 await audit(
                     link, actor, "credits.added", account_id, f"micro_credits={micro_credits}", f"reference={reference}"
                 )
@@ -387,20 +392,3 @@ async def _insert(
             "insert into rules (account_id, provider, model, operations) values (%s, %s, %s, %s)",
             (account_id, rule.provider, rule.model, list(rule.operations)),
         )
-
-
-async def _credit(link: Link, account_id: str, micro_credits: int, reference: str) -> bool:
-    cursor = await link.execute(
-        "insert into credits (account_id, reference, micro_credits) select id, %s, %s from accounts where id = %s"
-        " on conflict do nothing",
-        (reference, micro_credits, account_id),
-    )
-    if cursor.rowcount == 0:
-        return False
-    try:
-        await link.execute(
-            "update accounts set micro_credits = micro_credits + %s where id = %s", (micro_credits, account_id)
-        )
-    except psycopg.errors.CheckViolation:
-        raise NoCredit("the account does not have that many credits") from None
-    return True

@@ -14,11 +14,12 @@ from services.auth.adapters.spent import spent_of
 from services.auth.domain import keys
 from services.auth.domain.accounts import PACES
 from services.auth.domain.records import BudgetRecord
-from services.common.errors import Conflict, NotFound
+from services.common.errors import Conflict, InvalidField, NotFound
 from services.quota_client.amounts import LIMITS, Amount, Period
 
 MOST: Final = 20
 """Budgets of one owner."""
+_LIMITS: Final = frozenset({*LIMITS, *PACES})
 _BUDGETS: LiteralString = (
     "select id, name, owner, provider, model, tag, created_at, warn_url, warn_emails, "
     + ", ".join([*LIMITS, *PACES])
@@ -89,9 +90,12 @@ class Budgets:
             return budget, await spent_of(link, budget_id, zone)
 
     async def update(self, budget_id: str, *, actor: str, **changes: Any) -> BudgetRecord:
-        """Set a budget's `name` or limits. Raises NotFound."""
+        """Set a budget's `name` or limits. Raises NotFound, or InvalidField where it would have no limit."""
         async with self._postgres.transaction() as link:
-            await _budget(link, budget_id)
+            budget = await _budget(link, budget_id, lock=True)
+            limits = {name: changes.get(name, getattr(budget, name)) for name in _LIMITS}
+            if not _LIMITS.isdisjoint(changes) and all(limit is None for limit in limits.values()):
+                raise InvalidField("this takes the budget's last limit away; delete the budget", param="no_limit")
             if changes:
                 columns = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changes)
                 await link.execute(
@@ -113,9 +117,9 @@ class Budgets:
                 await audit(link, actor, "budget.deleted", "", f"budget={budget_id}")
 
 
-async def _budget(link: Link, budget_id: str) -> BudgetRecord:
+async def _budget(link: Link, budget_id: str, *, lock: bool = False) -> BudgetRecord:
     async with link.cursor(row_factory=class_row(BudgetRecord)) as cursor:
-        await cursor.execute(_BUDGETS + " and id = %s", (budget_id,))
+        await cursor.execute(_BUDGETS + " and id = %s" + (" for update" if lock else ""), (budget_id,))
         found = await cursor.fetchone()
     if found is None:
         raise NotFound("no such budget")

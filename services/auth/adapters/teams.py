@@ -15,6 +15,7 @@ from services.auth.adapters.accounts import account_of, enter_team, update_accou
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.spent import spent_of
+from services.auth.adapters.team_accounts import is_of_a_team
 from services.auth.domain import keys
 from services.auth.domain.accounts import PACES
 from services.auth.domain.records import AccountRecord, InvitationRecord, TeamRecord
@@ -139,8 +140,7 @@ class Teams:
         """Put an account into a team. Raises NotFound, or Conflict for the account of a team's keys."""
         async with self._postgres.transaction() as link:
             await _team(link, team_id, lock=True)
-            cursor = await link.execute("select 1 from teams where account_id = %s", (account_id,))
-            if await cursor.fetchone():
+            if await is_of_a_team(link, account_id):
                 raise Conflict("this is the account of a team's own keys, which stays in its team")
             await _enter(link, team_id, account_id, role)
             await audit(link, actor, "team.member_added", account_id, f"team={team_id}", f"role={role}")

@@ -61,7 +61,7 @@ select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.un
         from rules r where r.account_id = d.account_id),
        case when d.budget_ids is not null then (
             select jsonb_agg(jsonb_build_array(
-                b.id, b.name, b.provider, b.model, b.tag, {_limits("b")}) order by b.id)
+                b.id, b.name, b.owner, b.provider, b.model, b.tag, {_limits("b")}) order by b.id)
             from budgets b where b.id = any (d.budget_ids)) end
 from dated d
 """
@@ -152,6 +152,13 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         standings.append(Standing.of(Owner.MAKER, bound_by, of_maker, taken[bound_by]))
     if team_id:
         standings.append(Standing.of(Owner.TEAM, team_id, of_team, taken[team_id], team_name))
+    whose = {
+        "": "everybody",
+        account_id: "this account",
+        counter: "this key",
+        bound_by: "this key's maker",
+        team_id: f"team {team_name}",
+    }
     resets = {Period(period): datetime.fromtimestamp(float(at), UTC) for period, at in ends.items()}
     return VerifiedKey(
         account_id=account_id,
@@ -177,14 +184,14 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         micro_credits=micro_credits,
         team_id=team_id or "",
         team_pace=_pace(of_team),
-        budgets=tuple(_budget(budget, taken) for budget in budgets or ()),
+        budgets=tuple(_budget(budget, taken, whose) for budget in budgets or ()),
     )
 
 
-def _budget(stored: list[Any], taken: dict[str, dict[Period, Amount]]) -> Budget:
-    budget_id, name, provider, model, tag, *limits = stored
+def _budget(stored: list[Any], taken: dict[str, dict[Period, Amount]], whose: dict[str | None, str]) -> Budget:
+    budget_id, name, owner, provider, model, tag, *limits = stored
     by_name = dict(zip(_LIMITS, limits, strict=True))
-    standing = Standing.of(Owner.BUDGET, budget_id, by_name, taken[budget_id], name)
+    standing = Standing.of(Owner.BUDGET, budget_id, by_name, taken[budget_id], f"{name} of {whose[owner]}".lstrip())
     return Budget(provider=provider, model=model, tag=tag, standing=standing, pace=_pace(by_name))
 
 

@@ -111,7 +111,7 @@ class Standing:
     taken: Mapping[Period, Amount]
     """What is out of reach for others, in the period that the quota day is in."""
     label: str = ""
-    """What people call the subject, where it has a name."""
+    """What people call the subject, where it has a name; of a budget also whose it is."""
 
     @classmethod
     def of(

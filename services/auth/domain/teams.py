@@ -13,10 +13,12 @@ _UNBOUND: Final = "an administrator can"
 
 
 def check_beneath(limits: Mapping[str, Any], member: AccountRecord, team: TeamRecord) -> None:
-    """Raise PermissionDenied where an owner would give a member more than the team has.
+    """Raise PermissionDenied where an owner would give a member more than the team has, or limit an administrator.
 
     What the team has no limit of binds the member by its own limit alone: an owner may lower that, and not raise it.
     """
+    if limits and member.role == "admin":
+        raise PermissionDenied("the limits of an administrator are set by administrators; ask one", param="limits")
     for name, limit in limits.items():
         if name == "key_count":
             most: int | None = member.key_count
