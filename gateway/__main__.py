@@ -15,7 +15,7 @@ from typing import NoReturn
 import envoy
 from pydantic import ValidationError
 
-from gateway import config, envoy_supervisor, reload
+from gateway import clusters, envoy_supervisor, reload
 from gateway.address import Address
 from gateway.render import render, render_whole
 from gateway.settings import EdgeSettings
@@ -46,7 +46,7 @@ def main() -> None:
         raise SystemExit(2) from None
     rendered.forget_earlier()
     script = str(Path(envoy_supervisor.__file__).resolve())
-    kept = [f"{settings.drain_s:g}", str(settings.edge_processes), config.ADMIN_SOCKET]
+    kept = [f"{settings.drain_s:g}", str(settings.edge_processes), clusters.ADMIN_SOCKET]
     command = [sys.executable, "-I", "-S", script, *kept, *_envoy(settings, rendered.bootstrap)]
     _become(rendered.bootstrap, command)
 

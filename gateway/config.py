@@ -1,4 +1,4 @@
-"""Envoy's whole configuration: listeners, filters, clusters."""
+"""Envoy's whole configuration, with its listeners and filters."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from gateway import access, bodies, limits, pages, routes, script, tracing
-from gateway.address import Address
+from gateway import access, bodies, clusters, limits, pages, routes, script, tracing
 from gateway.bindings import Binding
 from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
@@ -15,10 +14,6 @@ from moa.common.v1 import error_pb2
 from services.common.otlp import Collector
 
 _FILTERS: Final = f"{TYPE}extensions.filters.http."
-_ADMIN: Final = "admin"
-ADMIN_SOCKET: Final = "admin-{}.sock"
-"""Of each of Envoy's processes, counted from 1. Relative to their working folder: a socket's whole path must fit in
-about 100 bytes."""
 
 
 def bootstrap(
@@ -29,15 +24,16 @@ def bootstrap(
     `lua` is the script's text, `contracts` the transcoder's descriptor set, `collector` is told the traces.
     """
     public = _public_http(settings, bindings, lua, contracts)
-    clusters = [*_clusters(settings)]
+    services = [*clusters.of_services(settings)]
     runtime = limits.RUNTIME
     if collector is not None:
         runtime = {**runtime, **tracing.runtime(collector)}
         public["tracing"] = tracing.tracing(collector)
         public["access_log"] = [access.log(settings.log_level, trace_id="%TRACE_ID%")]
-        clusters.append({**_cluster(tracing.CLUSTER, [tracing.address(collector)]), **tracing.transport(collector)})
+        traces = clusters.cluster(tracing.CLUSTER, [tracing.address(collector)])
+        services.append({**traces, **tracing.transport(collector)})
     return {
-        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET.format(1)}}},
+        "admin": {"address": {"pipe": {"path": clusters.ADMIN_SOCKET.format(1)}}},
         "layered_runtime": {"layers": [{"name": "moa", "static_layer": runtime}]},
         "overload_manager": limits.overload(settings),
         "watchdogs": limits.WATCHDOGS,
@@ -46,7 +42,7 @@ def bootstrap(
         "stats_flush_on_admin": True,
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
-            "clusters": clusters,
+            "clusters": services,
         },
     }
 
@@ -70,7 +66,7 @@ def _public(settings: EdgeSettings, manager: Json) -> Json:
         }
     return {
         "name": "public",
-        "address": _socket(settings.listen),
+        "address": clusters.socket(settings.listen),
         "filter_chains": [chain],
         # Told to drain, this one closes; metrics and readiness are answered to the end.
         "traffic_direction": "INBOUND",
@@ -258,7 +254,7 @@ def _internal(settings: EdgeSettings, bindings: list[Binding], contracts: Path) 
     own = [
         {
             "match": {"path": f"/metrics/{'edge' if number == 1 else f'edge-{number}'}"},
-            "route": {"cluster": f"{_ADMIN}_{number}", "prefix_rewrite": "/stats/prometheus", "timeout": "5s"},
+            "route": {"cluster": f"{clusters.ADMIN}_{number}", "prefix_rewrite": "/stats/prometheus", "timeout": "5s"},
             "typed_per_filter_config": {routes.TRANSCODER: routes.OFF},
         }
         for number in range(1, settings.edge_processes + 1)
@@ -281,7 +277,7 @@ def _internal(settings: EdgeSettings, bindings: list[Binding], contracts: Path) 
         "route_config": {"name": "internal", "virtual_hosts": [host]},
     }
     chain = {"filters": [_network(manager)]}
-    return {"name": "internal", "address": _socket(settings.internal_listen), "filter_chains": [chain]}
+    return {"name": "internal", "address": clusters.socket(settings.internal_listen), "filter_chains": [chain]}
 
 
 def _ready() -> Json:
@@ -296,109 +292,3 @@ def _ready() -> Json:
         ],
         cluster_min_healthy_percentages={routes.ROUTER: {"value": 1}},
     )
-
-
-def _clusters(settings: EdgeSettings) -> Iterable[Json]:
-    yield _service(routes.ROUTER, settings.router_addresses)
-    if settings.large_router_addresses:
-        yield _large_cluster(settings)
-    yield _service(routes.TASKS, settings.tasks_addresses)
-    yield _service(routes.ACCOUNTS, settings.account_addresses)
-    for name, address in settings.metrics_targets.items():
-        yield _cluster(f"metrics_{name}", [address])
-    for number in range(1, settings.edge_processes + 1):
-        name, admin = f"{_ADMIN}_{number}", {"pipe": {"path": ADMIN_SOCKET.format(number)}}
-        yield {
-            "name": name,
-            "load_assignment": {
-                "cluster_name": name,
-                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": admin}}]}],
-            },
-        }
-
-
-def _service(
-    name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5, first_s: float = 0.25
-) -> Json:
-    """Return the cluster of a service's processes, which speak gRPC.
-
-    Healthy ones are asked every `looked_s`, others every `again_s`, and every `first_s` before the first request. Each
-    question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
-    """
-    return {
-        **_cluster(name, addresses),
-        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
-        "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": limits.SERVICES},
-            }
-        },
-        "health_checks": [
-            {
-                "timeout": "1s",
-                "interval": f"{looked_s:g}s",
-                "no_traffic_interval": f"{first_s:g}s",
-                "no_traffic_healthy_interval": f"{looked_s:g}s",
-                "unhealthy_interval": f"{again_s:g}s",
-                "unhealthy_threshold": 2,
-                "healthy_threshold": 1,
-                "grpc_health_check": {},
-            }
-        ],
-        # A worker that cannot be reached is left out at once; what it answers never counts against it.
-        "outlier_detection": {
-            "split_external_local_origin_errors": True,
-            "consecutive_local_origin_failure": 1,
-            "enforcing_consecutive_5xx": 0,
-            "enforcing_consecutive_gateway_failure": 0,
-            "enforcing_success_rate": 0,
-            "enforcing_local_origin_success_rate": 0,
-            "base_ejection_time": "2s",
-            # It grows with each ejection, and a worker is back before.
-            "max_ejection_time": "4s",
-            "max_ejection_percent": 50,
-        },
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": 1000,
-                    "max_pending_requests": 2000,
-                    "max_requests": 10_000,
-                    # By default three at once: whoever waits for a process to come back would keep all others from it.
-                    "max_retries": 2000,
-                }
-            ]
-        },
-    }
-
-
-def _large_cluster(settings: EdgeSettings) -> Json:
-    """Return the cluster of the routers that take large requests; where none of them can be reached, the others do.
-
-    They may not be started before there is such a request.
-    """
-    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2, first_s=2)
-    # Those are asked in their own cluster whether they are healthy.
-    others = [
-        {"endpoint": {"address": _socket(address), "health_check_config": {"disable_active_health_check": True}}}
-        for address in settings.router_addresses
-    ]
-    result["load_assignment"]["endpoints"].append({"priority": 1, "lb_endpoints": others})
-    names = any(not address.is_ip for address in settings.router_addresses)
-    return {**result, "type": "STRICT_DNS"} if names else result
-
-
-def _cluster(name: str, addresses: Iterable[Address]) -> Json:
-    endpoints = [{"endpoint": {"address": _socket(address)}} for address in addresses]
-    return {
-        "name": name,
-        "type": "STATIC" if all(address.is_ip for address in addresses) else "STRICT_DNS",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-    }
-
-
-def _socket(address: Address) -> Json:
-    return {"socket_address": {"address": address.host, "port_value": address.port}}

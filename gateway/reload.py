@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Final
 
-from gateway import config, envoy_supervisor
+from gateway import clusters, envoy_supervisor
 from gateway.render import Rendered, render
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
@@ -24,7 +24,7 @@ def reload(settings: EdgeSettings, collector: Collector | None) -> int:
     folder = settings.edge_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    sockets = [config.ADMIN_SOCKET.format(number) for number in range(1, settings.edge_processes + 1)]
+    sockets = [clusters.ADMIN_SOCKET.format(number) for number in range(1, settings.edge_processes + 1)]
     refused = {admin: _refusals(admin) for admin in sockets}
     rendered = render(settings, collector)
     until = time.monotonic() + _WITHIN_S

@@ -1,0 +1,125 @@
+"""Envoy's clusters: whom it passes requests on to, and how it finds out who of them is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway import limits, routes
+from gateway.address import Address
+from gateway.routes import TYPE, Json
+from gateway.settings import EdgeSettings
+
+ADMIN: Final = "admin"
+ADMIN_SOCKET: Final = "admin-{}.sock"
+"""Of each of Envoy's processes, counted from 1. Relative to their working folder: a socket's whole path must fit in
+about 100 bytes."""
+
+
+def of_services(settings: EdgeSettings) -> Iterable[Json]:
+    """Yield the clusters of the gateway's services, of what they tell metrics on, and of Envoy's own processes."""
+    yield _service(routes.ROUTER, settings.router_addresses)
+    if settings.large_router_addresses:
+        yield _large_cluster(settings)
+    yield _service(routes.TASKS, settings.tasks_addresses)
+    yield _service(routes.ACCOUNTS, settings.account_addresses)
+    for name, address in settings.metrics_targets.items():
+        yield cluster(f"metrics_{name}", [address])
+    for number in range(1, settings.edge_processes + 1):
+        name, admin = f"{ADMIN}_{number}", {"pipe": {"path": ADMIN_SOCKET.format(number)}}
+        yield {
+            "name": name,
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [{"lb_endpoints": [{"endpoint": {"address": admin}}]}],
+            },
+        }
+
+
+def _service(
+    name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5, first_s: float = 0.25
+) -> Json:
+    """Return the cluster of a service's processes, which speak gRPC.
+
+    Healthy ones are asked every `looked_s`, others every `again_s`, and every `first_s` before the first request. Each
+    question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
+    """
+    return {
+        **cluster(name, addresses),
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": limits.SERVICES},
+            }
+        },
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": f"{looked_s:g}s",
+                "no_traffic_interval": f"{first_s:g}s",
+                "no_traffic_healthy_interval": f"{looked_s:g}s",
+                "unhealthy_interval": f"{again_s:g}s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "grpc_health_check": {},
+            }
+        ],
+        # A worker that cannot be reached is left out at once; what it answers never counts against it.
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 1,
+            "enforcing_consecutive_5xx": 0,
+            "enforcing_consecutive_gateway_failure": 0,
+            "enforcing_success_rate": 0,
+            "enforcing_local_origin_success_rate": 0,
+            "base_ejection_time": "2s",
+            # It grows with each ejection, and a worker is back before.
+            "max_ejection_time": "4s",
+            "max_ejection_percent": 50,
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 1000,
+                    "max_pending_requests": 2000,
+                    "max_requests": 10_000,
+                    # By default three at once: whoever waits for a process to come back would keep all others from it.
+                    "max_retries": 2000,
+                }
+            ]
+        },
+    }
+
+
+def _large_cluster(settings: EdgeSettings) -> Json:
+    """Return the cluster of the routers that take large requests; where none of them can be reached, the others do.
+
+    They may not be started before there is such a request.
+    """
+    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2, first_s=2)
+    # Those are asked in their own cluster whether they are healthy.
+    others = [
+        {"endpoint": {"address": socket(address), "health_check_config": {"disable_active_health_check": True}}}
+        for address in settings.router_addresses
+    ]
+    result["load_assignment"]["endpoints"].append({"priority": 1, "lb_endpoints": others})
+    names = any(not address.is_ip for address in settings.router_addresses)
+    return {**result, "type": "STRICT_DNS"} if names else result
+
+
+def cluster(name: str, addresses: Iterable[Address]) -> Json:
+    """Return a cluster of addresses, looked up where they are names."""
+    endpoints = [{"endpoint": {"address": socket(address)}} for address in addresses]
+    return {
+        "name": name,
+        "type": "STATIC" if all(address.is_ip for address in addresses) else "STRICT_DNS",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+    }
+
+
+def socket(address: Address) -> Json:
+    """Return an address as Envoy writes it."""
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
