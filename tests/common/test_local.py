@@ -185,12 +185,19 @@ async def test_a_call_that_is_cancelled_ends_its_handler(world: World, kind: str
 async def test_a_reader_that_is_cancelled_ends_its_call(world: World, kind: str) -> None:
     """A caller that leaves stops the work behind its call."""
     call = getattr(world, kind)("waits")
+    if kind == "stream":
+        # gRPC forgets to end a call whose reader leaves while its request is being sent: whoever may, ends it himself.
+        assert (await call.read()).events
+
+    reads_on = asyncio.Event()
 
     async def reads() -> None:
+        reads_on.set()
         await end_of(call, kind)
 
     reading = asyncio.ensure_future(reads())
     await world.serves.begun.wait()
+    await reads_on.wait()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading

@@ -243,7 +243,7 @@ def test_pace(byok: Gateway) -> None:
         assert refused.json()["error"]["status"] == "RESOURCE_EXHAUSTED"
         assert requests.patch(account, json={"disabled": True}, headers=headers, timeout=20).status_code == 200
         answers = (ask(session) for _ in range(1000))
-        assert next(answer for answer in answers if answer.status_code != 429).status_code == 401
+        assert next(answer for answer in answers if answer.status_code != 429).status_code == 403
         wide = {"limits": {"requests_per_minute": 6000}, "disabled": False}
         assert requests.patch(account, json=wide, headers=headers, timeout=20).status_code == 200
         until = time.monotonic() + 60
