@@ -64,9 +64,10 @@ class Sweeper:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
+        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=1)
 
     async def _run(self) -> None:
         while True:

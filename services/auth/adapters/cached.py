@@ -73,9 +73,10 @@ class CachedVerifiedKeys:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
+        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=1)
         await self._feed.__aexit__(kind, error, trace)
 
     async def by_digest(self, digest: bytes) -> VerifiedKey | None:
@@ -226,9 +227,10 @@ class Feed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
+        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait([self._task], timeout=1)
 
     def used(self, now: float) -> None:
         """Note that somebody relies on what is heard."""
