@@ -17,6 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import InvalidField, Unavailable
 from services.common.isolate import OneFailed
 
@@ -83,9 +84,7 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
+        await cancel_and_wait(self._probe)
         await self._pool.close()
 
     @asynccontextmanager
@@ -98,7 +97,7 @@ class Database:
         if self._probe is not None:
             raise self._is_away()
         try:
-            async with self._pool.connection() as link:
+            async with self._lent() as link:
                 with answering(link, within_s=self._answer_s):
                     yield link
         except AWAY as error:
@@ -110,6 +109,20 @@ class Database:
                 self._probe = asyncio.create_task(self._until_back(), name="database probe")
             raise self._is_away() from error
 
+    @asynccontextmanager
+    async def _lent(self) -> AsyncIterator[Link]:
+        """Lend a connection of the pool; raise CancelledError where the caller was cancelled while it waited for one.
+
+        The pool waits by `asyncio.wait_for`, which in Python 3.11 drops a cancellation that comes in the same moment as
+        the connection.
+        """
+        task = asyncio.current_task()
+        asked = task.cancelling() if task is not None else 0
+        async with self._pool.connection() as link:
+            if task is not None and task.cancelling() > asked:
+                raise asyncio.CancelledError
+            yield link
+
     def _is_away(self) -> Unavailable:
         return Unavailable(f"{self._what} cannot be reached now; try again", retry_after_s=1)
 
@@ -117,7 +130,7 @@ class Database:
         while True:
             try:
                 # What the pool lends has just answered.
-                async with self._pool.connection():
+                async with self._lent():
                     pass
             except AWAY:
                 await asyncio.sleep(_PROBE_S)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 
 from services.common import tracing
+from services.common.cancelling import cancel_and_wait
 from services.common.rpc import call as calls
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 from services.common.rpc.target import target_of
@@ -88,15 +89,14 @@ class ConnectionWatch:
         left_s = self._lost_at + PATIENCE_S - self._clock()
         if left_s > 0:
             try:
-                await asyncio.wait_for(self._there.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await self._there.wait()
             except TimeoutError:
                 return
 
     async def aclose(self) -> None:
         """Stop watching."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        await cancel_and_wait(self._watching)
 
     def watch(self) -> None:
         """Begin to watch. Asking does too, but then nothing is known of before."""

@@ -42,7 +42,8 @@ class ReconnectingStream(Generic[M]):
                 self._announced = True
                 return self._waiting()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._connections.returned(), _EVERY_S)
+                async with asyncio.timeout(_EVERY_S):
+                    await self._connections.returned()
             try:
                 self._stream = self._ask()
             except Restarting:

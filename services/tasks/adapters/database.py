@@ -129,4 +129,5 @@ class Listener:
 async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:
     """Wait for a notice, or for so long: a notification that was lost with its connection delays, and loses nothing."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), at_most_s)
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
