@@ -13,6 +13,7 @@ from uuid import UUID
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.pools import Pools
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 from services.common.isolate import Isolation
 
@@ -64,10 +65,7 @@ class Sweeper:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

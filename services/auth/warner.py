@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.warnings import Delivery, Warnings
 from services.common import logs, signing
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import InvalidField, MoaError, Unavailable
 from services.common.isolate import note_failure
 from services.quota_client.amounts import field_of, limit_shown, named, shown
@@ -73,10 +74,7 @@ class Warner:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A statement of the database may end by a failure of its own where it is cancelled, and the end be lost by it.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

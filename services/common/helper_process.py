@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from services.common import errors, logs
 from services.common.byte_admission import Bounds, ByteAdmission
+from services.common.cancelling import cancel_and_wait
 from services.common.rpc import call as calls
 
 Data = bytes | memoryview
@@ -207,9 +208,7 @@ class HelperProcess:
         """End the process."""
         if self._ending is not None:
             self._ending.cancel()
-        for task in list(self._running):
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await cancel_and_wait(*self._running)
         await self._end_process()
 
 

@@ -18,6 +18,7 @@ from moa.image.v1.image_pb2 import ImageEvent, ImageFinished
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model
 from services.common import estimate
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import ContentPolicy, UpstreamBroken, UpstreamFailed
 from services.common.helper_process import HelperProcess
 from services.common.hosts import agrees, destination_of
@@ -99,9 +100,7 @@ class Generation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks, again_s=CLEANING_S)
         if self._links is not None:
             await self._links.close()
 

@@ -14,6 +14,7 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.rpc.client import metadata
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import LeaseStores
@@ -80,10 +81,8 @@ class Refreshing:
 
     async def stop(self) -> None:
         """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await cancel_and_wait(self._task)
+        self._task = None
 
     async def _run(self) -> None:
         while True:

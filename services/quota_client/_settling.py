@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.isolate import note_failure
 from services.common.rpc.client import metadata
 from services.quota_client._journal import Journal, Left
@@ -140,10 +141,8 @@ class Settling:
 
     async def stop(self, within_s: float) -> None:
         """Book what is waiting, for `within_s` at most; the rest stays in the journal."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await cancel_and_wait(self._task)
+        self._task = None
         for handle, _ in self._deferred.values():
             handle.cancel()
         self._deferred.clear()

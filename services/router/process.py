@@ -11,6 +11,7 @@ from typing import Any
 
 from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
+from services.common.cancelling import cancel_and_wait
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
@@ -69,9 +70,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
             yield port
     finally:
         await around.claims.aclose()
-        for task in watching:
-            task.cancel()
-        await asyncio.wait(watching)
+        await cancel_and_wait(*watching)
         await backends.aclose()
         await admission.stop()
         await around.egress.aclose()

@@ -12,6 +12,7 @@ from typing import Any
 from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -136,9 +137,7 @@ class Process:
                 await self.server.stop(self.config.drain_s)
                 await self.helper.aclose()
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await cancel_and_wait(*running, again_s=CLEANING_S)
             await self.admission.stop()
             await self.egress.aclose()
             await self.store.aclose()

@@ -18,6 +18,7 @@ from moa.embedding.v1.embedding_service_pb2_grpc import (
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Model, Watched
 from services.common import byok, estimate, limits
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import MoaError, UpstreamBroken
 from services.common.helper_process import HelperProcess
 from services.common.rpc import call as calls
@@ -115,9 +116,7 @@ class Work:
         try:
             answers = await asyncio.gather(*running)
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await cancel_and_wait(*running, again_s=CLEANING_S)
         whole = EmbedTextsResponse(model=self._model.id)
         for answer in answers:
             whole.embeddings.extend(Embedding(values=vector) for vector in answer.vectors)

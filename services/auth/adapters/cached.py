@@ -14,6 +14,7 @@ import psycopg
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Standing, VerifiedKey
 from services.common import database, logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 
 _log = logs.get("cached")
@@ -73,10 +74,7 @@ class CachedVerifiedKeys:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        await cancel_and_wait(self._task)
         await self._feed.__aexit__(kind, error, trace)
 
     async def by_digest(self, digest: bytes) -> VerifiedKey | None:
@@ -227,10 +225,7 @@ class Feed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A statement that is cancelled may end by a failure of its own, which hides that the task is to end.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        await cancel_and_wait(self._task)
 
     def used(self, now: float) -> None:
         """Note that somebody relies on what is heard."""

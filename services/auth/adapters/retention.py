@@ -18,6 +18,7 @@ from services.auth.adapters.checker import AUDIT_LOCK, Checker
 from services.auth.adapters.columns import each
 from services.auth.adapters.postgres import Postgres
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.isolate import each_isolated, note_failure
 
 _log = logs.get("retention")
@@ -73,9 +74,7 @@ class Retention:
 
     async def close(self) -> None:
         """End an audit that is under way; the next one goes on from where it was."""
-        if self.audit is not None:
-            self.audit.cancel()
-            await asyncio.gather(self.audit, return_exceptions=True)
+        await cancel_and_wait(self.audit)
 
     async def tidy(self) -> None:
         """Remove some of what is old, for a moment; begin an audit where old rows were not checked yet."""

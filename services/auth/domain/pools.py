@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Ending, LeaseIds, Return
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import Isolation, each_isolated, note_failure
 from services.quota_client.amounts import HELPING, NOTHING, Amount, Period
@@ -233,9 +234,7 @@ class Pools:
 
     async def close(self) -> None:
         """Return everything that is not leased."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_and_wait(*self._tasks)
         try:
             await self._return_free(list(self._owned.values()))
         except Unavailable:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import Message
 
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.rpc.call import Metadata
 from services.common.rpc.interceptor import Interceptor
 from services.common.rpc.server import MAX_MESSAGE_BYTES
@@ -61,10 +62,7 @@ class LocalServer:
         self._stopped.set()
         if self._running:
             await asyncio.wait(self._running, timeout=drain_s)
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await cancel_and_wait(*self._running, again_s=CLEANING_S)
 
     @property
     def is_stopped(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Protocol
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.desk.v1 import desk_pb2, desk_service_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import InvalidField, MoaError, detail_of, passes
 from services.desk.domain import items, prompt
 
@@ -160,9 +161,7 @@ class Pipeline:
                 yield Event(item=await search)
                 yield _stage(desk_pb2.STAGE_SHOPPING, number, len(kinds))
         finally:
-            for search in searches:
-                search.cancel()
-            await asyncio.gather(*searches, return_exceptions=True)
+            await cancel_and_wait(*searches)
 
     async def _item(self, name: str) -> desk_pb2.Item:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,6 +12,7 @@ import grpc
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from moa.idempotency.v1 import idempotency_service_pb2_grpc
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import MoaError
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -72,10 +72,7 @@ class Claims:
 
     async def aclose(self) -> None:
         """End the renewals."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewing
+        await cancel_and_wait(self._renewing)
 
     async def _renew(self, every_s: float) -> None:
         """Renew what is held every so often; end when nothing is."""

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from moa.common.v1 import media_pb2
 from services.common import images
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import TooLarge, Unavailable
 from services.common.rpc import call as calls
 from services.router.domain.ports import Linked
@@ -95,9 +96,7 @@ class Fetching:
             await asyncio.gather(*tasks)
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel_and_wait(*tasks, again_s=CLEANING_S)
             self._give(held)
 
     async def _enter(self, account_id: str, param: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
+
+from services.common.cancelling import cancel_and_wait
 
 T = TypeVar("T")
 
@@ -79,10 +80,7 @@ class FairQueue(Generic[T]):
 
     async def aclose(self) -> None:
         """End serving."""
-        if self._serving is not None:
-            self._serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+        await cancel_and_wait(self._serving)
 
     def _add(self, count: int) -> None:
         self._count += count

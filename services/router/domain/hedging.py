@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from services.catalogue import Model
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import MoaError
 from services.router import metrics
 from services.router.domain.failures import Course, course_after
@@ -73,10 +74,7 @@ async def race(
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         return Raced(*(call.result() if call is not None and call.done() else None for call in (one, two)))
     finally:
-        running_still = [each for each in (one, pause, two) if each is not None and not each.done()]
-        for each in running_still:
-            each.cancel()
-        await asyncio.gather(*running_still, return_exceptions=True)
+        await cancel_and_wait(one, pause, two, again_s=CLEANING_S)
 
 
 async def _outcome(call: Awaitable[T]) -> T | MoaError:

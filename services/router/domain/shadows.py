@@ -11,6 +11,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, Model
 from services.common import logs
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import MoaError, error_of
 from services.quota_client.amounts import NOTHING, Amount
 from services.quota_client.labels import NO_LABELS
@@ -88,9 +89,7 @@ class Shadows:
 
     async def aclose(self) -> None:
         """End them."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await cancel_and_wait(*self._running, again_s=CLEANING_S)
 
     async def _run(self, call: Call[Any, Any], model: Model, caller: Caller, catalogue: Catalogue) -> None:
         outcome, usage = "failed", usage_pb2.Usage()

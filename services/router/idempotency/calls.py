@@ -19,6 +19,7 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from services.common import errors, idempotency, logs
+from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.dialects.registrations import Registration, registrations
 from services.common.rpc import call as calls
 from services.common.rpc.receiving import Handler
@@ -187,9 +188,7 @@ class IdempotentCalls:
         """Wait a little for work whose callers have left; what has not ended then is interrupted."""
         if self._working:
             await asyncio.wait(self._working, timeout=within_s)
-        for task in self._working:
-            task.cancel()
-        await asyncio.gather(*self._working, return_exceptions=True)
+        await cancel_and_wait(*self._working, again_s=CLEANING_S)
 
     async def _serve(
         self, method: str, inner: Handler, request: Any, context: Any, key: str, kind: Any, unary: bool

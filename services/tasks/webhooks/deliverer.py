@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from services.common import logs, signing, tracing
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.common.isolate import note_failure
 from services.common.store import Links
@@ -82,9 +83,7 @@ class Deliverer:
                     if not await self._take():
                         await wait(rung, await self.pause_s())
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await cancel_and_wait(*self._running)
 
     async def pause_s(self) -> float:
         """Return how long to wait for a ring: until the next delivery is due, or its lease is looked at again."""
