@@ -6,6 +6,20 @@ local function take_request_id(headers)
   if #given <= 128 and given:find("^[\33-\126]+$") then headers:replace("x-request-id", given) end
 end
 
+-- The console keeps its session in a cookie that no script can read. It counts beside a header alone that no link and no form
+-- sends: a page of another origin that would send it asks first, and is refused, because nothing here takes cookies from others.
+local function take_session(headers)
+  local cookie = headers:get("cookie")
+  if cookie == nil then return end
+  headers:remove("cookie")
+  if headers:get("moa-console") == nil or (headers:get("sec-fetch-site") or "same-origin") ~= "same-origin" then return end
+  if headers:get("x-api-key") or headers:get("authorization") or headers:get("x-goog-api-key") then return end
+  -- Over TLS the name is one that browsers let no other host set.
+  local name = headers:get("x-forwarded-proto") == "https" and "__Host%-moa%-session" or "moa%-session"
+  local token = ("; " .. cookie .. ";"):match("; " .. name .. "=(ses%-[%w_-]+);")
+  if token ~= nil then headers:replace("x-api-key", token) end
+end
+
 -- Tell whether the request may go on. Two Host lines, which Envoy joins with a comma, would be read as one host here and
 -- as another by whoever stands before or behind.
 local function arrived(handle)
@@ -17,6 +31,7 @@ local function arrived(handle)
     return false
   end
   from_azure(headers)
+  take_session(headers)
   -- The answer to a HEAD has no body, whoever words it: on a kept connection it would be read as the next answer.
   if headers:get(":method") == "HEAD" then
     handle:streamInfo():dynamicMetadata():set("moa", "head", true)

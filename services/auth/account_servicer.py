@@ -22,6 +22,7 @@ from services.auth.adapters.spent import shared_by
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
+from services.auth.cookies import keep_session
 from services.auth.domain import keys, totp
 from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
 from services.auth.domain.passwords import Passwords
@@ -111,7 +112,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             raise
         token, expires_at = await self._begin(account_id)
         account = render.account(await self._accounts.get(account_id))
-        return pb.SignUpResponse(account=account, session_token=token, expires_at=expires_at)
+        told = await keep_session(context, token)
+        return pb.SignUpResponse(account=account, session_token=told, expires_at=expires_at)
 
     async def SetUp(self, request: pb.SetUpRequest, context: Any) -> pb.SetUpResponse:
         """Return the first administrator an email and a password, and begin a session."""
@@ -121,7 +123,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         account_id = await self._first_login.claim(email, await self._passwords.hash(request.password))
         token, expires_at = await self._begin(account_id)
         account = render.account(await self._accounts.get(account_id))
-        return pb.SetUpResponse(session_token=token, expires_at=expires_at, account=account)
+        told = await keep_session(context, token)
+        return pb.SetUpResponse(session_token=told, expires_at=expires_at, account=account)
 
     async def LogIn(self, request: pb.LogInRequest, context: Any) -> pb.LogInResponse:
         """Begin a session."""
@@ -142,13 +145,15 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         await self._logins.right(email, address)
         token, expires_at = await self._begin(found[0], address, audited=True)
         account = render.account(await self._accounts.get(found[0]))
-        return pb.LogInResponse(session_token=token, expires_at=expires_at, account=account)
+        told = await keep_session(context, token)
+        return pb.LogInResponse(session_token=told, expires_at=expires_at, account=account)
 
     async def LogOut(self, request: pb.LogOutRequest, context: Any) -> pb.LogOutResponse:
         """End the session."""
         caller = await self._callers.of(context)
         if caller.session is not None:
             await self._sessions.end(caller.session)
+        await keep_session(context, "")
         return pb.LogOutResponse()
 
     async def AskPasswordReset(self, request: pb.AskPasswordResetRequest, context: Any) -> pb.AskPasswordResetResponse:

@@ -21,6 +21,7 @@ from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
+from services.common.rpc.keys import SESSION_PREFIX
 from services.quota_client import priorities
 from services.quota_client.amounts import HELPING, Amount, Period, least
 
@@ -173,6 +174,10 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
 
     async def _verified(self, api_key: str, address: str) -> VerifiedKey:
         try:
+            if api_key.startswith(SESSION_PREFIX):
+                digest = keys.digest(self._pepper, api_key)
+                await live_account(self._sessions, digest)
+                await self._sessions.keep_key(digest)
             return await self._quota.verify(api_key)
         except Unauthenticated:
             if address:

@@ -30,7 +30,7 @@ _COLUMNS: Final = (
     " as budgeted"
 )
 _COUNTED: Final = frozenset(_LIMITS) - {"priority"}
-_ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true)"
+_ALIVE: LiteralString = "revoked_at is null and coalesce(expires_at > now(), true) and not of_session"
 
 
 class Keys:
@@ -99,7 +99,8 @@ class Keys:
         """List an account's keys, the newest first."""
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(KeyRecord)) as cursor:
             await cursor.execute(
-                f"select {_COLUMNS} from keys where account_id = %s order by created_at desc, id", (account_id,)
+                f"select {_COLUMNS} from keys where account_id = %s and not of_session order by created_at desc, id",
+                (account_id,),
             )
             return await cursor.fetchall()
 
@@ -271,7 +272,9 @@ async def _check(link: Link, account_id: str, priority: str | None) -> None:
 
 async def _get(link: Link, account_id: str, key_id: str) -> KeyRecord:
     async with link.cursor(row_factory=class_row(KeyRecord)) as cursor:
-        await cursor.execute(f"select {_COLUMNS} from keys where id = %s and account_id = %s", (key_id, account_id))
+        await cursor.execute(
+            f"select {_COLUMNS} from keys where id = %s and account_id = %s and not of_session", (key_id, account_id)
+        )
         found = await cursor.fetchone()
     if found is None:
         raise NotFound("no such key")

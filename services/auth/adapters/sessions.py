@@ -8,8 +8,10 @@ from psycopg.rows import class_row
 
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Postgres
+from services.auth.domain import keys
 from services.auth.domain.records import SessionRecord
 from services.common.errors import NotFound
+from services.common.rpc.keys import SESSION_PREFIX
 
 _IDLE = "1 hour"
 _AT_MOST = "12 hours"
@@ -51,6 +53,16 @@ class Sessions:
             )
             row = await cursor.fetchone()
         return str(row[0]) if row else None
+
+    async def keep_key(self, digest: bytes) -> None:
+        """Store the key by which a live session asks models, unless it is there: it has the session's token and end."""
+        async with self._postgres.transaction() as link:
+            await link.execute(
+                "insert into keys (id, account_id, name, prefix, digest, expires_at, of_session)"
+                " select %s, account_id, 'console', %s, digest, expires_at, true from sessions"
+                " where digest = %s and expires_at > now() on conflict (digest) do nothing",
+                (keys.new_id("key"), SESSION_PREFIX, digest),
+            )
 
     async def list(self, account_id: str) -> list[SessionRecord]:
         """List an account's live sessions, the newest first."""
