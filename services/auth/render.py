@@ -52,6 +52,8 @@ _UINT32: Final = 2**32 - 1
 _INT32: Final = 2**31 - 1
 _DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?")
 _LIMITS: Final = (*LIMITS, *PACES)
+_MOST_OF_PACES: Final = {"nano_usd_a_minute": 2**53}
+"""Minutes are counted in numbers that are exact up to here: nine million dollars."""
 MAX_RULES: Final = 100
 MAX_TEAM_KEYS: Final = 1000
 
@@ -327,13 +329,14 @@ def _read_changes(given: account_pb2.Limits, without: Iterable[str]) -> dict[str
             )
         value = given_fields[field]
         limit = _read_dollars(value, f"limits.{field}") if isinstance(value, str) else value
-        if limit > UNLIMITED or (name in PACES and limit > _INT32):
+        if limit > (_MOST_OF_PACES.get(name, _INT32) if name in PACES else UNLIMITED):
             raise InvalidField(
                 f"the limit is too large; to have none, name `{field}` in `no_limit`", param=f"limits.{field}"
             )
         if name in PACES and limit == 0:
+            least = "more than 0" if isinstance(value, str) else "at least 1"
             raise InvalidField(
-                f"at least 1: to let nothing begin, disable the account or revoke the key; to take the limit away, name"
+                f"{least}: to let nothing begin, disable the account or revoke the key; to take the limit away, name"
                 f" `{field}` in `no_limit`",
                 param=f"limits.{field}",
             )

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from services.quota_client import grants, ratelimit
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces
+from services.quota_client._part import exact_of
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Lease, Reservation, costless
 from services.quota_client._settling import DEFERRED_S, EVERY_S, Settling
@@ -145,6 +147,32 @@ class Admission:
                 share.end()
         return verified_key
 
+    async def count(
+        self, key: str, *, provider: str, model: str, tags: tuple[str, ...] = (), amount: Amount
+    ) -> Callable[[], None]:
+        """Count what a task will come to on a minute's images and dollars; return what takes that back.
+
+        Its quota was set aside elsewhere, and its request counted by `arrive`. Raises QuotaExhausted where no minute
+        has so much, RateLimited where this one has not, or Unavailable.
+        """
+        await self.identify(key)
+        acting = self._acting(key)
+        store = self._by_digest[self._digest(grants.PREFIX + acting.key_id if acting else key)]
+        if store.budgets is not None:
+            store = self._stores.for_request(store, provider, model, tags, time.monotonic())
+        shares = store.paces
+        for share in shares:
+            if (refusal := share.never(amount)) is not None:
+                raise refusal
+        if shares:
+            await self._paces.grow(shares, amount)
+
+        def take_back() -> None:
+            for share in shares:
+                share.changed(exact_of(amount), NOTHING)
+
+        return take_back
+
     async def reserve(
         self,
         key: str,
@@ -183,7 +211,7 @@ class Admission:
                 store = self._stores.for_request(store, provider, model, tags, now)
                 digest = store.digest
             lease = store.find(need, now)
-            if lease is not None and (not store.paces or _entered(store, now, need.tokens)):
+            if lease is not None and (not store.paces or _entered(store, now, need)):
                 reservation = store.reserve(
                     lease, need, operation=operation, request_id=request_id, cost=cost, now=now, paces=store.paces
                 )
@@ -233,6 +261,20 @@ class Admission:
 
     async def _lend(self, store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
         """As `reserve`, for more of what runs: it is in its paces, and goes on whatever has become of its key."""
+        paces = running.paces
+        more = await self._lent_more(store, running, need, least)
+        if paces:
+            try:
+                await self._paces.grow(paces, more.amount)
+            except RateLimited as refused:
+                more.release()
+                raise QuotaExhausted(refused.message, retry_after_s=refused.retry_after_s) from refused
+            except BaseException:
+                more.release()
+                raise
+        return more
+
+    async def _lent_more(self, store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
         now = time.monotonic()
         store.used_at = now
         lease = store.find(need, now)
@@ -281,7 +323,12 @@ class Admission:
         store = self._store(digest, asked)
         if store is not None and (shares := store.paces):
             try:
-                await self._paces.enter(shares, reservation.amount.tokens)
+                # What no minute has is not waited for: less will do, or nothing does.
+                for share in shares:
+                    if (refusal := share.never(asked.least)) is not None:
+                        raise refusal
+                    reservation = reservation.shrink(share.fitting(reservation.amount))
+                await self._paces.enter(shares, reservation.amount)
             except BaseException:
                 reservation.release()
                 raise
@@ -369,10 +416,10 @@ class Admission:
         )
 
 
-def _entered(store: LeaseStore, now: float, tokens: int = 0) -> bool:
+def _entered(store: LeaseStore, now: float, need: Amount = NOTHING) -> bool:
     """Begin a request in its paces if that needs no call. Raises RateLimited, which tells what is left."""
     try:
-        return entered(store.paces, now, tokens)
+        return entered(store.paces, now, need)
     except RateLimited as refused:
         refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
         raise

@@ -223,7 +223,7 @@ class LeaseStore:
 
     def deferred(self, reservation: Reservation, settlement: quota_pb2.Settlement, then: OnSettled) -> None:
         """Keep what was set aside until it is known what was consumed (`Reservation.defer` calls this)."""
-        self._leave_paces(reservation, settlement.charged.tokens)
+        self._leave_paces(reservation, Amount.read(settlement.charged))
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
             self._end(reservation, Amount.read(charged))
@@ -262,7 +262,7 @@ class LeaseStore:
         smaller = self._again(reservation, amount, paces)
         reservation.lease.open -= 1
         for share in paces:
-            share.changed(reservation.amount.tokens, amount.tokens)
+            share.changed(reservation.amount, amount)
         return smaller
 
     async def lend(self, running: Reservation, need: Amount, least: Amount) -> Reservation:
@@ -298,9 +298,9 @@ class LeaseStore:
     def tokens_a_minute(self) -> tuple[int, int] | None:
         """Return the tokens a minute that bind most, and how many of them are left; None where none bind."""
         bound = [
-            (share.tokens_a_minute, max(0, share.free_tokens + int(share.tokens)))
+            (part.a_minute, max(0, part.free + int(part.here)))
             for share in self.paces
-            if share.tokens_a_minute
+            if (part := share.part("tokens")) is not None
         ]
         return min(bound, key=lambda pair: pair[1], default=None)
 
@@ -326,7 +326,7 @@ class LeaseStore:
     def _end(self, reservation: Reservation, charged: Amount) -> bool:
         """Put back what a request did not consume. Return whether it consumed more than was set aside."""
         if reservation.paces:
-            self._leave_paces(reservation, charged.tokens)
+            self._leave_paces(reservation, charged)
         if reservation.further:
             charged, *shares = reservation.shares(charged)
             for one, share in zip(reservation.further, shares, strict=True):
@@ -349,17 +349,17 @@ class LeaseStore:
             self._refused = None
         self.open.pop(reservation.reservation_id, None)
         if reservation.paces:
-            self._leave_paces(reservation, reservation.amount.tokens - left.tokens)
+            self._leave_paces(reservation, reservation.amount - left)
         if lease.recalled and not lease.open:
             self._give_back(self)
         return beyond
 
     @staticmethod
-    def _leave_paces(reservation: Reservation, used: int) -> None:
-        """Leave the paces, once, with so many tokens used."""
+    def _leave_paces(reservation: Reservation, used: Amount) -> None:
+        """Leave the paces, once, with so much used."""
         paces, reservation.paces = reservation.paces, ()
         for share in paces:
-            share.end(reservation.amount.tokens, used)
+            share.end(reservation.paced, used)
 
 
 async def _lend_nothing(store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:

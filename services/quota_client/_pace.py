@@ -16,7 +16,9 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common.rpc.client import metadata
+from services.quota_client._part import exact_of
 from services.quota_client._share import ACTIVE_S, Share, begin
+from services.quota_client.amounts import NOTHING, Amount
 
 _CALL_S: Final = 2.0
 _BATCH: Final = 1000
@@ -57,7 +59,7 @@ class Paces:
                 if budget.budget_id in lane
             ),
         ):
-            if not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
+            if not pace.ListFields():
                 continue
             share = self._shares.get(subject)
             if share is None:
@@ -82,36 +84,55 @@ class Paces:
         """Return the share of a provider's key; None where it was not used of late."""
         return self._shares.get(f"upstream:{name}")
 
-    async def enter(self, shares: Sequence[Share], tokens: int = 0) -> None:
-        """Begin a request that may come to so many tokens; the caller sees to `Share.end`. Raises RateLimited."""
+    async def enter(self, shares: Sequence[Share], need: Amount = NOTHING) -> None:
+        """Begin a request that may come to so much; the caller sees to `Share.end`.
+
+        Raises RateLimited, or Unavailable while what is counted exactly cannot be asked for.
+        """
         first = shares[0]
         first.waiting += 1
         try:
             async with AsyncExitStack() as stack:
                 for share in shares:
                     await stack.enter_async_context(share.lock)
-                await self._entered(shares, tokens)
+                await self._entered(shares, need)
         finally:
             first.waiting -= 1
             for share in shares:
                 if share.keeps_too_many:
                     self._ended(share)
 
-    async def _entered(self, shares: Sequence[Share], tokens: int) -> None:
+    async def grow(self, shares: Sequence[Share], more: Amount) -> None:
+        """Set more aside for a request that runs, of what is counted exactly. Raises RateLimited, Unavailable."""
+        async with AsyncExitStack() as stack:
+            for share in shares:
+                await stack.enter_async_context(share.lock)
+            grown: list[Share] = []
+            for share in shares:
+                now = time.monotonic()
+                if not share.grow(now, more):
+                    await self._ask([share], [share.need_more(more)], need=None)
+                    if not share.grow(time.monotonic(), more):
+                        for one in grown:
+                            one.changed(exact_of(more), NOTHING)
+                        raise share.lacks(time.monotonic(), exact_of(more))
+                grown.append(share)
+
+    async def _entered(self, shares: Sequence[Share], need: Amount) -> None:
         for pause_s in _PAUSES_S:
             now = time.monotonic()
-            lacking = [share for share in shares if not share.ready(now, tokens)]
+            lacking = [share for share in shares if not share.ready(now, need)]
             if not lacking:
-                begin(shares, now, tokens)
+                begin(shares, now, need)
                 return
-            await self._ask(lacking, [share.need(tokens) for share in lacking], tokens=tokens)
+            await self._ask(lacking, [share.need(need) for share in lacking], need=need)
             if pause_s and any(share.full for share in lacking):
                 # Whose request has just ended elsewhere may be here before the word of it is at auth.
                 await asyncio.sleep(pause_s)
                 for share in lacking:
                     share.forget_refusal()
         # Requests that found room without asking took all of it.
-        raise lacking[0].refusal(time.monotonic(), tokens)
+        raise lacking[0].refusal(time.monotonic(), need)
 
     async def aclose(self) -> None:
         """Return when what is to go back has."""
@@ -130,7 +151,7 @@ class Paces:
                 _, share = self._spare.popitem()
                 async with share.lock:
                     if share.keeps_too_many:
-                        await self._ask([share], [share.spare()], tokens=None)
+                        await self._ask([share], [share.spare()], need=None)
         finally:
             self._returning = None
 
@@ -153,12 +174,12 @@ class Paces:
         try:
             for start in range(0, len(due), _BATCH):
                 batch = due[start : start + _BATCH]
-                await self._ask([share for share, _ in batch], [need for _, need in batch], tokens=None)
+                await self._ask([share for share, _ in batch], [need for _, need in batch], need=None)
         finally:
             for share, _ in due:
                 share.lock.release()
 
-    async def _ask(self, shares: Iterable[Share], needs: Iterable[quota_pb2.PaceNeed], *, tokens: int | None) -> None:
+    async def _ask(self, shares: Iterable[Share], needs: Iterable[quota_pb2.PaceNeed], *, need: Amount | None) -> None:
         asked_at = time.monotonic()
         request = quota_service_pb2.LeasePaceRequest(holder=self._holder, needs=needs)
         try:
@@ -171,7 +192,7 @@ class Paces:
         told = {share.subject: share for share in answer.shares}
         for share in shares:
             if share.subject in told:
-                share.take(told[share.subject], asked_at, tokens=tokens)
+                share.take(told[share.subject], asked_at, need=need)
             else:
                 # It has no limit any more. A key that ended is refused elsewhere.
                 share.limit(quota_pb2.Pace())

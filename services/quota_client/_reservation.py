@@ -9,6 +9,7 @@ from typing import Protocol
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Cost
+from services.quota_client._part import exact_of
 from services.quota_client._payment import Payment
 from services.quota_client._share import Share
 from services.quota_client._verified_key import VerifiedKey
@@ -159,6 +160,11 @@ class Reservation(Payment):
         return sum((one.amount for one in self.further), self.amount)
 
     @property
+    def paced(self) -> Amount:
+        """What is set aside of a minute: of tokens not what an answer grew by."""
+        return sum((exact_of(one.amount) for one in self.further), self.amount)
+
+    @property
     def priority(self) -> str:
         """What the request gets where engines are contended."""
         return self.verified_key.priority
@@ -204,15 +210,24 @@ class Reservation(Payment):
 
         Raises as `Admission.reserve`, where not even `least` can be had.
         """
-        more = await self._store.lend(self, need, least)
-        first = self
-        while first._heir is not None:
-            first = first._heir
+        paces = self._last.paces
+        more = await self._store.lend(self._last, need, least)
+        first = self._last
         if first._done:
             more.release()
+            for share in paces:
+                share.changed(exact_of(more.amount), NOTHING)
             return NOTHING
         more.first, first.further = first, (*first.further, more)
         return more.amount
+
+    @property
+    def _last(self) -> Reservation:
+        """What goes on in the place of this one in the end; itself where nothing does."""
+        last = self
+        while last._heir is not None:
+            last = last._heir
+        return last
 
     def defer(self, *, usage: usage_pb2.Usage, provider: str, model: str, then: OnSettled) -> None:
         """Leave it to whoever answered to say what this call comes to; if nobody does within seconds, it is `usage`.

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from moa.quota.v1 import quota_pb2
-from services.common.errors import RateLimited
+from services.common.errors import MoaError, QuotaExhausted, RateLimited, Unavailable
+from services.quota_client._part import Part, exact_of, limited
+from services.quota_client.amounts import NOTHING, Amount
 
 ACTIVE_S: Final = 10.0
 _IDLE_S: Final = 2.0
@@ -31,16 +33,14 @@ class Share:
     __slots__ = (
         "_alone_at",
         "_ended",
-        "_most_tokens",
         "_peak_at",
-        "_refused_tokens",
         "a_minute",
         "at_once",
         "free_starts",
-        "free_tokens",
         "holders",
         "key_id",
         "lock",
+        "parts",
         "peak",
         "refused_until",
         "renew_after",
@@ -50,10 +50,7 @@ class Share:
         "slots_until",
         "starts",
         "subject",
-        "tokens",
-        "tokens_a_minute",
         "told_starts",
-        "told_tokens",
         "upstream",
         "used_at",
         "wait_until",
@@ -67,17 +64,15 @@ class Share:
         self.key_id = ""
         self.a_minute = 0
         self.at_once = 0
-        self.tokens_a_minute = 0
         self.starts = 0.0
-        self.tokens = 0.0
-        """Tokens that requests which begin here may set aside; below zero, what was used beyond that."""
+        self.parts: tuple[Part, ...] = ()
+        """What it limits beside requests."""
         self.slots = 0
         self.slots_until = 0.0
         self.running = 0
         self.peak = 0
         self.holders = 1
         self.free_starts = 0
-        self.free_tokens = 0
         self.used_at = now
         self.renew_after = 0.0
         self.refused_until = 0.0
@@ -88,55 +83,53 @@ class Share:
         self._ended = ended
         self._peak_at = now
         self._alone_at = 0.0
-        self._most_tokens = 0
-        """Of one request; of a larger one no more is set aside."""
-        self._refused_tokens = 0
         self.upstream: quota_pb2.Pace | None = None
         """The pace of a provider's key, which auth does not know."""
         self.told_starts: int | None = None
         """Requests that the provider says are left, until auth has heard of it; None: it did not say."""
-        self.told_tokens: int | None = None
 
     def limit(self, pace: quota_pb2.Pace) -> None:
         """Take the limits over."""
         self.a_minute, self.at_once = pace.requests_per_minute, pace.concurrent_requests
-        if self.tokens_a_minute != pace.tokens_per_minute:
-            self.tokens_a_minute = self._most_tokens = pace.tokens_per_minute
-            self.tokens = min(self.tokens, pace.tokens_per_minute)
+        self.parts = limited(self.parts, pace)
+
+    def part(self, name: str) -> Part | None:
+        """Return what it limits of a dimension; None: it does not."""
+        return next((part for part in self.parts if part.counted.name == name), None)
 
     def reported(self, *, requests: int | None, tokens: int | None) -> None:
         """Take what a provider says is left: that counts, here and at auth, whatever was reckoned."""
         if requests is not None:
             self.starts, self.told_starts = min(self.starts, float(requests)), requests
-        if tokens is not None:
-            self.tokens, self.told_tokens = min(self.tokens, float(tokens)), tokens
+        if tokens is not None and (part := self.part("tokens")) is not None:
+            part.reported(tokens)
 
     def rest(self, until: float) -> None:
         """Let nothing begin until then, whatever is left."""
         self.rests_until = self.wait_until = max(self.wait_until, until)
 
-    def ready(self, now: float, tokens: int) -> bool:
+    def ready(self, now: float, need: Amount) -> bool:
         """Return whether a request may begin; raise RateLimited where that was refused a moment ago."""
         if now < self.rests_until:
-            raise self.refusal(now, tokens)
-        if self._room(now, tokens):
+            raise self.refusal(now, need)
+        if self._room(now, need):
             return True
-        if now < self.refused_until and tokens >= self._refused_tokens:
-            raise self.refusal(now, tokens)
+        if now < self.refused_until and all(part.was_refused(need) for part in self.parts):
+            raise self.refusal(now, need)
         return False
 
-    def begin(self, now: float, tokens: int) -> None:
-        """Count a request that begins, and may come to so many tokens."""
+    def begin(self, now: float, need: Amount) -> None:
+        """Count a request that begins, and may come to so much."""
         if self.a_minute:
             self.starts -= 1
-        if self.tokens_a_minute:
-            self.tokens -= min(tokens, self._most_tokens)
+        for part in self.parts:
+            part.begin(need)
         self.running += 1
         self.peak = max(self.peak, self.running)
         self.used_at = now
 
-    def end(self, set_aside: int = 0, used: int = 0) -> None:
-        """Count a request that ended, and what it used of the tokens that it might."""
+    def end(self, set_aside: Amount = NOTHING, used: Amount = NOTHING) -> None:
+        """Count a request that ended, and what it used of what it might."""
         self.running -= 1
         self.changed(set_aside, used)
         if self.at_once:
@@ -145,24 +138,62 @@ class Share:
             if self.keeps_too_many:
                 self._ended(self)
 
-    def changed(self, set_aside: int, used: int) -> None:
-        """Set as many tokens aside for a request as it may use now, or did."""
-        if self.tokens_a_minute and set_aside != used:
-            self.tokens += min(set_aside, self._most_tokens) - used
+    def changed(self, set_aside: Amount, used: Amount) -> None:
+        """Set as much aside for a request as it may use now, or did."""
+        if self.parts and set_aside != used:
+            for part in self.parts:
+                part.changed(set_aside, used)
             self.refused_until = 0.0
 
-    def refusal(self, now: float, tokens: int) -> RateLimited:
+    def grow(self, now: float, more: Amount) -> bool:
+        """Set more aside for a request that runs, of what is counted exactly, and tell so."""
+        more = exact_of(more)
+        if not all(part.has(more) for part in self.parts):
+            return False
+        for part in self.parts:
+            part.begin(more)
+        self.used_at = now
+        return True
+
+    def fitting(self, need: Amount) -> Amount:
+        """Return as much of a need as a minute ever has."""
+        for part in self.parts:
+            if part.never_has(need):
+                need = need._replace(**{part.counted.name: part.a_minute})
+        return need
+
+    def never(self, need: Amount) -> QuotaExhausted | None:
+        """Return the refusal of what no minute has; None for what one may have."""
+        for part in self.parts:
+            if part.never_has(need):
+                most = f"at most {part.shown(part.a_minute)} a minute for {self.what}"
+                return QuotaExhausted(
+                    f"{most}, and this request may come to {part.shown(need[part.counted.position])}; ask for less"
+                )
+        return None
+
+    def refusal(self, now: float, need: Amount) -> MoaError:
         """Return the refusal of a request that may not begin."""
         if self.at_once and self.running >= self.slots:
             return RateLimited(f"at most {self.at_once} requests at once for {self.what}", retry_after_s=1)
         wait_s = max(self.wait_until - now, _REFUSAL_S)
-        if self._has_tokens(tokens) or (self.a_minute and self.starts < 1 and not self.free_starts):
+        is_lacking = any(not part.has(need) for part in self.parts)
+        if not is_lacking or (self.a_minute and self.starts < 1 and not self.free_starts):
             return RateLimited(f"at most {self.a_minute} requests a minute for {self.what}", retry_after_s=wait_s)
-        most = f"at most {self.tokens_a_minute} tokens a minute for {self.what}"
-        return RateLimited(f"{most}, and this request may come to {tokens}", retry_after_s=wait_s)
+        return self.lacks(now, need)
 
-    def take(self, told: quota_pb2.PaceShare, asked_at: float, *, tokens: int | None) -> None:
-        """Take over what auth gave; a request of so many tokens waits for it, None: none does."""
+    def lacks(self, now: float, need: Amount) -> MoaError:
+        """Return the refusal of what there is too little of in this minute."""
+        wait_s = max(self.wait_until - now, _REFUSAL_S)
+        lacking = next((part for part in self.parts if not part.has(need)), self.parts[0])
+        if self._alone_at and lacking.counted.exact:
+            return Unavailable("accounts cannot be reached now; try again", retry_after_s=1)
+        most = f"at most {lacking.shown(lacking.a_minute)} a minute for {self.what}"
+        wanted = lacking.shown(need[lacking.counted.position])
+        return RateLimited(f"{most}, and this request may come to {wanted}", retry_after_s=wait_s)
+
+    def take(self, told: quota_pb2.PaceShare, asked_at: float, *, need: Amount | None) -> None:
+        """Take over what auth gave; a request of so much waits for it, None: none does."""
         lasts_s = told.expires_in.ToMilliseconds() / 1000
         self.starts += told.starts
         self.slots = told.slots
@@ -170,44 +201,40 @@ class Share:
         self.renew_after = asked_at + lasts_s / 4
         self.holders = max(1, told.holders)
         self.free_starts = told.free_starts
-        self.tokens += told.tokens
-        self.free_tokens = told.free_tokens
-        self._most_tokens = self.tokens_a_minute
+        for part in self.parts:
+            part.take(told)
         self._alone_at = 0.0
-        if tokens is not None and not self._room(asked_at, tokens):
-            self._refused_tokens = tokens
+        if need is not None and not self._room(asked_at, need):
+            for part in self.parts:
+                part.refused = need[part.counted.position]
             wait_s = told.wait.ToMilliseconds() / 1000
             self.wait_until = asked_at + wait_s
             self.refused_until = asked_at + min(max(wait_s, _REFUSAL_S), 1.0)
 
-    def _room(self, now: float, tokens: int) -> bool:
+    def _room(self, now: float, need: Amount) -> bool:
         return (
             (not self.a_minute or self.starts >= 1)
             and (not self.at_once or (self.running < self.slots and now < self.slots_until))
-            and self._has_tokens(tokens)
+            and (not self.parts or all(part.has(need) for part in self.parts))
         )
-
-    def _has_tokens(self, tokens: int) -> bool:
-        return not self.tokens_a_minute or not tokens or self.tokens >= min(tokens, self._most_tokens)
 
     def alone(self, now: float) -> None:
         """Go on while nobody can divide: with an equal part of the limit, as far as is known of others."""
+        passed_s = now - self._alone_at if self._alone_at else None
         if self.at_once:
             self.slots = max(self.slots, math.ceil(self.at_once / self.holders))
             self.slots_until = now + _ALONE_S
         if self.a_minute:
-            part = max(1.0, self.a_minute / self.holders)
-            if self._alone_at:
-                self.starts = min(part, self.starts + (now - self._alone_at) * part / 60)
-            self.wait_until = now + max(0.0, 1 - self.starts) * 60 / part
-        if self.tokens_a_minute:
-            part = max(1.0, self.tokens_a_minute / self.holders)
-            self._most_tokens = math.floor(part)
-            if self._alone_at:
-                self.tokens = min(part, self.tokens + (now - self._alone_at) * part / 60)
+            share = max(1.0, self.a_minute / self.holders)
+            if passed_s is not None:
+                self.starts = min(share, self.starts + passed_s * share / 60)
+            self.wait_until = now + max(0.0, 1 - self.starts) * 60 / share
+        for part in self.parts:
+            part.alone(max(1.0, part.a_minute / self.holders), passed_s)
+            part.refused = 0
             self.wait_until = max(self.wait_until, now + _REFUSAL_S)
         self._alone_at = now
-        self.refused_until, self._refused_tokens = now + _REFUSAL_S, 0
+        self.refused_until = now + _REFUSAL_S
 
     @property
     def keeps_too_many(self) -> bool:
@@ -234,37 +261,32 @@ class Share:
             self._peak_at, self.peak = now, self.running
         idle_s = now - self.used_at
         returned = int(self.starts) if idle_s > _IDLE_S and not self._alone_at else 0
-        tokens = self._returned_tokens(all_of_them=idle_s > _IDLE_S)
+        over = self._over(all_of_them=idle_s > _IDLE_S)
         spare = self.slots - max(self.running, self.peak)
         renews = now > self.renew_after and (self.running > 0 or idle_s < ACTIVE_S)
-        if not returned and not tokens and spare <= 0 and not renews:
+        if not returned and not any(over) and spare <= 0 and not renews:
             return None
         self.starts -= returned
-        self.tokens -= tokens
         self.slots = min(self.slots, max(self.running, self.peak))
         return self._asked(
+            over,
             returned_starts=returned,
-            returned_tokens=tokens,
             running=self.running,
             slots=self.slots,
             want_slots=self.slots,
         )
 
-    def _returned_tokens(self, *, all_of_them: bool) -> int:
-        """Return how many tokens go back; below zero, what was used beyond what was set aside."""
-        if self._alone_at or (self.tokens > 0 and not all_of_them):
-            return 0
-        return math.floor(self.tokens)
+    def _over(self, *, all_of_them: bool) -> list[int]:
+        """Return what goes back of each part, which counts as gone."""
+        if self._alone_at:
+            return [0] * len(self.parts)
+        return [part.over(all_of_them=all_of_them) for part in self.parts]
 
-    def need(self, tokens: int) -> quota_pb2.PaceNeed:
+    def need(self, need: Amount) -> quota_pb2.PaceNeed:
         """Return what is needed for one more request, and what would spare the next ones a call."""
-        over = self._returned_tokens(all_of_them=False)
-        self.tokens -= over
-        lacking = 0 if self._has_tokens(tokens) else math.ceil(min(tokens, self.tokens_a_minute) - self.tokens)
         return self._asked(
-            returned_tokens=over,
-            tokens=lacking,
-            want_tokens=max(lacking, self.tokens_a_minute) if lacking else 0,
+            self._over(all_of_them=False),
+            need,
             starts=0 if self.starts >= 1 else 1,
             want_starts=0 if self.starts >= 1 else max(self.waiting, self.a_minute),
             running=self.running,
@@ -272,28 +294,33 @@ class Share:
             want_slots=max(self.running + self.waiting, self.at_once),
         )
 
-    def _asked(self, **needs: Any) -> quota_pb2.PaceNeed:
+    def need_more(self, more: Amount) -> quota_pb2.PaceNeed:
+        """Return what is needed for a request that runs."""
+        over = self._over(all_of_them=False)
+        return self._asked(over, exact_of(more), running=self.running, slots=self.slots, want_slots=self.slots)
+
+    def _asked(self, over: Sequence[int] = (), more: Amount = NOTHING, **needs: Any) -> quota_pb2.PaceNeed:
         need = quota_pb2.PaceNeed(key_id=self.key_id, subject=self.subject, **needs)
+        for part, returned in zip(self.parts, over, strict=False):
+            part.ask(need, returned=returned, lacking=part.lacking(more), upstream=self.upstream is not None)
         if self.upstream is not None:
             need.upstream.CopyFrom(self.upstream)
             if self.told_starts is not None:
                 need.most_starts = self.told_starts
-            if self.told_tokens is not None:
-                need.most_tokens = self.told_tokens
-            self.told_starts = self.told_tokens = None
+            self.told_starts = None
         return need
 
 
-def entered(shares: Sequence[Share], now: float, tokens: int = 0) -> bool:
+def entered(shares: Sequence[Share], now: float, need: Amount = NOTHING) -> bool:
     """Begin a request if that needs no call, and tell so. Raises RateLimited where it was refused a moment ago."""
     for share in shares:
-        if not share.ready(now, tokens):
+        if not share.ready(now, need):
             return False
-    begin(shares, now, tokens)
+    begin(shares, now, need)
     return True
 
 
-def begin(shares: Iterable[Share], now: float, tokens: int) -> None:
-    """Count a request that begins, and may come to so many tokens."""
+def begin(shares: Iterable[Share], now: float, need: Amount) -> None:
+    """Count a request that begins, and may come to so much."""
     for share in shares:
-        share.begin(now, tokens)
+        share.begin(now, need)

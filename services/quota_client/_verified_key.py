@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
-from services.quota_client.amounts import BOUNDLESS, NOTHING, Amount
+from services.quota_client.amounts import BOUNDLESS, NOTHING, UNLIMITED, Amount
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -141,8 +141,17 @@ class VerifiedKey:
             for budget in grant.budgets:
                 if budget.budget_id in self._lane:
                     told = told.at_most(Amount.read_limit(budget.free))
+            if self._pays_by_the_minute():
+                # Dollars are limited, though no sum of them is: what has no price cannot be held to that.
+                told = told._replace(nano_usd=min(told.nano_usd, UNLIMITED - 1))
             self._free = told
         return told if told.covers(enough) else told + self._held.free()
+
+    def _pays_by_the_minute(self) -> bool:
+        grant = self._grant
+        paces = [grant.pace, grant.key_pace, grant.bound_pace, grant.team_pace]
+        paces += [budget.pace for budget in grant.budgets if budget.budget_id in self._lane]
+        return any(pace.nano_usd_per_minute for pace in paces)
 
     def renewed(self, grant: quota_pb2.Grant) -> VerifiedKey:
         """Return the key that a newer grant describes; what was decided is kept when the rules are the same."""

@@ -18,11 +18,11 @@ from services.common.dialects import BY_SERVICE
 from services.common.rpc import call as calls
 from services.common.throttle import Throttle
 from services.quota_client import grants
+from services.quota_client.tags import tags_of
 from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
 from services.router.domain.paced_attempts import MOST_WAIT_S
-from services.router.tags import tags_of
 
 MAX_WAIT_KEY: Final = "moa-max-wait"
 """The header by which a caller says for how many seconds its request may wait for a provider that is at its limit."""

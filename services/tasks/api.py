@@ -10,6 +10,7 @@ from moa.task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from services.common import idempotency
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
+from services.quota_client.tags import tags_of
 from services.tasks import reply
 from services.tasks.domain.task import Task
 from services.tasks.operations import Operations, Order
@@ -33,7 +34,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         """Create a task."""
         key, who = await self._operations.caller(context)
         order = _order(request, idempotency_key(context))
-        task = await self._operations.create(key, who, order, request_id=calls.current().request_id)
+        tags = tags_of(context.invocation_metadata() or ())
+        task = await self._operations.create(key, who, order, request_id=calls.current().request_id, tags=tags)
         note(task)
         return task_service_pb2.CreateTaskResponse(task=await self._operations.shown(task))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -63,6 +63,11 @@ class Admission(Protocol):
 
     async def arrive(self, key: str) -> VerifiedKey:
         """Verify a key, and count the request. Raises Unauthenticated or RateLimited."""
+
+    async def count(
+        self, key: str, *, provider: str, model: str, tags: tuple[str, ...] = (), amount: Amount
+    ) -> Callable[[], None]:
+        """Count what a task will come to on a minute's limits; return what takes that back. Raises MoaError."""
 
 
 class WebhookTargets(Protocol):
@@ -152,9 +157,12 @@ class Operations:
         unpriced.check(who, model)
         return model
 
-    async def create(self, key: str, who: VerifiedKey, order: Order, *, request_id: str) -> Task:
+    async def create(
+        self, key: str, who: VerifiedKey, order: Order, *, request_id: str, tags: frozenset[str] = frozenset()
+    ) -> Task:
         """Create a task, or give the one that was created under the same idempotency key.
 
+        `tags` are what its caller calls it: with its model they say on which budgets it counts.
         Raises what `Quota.hold` and `Tasks.create` raise, and InvalidField for a webhook that is never called.
         """
         model = self.model(who, order.model, order.provider)
@@ -164,6 +172,9 @@ class Operations:
         if order.webhook_url:
             self._check_webhook(order)
         task = self._task(who, order, model, images)
+        task.tags = sorted(tags)
+        if tags:
+            task.fingerprint = hashlib.sha256(task.fingerprint + "\n".join(task.tags).encode()).digest()
         if task.idempotency_key:
             known = await self._tasks.known(who.account_id, task.idempotency_key, task.fingerprint)
             if known is not None:
@@ -177,6 +188,7 @@ class Operations:
                 image=order.work.image,
                 micro_credits=task.price_micros,
                 request_id=request_id,
+                tags=task.tags,
             )
         except (NoCredit, QuotaExhausted):
             # The same request, sent twice at once, may have taken what was left.
@@ -187,12 +199,18 @@ class Operations:
             raise
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         task.price_unknown = hold.price_unknown
+        take_back: Callable[[], None] = _nothing
         try:
+            take_back = await self._admission.count(
+                key, provider=model.provider, model=model.id, tags=tuple(task.tags), amount=hold.amount
+            )
             created = await self._tasks.create(task)
         except BaseException:
+            take_back()
             await self._quota.give_back(hold, return_id=task.id)
             raise
         if created.id != task.id:
+            take_back()
             await self._quota.give_back(hold, return_id=task.id)
         else:
             metrics.CREATED.labels(order.dialect).inc()
@@ -274,6 +292,7 @@ class Operations:
             price_micros=old.price_micros,
             webhook_url=old.webhook_url,
             webhook_events=old.webhook_events,
+            tags=old.tags,
         )
         images = max(1, old.what.image.count)
         hold = await self._quota.hold(
@@ -284,6 +303,7 @@ class Operations:
             image=old.what.image,
             micro_credits=task.price_micros,
             request_id=request_id,
+            tags=task.tags,
         )
         task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
         task.price_unknown = hold.price_unknown
@@ -377,6 +397,10 @@ class Operations:
         if len(url) > MAX_URL:
             raise InvalidField(f"{param}: a URL has at most {MAX_URL} characters", param=param)
         self._targets.check(url, param=param)
+
+
+def _nothing() -> None:
+    """Take nothing back."""
 
 
 def _may_see(who: VerifiedKey, task: Task) -> bool:

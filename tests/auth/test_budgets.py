@@ -14,7 +14,7 @@ from moa.account.v1 import budget_service_pb2 as pb
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.common.errors import QuotaExhausted, RateLimited
 from services.common.rpc.client import channel, metadata
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import NOTHING, UNLIMITED, Amount
 from tests.auth.asking import TOKEN, audited, reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
@@ -294,3 +294,36 @@ async def test_a_refusal_says_whose_budget_it_is(
     for tag, words in whose.items():
         with pytest.raises(QuotaExhausted, match=f"^the budget nightly of {words}'s limit of 0 requests a day"):
             await reserve(admission, key, 1, tags=(tag,))
+
+
+async def test_images_and_dollars_of_a_minute_are_counted_over_routers(
+    auth: Auth, admit: Admit, client: Client, root: str
+) -> None:
+    """Two routers have one minute of a budget together, also after the database forgot what it does not log; an answer
+    grows as far as that goes, and less of what no minute has is granted."""
+    account_id, _, key = await auth.account(images=1000)
+    await budget(client, root, owner=account_id, name="art", model="dall-*", images_per_minute=5)
+    await budget(client, root, owner=account_id, name="talk", model="gpt-*", usd_per_minute="0.000001")
+    one, other = await admit(auth), await admit(auth)
+    all_of_it = Amount(images=5)
+    drawn = await reserve(one, key, need=all_of_it, least=all_of_it, model="dall-e-3")
+    auth.query("delete from paces returning 1")
+    with pytest.raises(RateLimited, match="at most 5 images a minute for the budget art of this account") as refused:
+        await reserve(other, key, need=all_of_it, least=all_of_it, model="dall-e-3")
+    assert 0 < (refused.value.retry_after_s or 0) <= 60.1
+    with pytest.raises(QuotaExhausted, match="this request may come to 10 images; ask for less"):
+        await reserve(other, key, need=all_of_it * 2, least=all_of_it * 2, model="dall-e-3")
+    drawn.release()
+
+    need = Amount(tokens=10, nano_usd=600)
+    talk = await reserve(one, key, need=need, least=need, model="gpt-5", cost=lambda *_: 700)
+    with pytest.raises(QuotaExhausted, match=r"at most \$0\.000001 a minute for the budget talk"):
+        await talk.extend(need._replace(nano_usd=1000), least=need)
+    assert await talk.extend(need._replace(nano_usd=300), least=NOTHING) == need._replace(nano_usd=300)
+    talk.release()
+    long = await reserve(one, key, need=need._replace(nano_usd=5000), least=need, model="gpt-5")
+    assert long.amount == need._replace(nano_usd=1000, requests=1)
+    assert long.verified_key.free(NOTHING).nano_usd < UNLIMITED
+    long.release()
+    await one.stop()
+    await audited(auth.url)

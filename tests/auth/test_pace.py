@@ -184,7 +184,7 @@ async def test_tokens_a_minute_are_counted_over_all_routers(start: Start, admit:
         except RateLimited as beyond:
             refusal = beyond
     assert len(running) <= 6 + (time.monotonic() - began) / 10 + 1
-    assert "6000 tokens a minute for this account" in refusal.message
+    assert "6,000 tokens a minute for this account" in refusal.message
     assert refusal.retry_after_s is not None
     assert 0 < refusal.retry_after_s <= 10.1
     told = dict(refusal.headers)

@@ -16,12 +16,12 @@ from services.common import errors
 from services.common.rpc import call as calls
 from services.quota_client import ratelimit
 from services.quota_client.labels import Labels
+from services.quota_client.tags import tags_of
 from services.router.dialects import reply
 from services.router.domain.caller import Caller
 from services.router.operations.image import ImageCall
 from services.router.operations.text import TEXT
 from services.router.serving import begin
-from services.router.tags import tags_of
 from tests.router.rig import ended, said, text
 from tests.router.routed import route, world
 from tests.router.test_rescue import finished

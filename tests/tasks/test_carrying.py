@@ -32,7 +32,7 @@ _KNOW = (
     "insert into tasks.accounts (account_id, granted_micros) values (%s, 1000) on conflict (account_id) do update"
     " set granted_micros = excluded.granted_micros"
 )
-_COLUMNS = [name for name in records.ALL if name not in ("in_ledger", "price_unknown")]
+_COLUMNS = [name for name in records.ALL if name not in ("in_ledger", "price_unknown", "tags")]
 _INSERT = (
     f"insert into tasks.tasks ({', '.join(_COLUMNS)}) values ({', '.join(f'%({name})s' for name in _COLUMNS)})"
     " on conflict do nothing"

@@ -75,11 +75,12 @@ async def test_a_request_that_is_sent_twice_at_once_gives_its_task_though_credit
 ) -> None:
     """Who is refused for want of credits finds the task that took them, and no other request's."""
     nobody: Any = None
+    uncounted: Any = Mock(count=AsyncMock(return_value=lambda: None))
 
     def operations(quota: Quota) -> Operations:
         return Operations(
             tasks=Tasks(tasks_database),
-            admission=nobody,
+            admission=uncounted,
             quota=quota,
             catalogue=shipped.watched(),
             notices=Notices(),
@@ -122,10 +123,11 @@ async def test_a_task_whose_price_nobody_knew_is_not_said_to_have_cost_nothing(
 async def test_a_task_keeps_whether_its_price_was_known(tasks_database: Database, unknown: bool) -> None:
     """As its reservation does, until it ends."""
     nobody: Any = None
+    uncounted: Any = Mock(count=AsyncMock(return_value=lambda: None))
     quota: Any = Mock(hold=AsyncMock(return_value=QuotaHold("acc", "key", "", "", Amount(), unknown)))
     operations = Operations(
         tasks=Tasks(tasks_database),
-        admission=nobody,
+        admission=uncounted,
         quota=quota,
         catalogue=shipped.watched(),
         notices=Notices(),

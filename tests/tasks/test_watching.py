@@ -205,6 +205,23 @@ def test_outputs_that_cannot_be_stored_wait_and_cost_nothing_more(
     assert until(lambda: system.query(charged, [task.id, again.id]), what="the charge") == [(again.id, 500_000)]
 
 
+def test_a_task_counts_in_its_minute_and_by_its_tags(system: System) -> None:
+    """Images a minute bind tasks from when they are asked for; spending is reported by their dialect and tags."""
+    limited = system.post("/account/keys", {"limits": {"images_per_minute": 1}}).json()
+    key = {"authorization": f"Bearer {limited['api_key']}"} | {"moa-tags": "nightly, art"}
+    body = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp"}}}
+    two = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp", "count": 2}}}
+    refused = system.post("/v1/tasks", two, **key)
+    assert (refused.status_code, "1 images a minute for this key" in refused.text) == (429, True)
+    task_id = system.post("/v1/tasks", body, **key).json()["task"]["id"]
+    refused = system.post("/v1/tasks", body, **key)
+    assert (refused.status_code, "1 images a minute for this key" in refused.text) == (429, True)
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert sse(system, task_id)[-1][1] == "succeeded"
+    booked = "select dialect, tags from ledger where kind = 'settle' and request_id = %s"
+    assert until(lambda: system.query(booked, task_id), what="the charge") == [("tasks", ["art", "nightly"])]
+
+
 def test_a_key_sees_the_tasks_that_it_could_have_made(system: System) -> None:
     """A key for text, or for another model, neither reads, lists, follows nor ends the account's image tasks."""
     body = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp"}}}

@@ -20,7 +20,7 @@ from services.auth.adapters.keys import insert_key
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.team_accounts import check_logs_in
 from services.auth.domain import keys
-from services.auth.domain.accounts import Limits
+from services.auth.domain.accounts import PACES, Limits
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
 from services.common.errors import Conflict, NotFound
@@ -30,8 +30,8 @@ CONSOLE: Final = "console"
 """The actor of what the command line does."""
 
 _COLUMNS: LiteralString = (
-    f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, requests_a_minute,"
-    " concurrent_requests, tokens_a_minute, priority, micro_credits, created_at, deleted_at, team_id, team_role"
+    f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, {', '.join(PACES)},"
+    " priority, micro_credits, created_at, deleted_at, team_id, team_role"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"

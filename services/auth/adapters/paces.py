@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.domain.paces import Bucket, Given, Limit, refilled, share
+from services.auth.domain.paces import Bucket, Counted, Given, Limit, Minute, refilled, share
 
 
 class PacesKept:
-    """Keeps paces. Approximate by design: a crash of the database forgets them."""
+    """Keeps paces. A crash of the database forgets them, but for images and dollars: of those never more is used."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -32,9 +33,10 @@ class PacesKept:
                     slots=given.slots,
                     holders=bucket.other_holders + 1,
                     free_starts=max(0, int(given.left)),
-                    tokens=given.tokens,
-                    free_tokens=max(0, int(given.tokens_left)),
                 )
+                for name, amount, left in zip(Minute._fields, given.minute, given.minute_left, strict=True):
+                    setattr(told, name, amount)
+                    setattr(told, f"free_{name}", max(0, int(left)))
                 told.wait.FromMilliseconds(int(given.wait_s * 1000))
                 told.expires_in.FromMilliseconds(int(ttl_s * 1000))
                 shares.append(told)
@@ -47,6 +49,10 @@ class PacesKept:
             await link.execute(
                 "delete from paces where at < clock_timestamp() - interval '2 minutes' and coalesce(tokens, 0) >= 0"
             )
+            await link.execute(
+                "delete from pace_amounts where at < clock_timestamp() - interval '2 minutes'"
+                " and coalesce(images, 0) >= 0 and coalesce(nano_usd, 0) >= 0"
+            )
             await link.execute("delete from pace_slots where expires_at < clock_timestamp()")
 
 
@@ -57,18 +63,30 @@ async def _bucket(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limi
         (need.subject, limit.a_minute),
     )
     cursor = await link.execute("select starts, tokens, at from paces where subject = %s for update", (need.subject,))
-    row = await cursor.fetchone()
-    if row is None:  # tidied away between the two statements
-        row = float(limit.a_minute), None, None
-    starts, tokens, at = row
+    # None: tidied away between the two statements.
+    starts, tokens, at = await cursor.fetchone() or (float(limit.a_minute), None, None)
     cursor = await link.execute(
         "select coalesce(sum(slots), 0)::int, count(*)::int, extract(epoch from clock_timestamp() - %s)::float8"
         " from pace_slots where subject = %s and holder <> %s and expires_at > clock_timestamp()",
         (at, need.subject, holder),
     )
     other_slots, other_holders, passed_s = await cursor.fetchone() or (0, 0, 0.0)
-    starts, tokens = refilled(limit, need, starts, tokens, passed_s or 0.0)
-    return Bucket(starts, other_slots, other_holders, tokens)
+    counted = Counted(starts, tokens, passed_s or 0.0)
+    if limit.images or limit.nano_usd:
+        counted = await _exactly(link, need.subject, counted)
+    starts, minute = refilled(limit, need, counted)
+    return Bucket(starts, other_slots, other_holders, minute)
+
+
+async def _exactly(link: Link, subject: str, counted: Counted) -> Counted:
+    """Return with images and dollars, which a crash of the database does not forget; their pace's row is locked."""
+    cursor = await link.execute(
+        "select images, nano_usd, extract(epoch from clock_timestamp() - at)::float8 from pace_amounts"
+        " where subject = %s for update",
+        (subject,),
+    )
+    images, nano_usd, passed_s = await cursor.fetchone() or (None, None, 0.0)
+    return replace(counted, images=images, nano_usd=nano_usd, exactly_s=passed_s)
 
 
 async def _keep(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limit, given: Given, ttl_s: float) -> None:
@@ -76,8 +94,16 @@ async def _keep(link: Link, holder: str, need: quota_pb2.PaceNeed, limit: Limit,
         "insert into paces (subject, starts, tokens, at) values (%s, %s, %s, clock_timestamp())"
         " on conflict (subject) do update set starts = excluded.starts,"
         " tokens = coalesce(excluded.tokens, paces.tokens), at = excluded.at",
-        (need.subject, given.left, given.tokens_left if limit.tokens else None),
+        (need.subject, given.left, given.minute_left.tokens if limit.tokens else None),
     )
+    if limit.images or limit.nano_usd:
+        left = given.minute_left
+        await link.execute(
+            "insert into pace_amounts (subject, images, nano_usd, at) values (%s, %s, %s, clock_timestamp())"
+            " on conflict (subject) do update set images = excluded.images, nano_usd = excluded.nano_usd,"
+            " at = excluded.at",
+            (need.subject, left.images if limit.images else None, left.nano_usd if limit.nano_usd else None),
+        )
     if need.running or need.starts or given.slots:
         await link.execute(
             "insert into pace_slots (subject, holder, slots, expires_at)"

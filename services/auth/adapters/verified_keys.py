@@ -196,14 +196,8 @@ def _budget(stored: list[Any], taken: dict[str, dict[Period, Amount]], whose: di
 
 
 def _pace(limits: dict[str, int | None]) -> quota_pb2.Pace | None:
-    requests_a_minute, concurrent_requests, tokens_a_minute = (limits[name] or 0 for name in PACES)
-    if not requests_a_minute and not concurrent_requests and not tokens_a_minute:
-        return None
-    return quota_pb2.Pace(
-        requests_per_minute=requests_a_minute,
-        concurrent_requests=concurrent_requests,
-        tokens_per_minute=tokens_a_minute,
-    )
+    paces = {name.replace("_a_minute", "_per_minute"): limit for name in PACES if (limit := limits[name])}
+    return quota_pb2.Pace(**paces) if paces else None
 
 
 def rule_of(stored: dict[str, Any]) -> quota_pb2.Rule:

@@ -25,7 +25,7 @@ from services.quota_client.amounts import (
 )
 from services.quota_client.budgets import counts
 
-PACES: Final = "requests_a_minute", "concurrent_requests", "tokens_a_minute"
+PACES: Final = "requests_a_minute", "concurrent_requests", "tokens_a_minute", "images_a_minute", "nano_usd_a_minute"
 """The names of limits on the pace of requests."""
 
 
@@ -36,6 +36,8 @@ class PacedLimits(AmountLimits):
     requests_a_minute: int | None = None
     concurrent_requests: int | None = None
     tokens_a_minute: int | None = None
+    images_a_minute: int | None = None
+    nano_usd_a_minute: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

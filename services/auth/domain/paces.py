@@ -24,6 +24,18 @@ class Limit(NamedTuple):
     at_once: int
     tokens: int = 0
     """Tokens a minute."""
+    images: int = 0
+    """Images a minute."""
+    nano_usd: int = 0
+    """Billionths of a dollar a minute."""
+
+
+class Minute(NamedTuple):
+    """How much of what a minute limits beside requests."""
+
+    tokens: float = 0.0
+    images: float = 0.0
+    nano_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,7 @@ class Bucket:
     starts: float
     other_slots: int
     other_holders: int
-    tokens: float = 0.0
+    minute: Minute = Minute()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +56,9 @@ class Given:
     slots: int
     wait_s: float
     left: float
-    tokens: int = 0
-    tokens_left: float = 0.0
+    minute: Sequence[int]
+    """Of each of `Minute`."""
+    minute_left: Minute
 
 
 class PaceStore(Protocol):
@@ -119,32 +132,53 @@ def limit_of(who: VerifiedKey, subject: str) -> Limit | None:
     for budget in who.budgets:
         paces[budget.id] = budget.pace
     pace = paces.get(subject)
-    if pace is None or not (pace.requests_per_minute or pace.concurrent_requests or pace.tokens_per_minute):
-        return None
-    return _limit(pace)
+    return _limit(pace) if pace is not None and pace.ListFields() else None
 
 
 def _limit(pace: quota_pb2.Pace) -> Limit:
-    return Limit(pace.requests_per_minute, pace.concurrent_requests, pace.tokens_per_minute)
+    return Limit(
+        pace.requests_per_minute,
+        pace.concurrent_requests,
+        pace.tokens_per_minute,
+        pace.images_per_minute,
+        pace.nano_usd_per_minute,
+    )
 
 
-def refilled(
-    limit: Limit, need: quota_pb2.PaceNeed, starts: float, tokens: float | None, passed_s: float
-) -> tuple[float, float]:
-    """Return how many requests can begin after a while, and with how many tokens, with what is returned.
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How a pace stood, and how long ago. None: nobody has counted that."""
 
-    Never more than a minute's worth, nor than a provider says is left. `tokens`: None where nobody has counted them.
+    starts: float | None = None
+    tokens: float | None = None
+    passed_s: float = 0.0
+    images: float | None = None
+    nano_usd: float | None = None
+    exactly_s: float = 0.0
+    """How long ago images and dollars were counted, which are by themselves."""
+
+
+def refilled(limit: Limit, need: quota_pb2.PaceNeed, counted: Counted) -> tuple[float, Minute]:
+    """Return how many requests can begin now, and with how much of what else a minute limits, with what is returned.
+
+    Never more than a minute's worth, nor than a provider says is left.
     """
-    starts = _refilled(limit.a_minute, starts, passed_s, need.returned_starts)
-    tokens = _refilled(limit.tokens, limit.tokens if tokens is None else tokens, passed_s, need.returned_tokens)
+    c = counted
+    starts = _refilled(limit.a_minute, c.starts, c.passed_s, need.returned_starts)
+    found = Minute(
+        tokens=_refilled(limit.tokens, c.tokens, c.passed_s, need.returned_tokens),
+        images=_refilled(limit.images, c.images, c.exactly_s, need.returned_images),
+        nano_usd=_refilled(limit.nano_usd, c.nano_usd, c.exactly_s, need.returned_nano_usd),
+    )
     if need.HasField("most_starts"):
         starts = min(starts, float(need.most_starts))
     if need.HasField("most_tokens"):
-        tokens = min(tokens, float(need.most_tokens))
-    return starts, tokens
+        found = found._replace(tokens=min(found.tokens, float(need.most_tokens)))
+    return starts, found
 
 
-def _refilled(a_minute: int, left: float, passed_s: float, returned: int) -> float:
+def _refilled(a_minute: int, counted: float | None, passed_s: float, returned: int) -> float:
+    left = a_minute if counted is None else counted
     return min(float(a_minute), left + max(0.0, passed_s) * a_minute / 60 + returned)
 
 
@@ -163,13 +197,23 @@ def share(limit: Limit, bucket: Bucket, need: quota_pb2.PaceNeed) -> Given:
         given = _sized(need=need.slots, want=need.want_slots, free=free)
         # What runs already is told as it is, even when the limit has sunk below it.
         slots = max(need.running, min(need.slots, free) if given is None else given)
+    left = bucket.minute
     if need.starts and limit.at_once and slots < need.slots:
-        return Given(0, slots, 0.0, bucket.starts, 0, bucket.tokens)
+        return Given(0, slots, 0.0, bucket.starts, _NOTHING, left)
     starts = _of_minute(limit.a_minute, need=need.starts, want=need.want_starts, left=bucket.starts)
-    tokens = _of_minute(limit.tokens, need=min(need.tokens, limit.tokens), want=need.want_tokens, left=bucket.tokens)
-    if starts.wait_s or tokens.wait_s:
-        return Given(0, slots, max(starts.wait_s, tokens.wait_s), bucket.starts, 0, bucket.tokens)
-    return Given(starts.given, slots, 0.0, bucket.starts - starts.given, tokens.given, bucket.tokens - tokens.given)
+    parts = [
+        _of_minute(most, need=min(getattr(need, name), most), want=getattr(need, f"want_{name}"), left=here)
+        for name, here in left._asdict().items()
+        for most in (getattr(limit, name),)
+    ]
+    if wait_s := max(starts.wait_s, *(part.wait_s for part in parts)):
+        return Given(0, slots, wait_s, bucket.starts, _NOTHING, left)
+    minute = [part.given for part in parts]
+    after = Minute(*(here - part for here, part in zip(left, minute, strict=True)))
+    return Given(starts.given, slots, 0.0, bucket.starts - starts.given, minute, after)
+
+
+_NOTHING: Final = (0,) * len(Minute._fields)
 
 
 class _Part(NamedTuple):
@@ -179,7 +223,7 @@ class _Part(NamedTuple):
 
 
 def _of_minute(a_minute: int, *, need: int, want: int, left: float) -> _Part:
-    """Divide what is left of a minute's requests or tokens."""
+    """Divide what is left of one thing that a minute limits."""
     if not a_minute or not need:
         return _Part(0)
     given = _sized(need=need, want=want, free=math.floor(left))

@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Final
 
 from moa.quota.v1 import quota_pb2
-from services.auth.domain.accounts import KeyLimits
+from services.auth.domain.accounts import PACES, KeyLimits
 from services.auth.domain.records import KeyRecord
 from services.common.errors import PermissionDenied
 from services.quota_client import priorities
-from services.quota_client.amounts import field_of, limit_shown
+from services.quota_client.amounts import field_of, limit_shown, shown
 from services.quota_client.permissions import covers
 
 ACCOUNT: Final = "account"
@@ -48,22 +48,17 @@ class Power(KeyLimits):
         """Return the limits that are counted, by name."""
         return {
             **self.amounts(),
-            "requests_a_minute": self.requests_a_minute,
-            "concurrent_requests": self.concurrent_requests,
-            "tokens_a_minute": self.tokens_a_minute,
+            **{name: getattr(self, name) for name in PACES},
         }
-
-
-_PACES: Final = {
-    "requests_a_minute": "requests a minute",
-    "concurrent_requests": "requests at once",
-    "tokens_a_minute": "tokens a minute",
-}
 
 
 def _shown(name: str, limit: int) -> str:
     """Return a limit as people write it."""
-    return f"{limit:,} {_PACES[name]}" if name in _PACES else limit_shown(name, limit)
+    if name not in PACES:
+        return limit_shown(name, limit)
+    if name == "concurrent_requests":
+        return f"{limit:,} requests at once"
+    return f"{shown(name.removesuffix('_a_minute'), limit)} a minute"
 
 
 def power_of(key: KeyRecord) -> Power:

@@ -13,10 +13,10 @@ from google.protobuf.message import Message
 from services.common import form
 from services.common.errors import MoaError
 from services.common.rpc.raw import RawBody
+from services.quota_client.tags import TAGS_KEY
 from services.router.dialects.reading import Body, Reading
 from services.router.dialects.unknown import PARAMETERS_KEY
 from services.router.serving import FALLBACK_KEY
-from services.router.tags import TAGS_KEY
 
 _HEADERS: Final = (FALLBACK_KEY, PARAMETERS_KEY, TAGS_KEY)
 """Headers that change what is answered."""

@@ -79,6 +79,7 @@ class Quota:
         image: GenerateImageRequest,
         micro_credits: int,
         request_id: str,
+        tags: Sequence[str] = (),
         api_key: str = "",
         key_id: str = "",
     ) -> QuotaHold:
@@ -102,6 +103,7 @@ class Quota:
             model=model,
             need=need.message(),
             want=need.message(),
+            tags=tags,
             budgets_known=True,
         )
         if key_id:

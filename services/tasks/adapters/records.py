@@ -15,6 +15,8 @@ from services.quota_client.amounts import Amount, ReservationId
 from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
 from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
 
+DIALECT: Final = "tasks"
+"""What reports of spending call the dialect of all tasks."""
 FIXED: Final = (
     "id",
     "account_id",
@@ -33,6 +35,7 @@ FIXED: Final = (
     "in_ledger",
     "webhook_url",
     "webhook_events",
+    "tags",
 )
 """Columns that never change."""
 MOVING: Final = (
@@ -194,6 +197,8 @@ async def _close_quota(link: Link, task: Task, outputs: int) -> None:
             model=task.model,
             request_id=task.id,
             price_unknown=task.price_unknown and outputs > 0,
+            dialect=DIALECT,
+            tags=task.tags,
         )
         settlement.ended_at.FromDatetime(task.ended_at or now_utc())
         message, settles = settlement.SerializeToString(), True

@@ -95,6 +95,8 @@ class Task:
     """Whether nobody knew what its images cost, in dollars, when its quota was reserved."""
     webhook_url: str = ""
     webhook_events: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    """What its caller calls it, in order."""
     fresh: list[task_pb2.TaskEvent] = field(default_factory=list)
 
     @property

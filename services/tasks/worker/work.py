@@ -81,6 +81,7 @@ class Work:
             image=task.what.image,
             micro_credits=task.reserved_micros,
             request_id=task.id,
+            tags=task.tags,
             key_id=task.key_id,
         )
 

@@ -15,6 +15,7 @@ from services.common.dialects import DESK
 from services.common.errors import InvalidField, Malformed, MoaError, error_of
 from services.common.rpc import call as calls
 from services.common.store import Links
+from services.quota_client.tags import tags_of
 from services.tasks import reply
 from services.tasks.adapters.upstream import Upstream
 from services.tasks.api import idempotency_key, note
@@ -165,7 +166,8 @@ class DeskTaskServicer(desk_task_service_pb2_grpc.DeskTaskServiceServicer):
         """Begin to style a desk."""
         key, who = await self._operations.caller(context)
         order = order_of(request.data, idempotency_key(context), model=self._model)
-        task = await self._operations.create(key, who, order, request_id=calls.current().request_id)
+        tags = tags_of(context.invocation_metadata() or ())
+        task = await self._operations.create(key, who, order, request_id=calls.current().request_id, tags=tags)
         note(task)
         await reply.with_status(context, 202)
         return reply.json_body({"task_id": task.id, "status": "queued"})

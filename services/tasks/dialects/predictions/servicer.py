@@ -17,6 +17,7 @@ from services.common.errors import InvalidField, ModelNotFound, NotFound, Permis
 from services.common.helper_process import LARGE_BYTES, HelperProcess
 from services.common.rpc import call as calls
 from services.common.store import Links
+from services.quota_client.tags import tags_of
 from services.tasks import reply
 from services.tasks.adapters.files import Files
 from services.tasks.api import header, idempotency_key, last_event_id, note
@@ -200,7 +201,8 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             webhook_param="webhook",
             idempotency_key=idempotency_key(context),
         )
-        task = await self._operations.create(key, who, order, request_id=calls.current().request_id)
+        tags = tags_of(context.invocation_metadata() or ())
+        task = await self._operations.create(key, who, order, request_id=calls.current().request_id, tags=tags)
         note(task)
         if seconds:
             task = await self._operations.until_end(who, task, seconds)

@@ -13,6 +13,7 @@ from services.common.body import parse
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
 from services.common.store import Links
+from services.quota_client.tags import tags_of
 from services.tasks import reply
 from services.tasks.api import idempotency_key, note
 from services.tasks.dialects.media import image_of
@@ -103,7 +104,8 @@ class ImageTaskServicer(image_task_service_pb2_grpc.ImageTaskServiceServicer):
         """Create an image task."""
         key, who = await self._operations.caller(context)
         order = order_of(request.data, idempotency_key(context))
-        task = await self._operations.create(key, who, order, request_id=calls.current().request_id)
+        tags = tags_of(context.invocation_metadata() or ())
+        task = await self._operations.create(key, who, order, request_id=calls.current().request_id, tags=tags)
         note(task)
         return reply.json_body({"code": 0, "message": "ok", "data": {"task_id": task.id}})
 

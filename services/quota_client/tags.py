@@ -1,4 +1,4 @@
-"""What callers call their requests: the header `moa-tags`, read here alone."""
+"""What callers call their requests: the header `moa-tags`, read here alone, for routers and tasks."""
 
 from __future__ import annotations
 
