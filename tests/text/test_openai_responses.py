@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import random
@@ -24,6 +25,7 @@ from tests.emulators import openai_responses
 from tests.emulators.openai import MODELS
 from tests.emulators.openai_responses import SEALED, Told
 from tests.emulators.script import Call, Counts, Script
+from tests.router import responses_played
 from tests.router.test_responses_dialect import changed
 
 PROVIDER = Provider(id="p", adapter="openai", makes="text", base_url="https://api.example/v1")
@@ -273,6 +275,36 @@ def test_own_items_pass_both_ways() -> None:
     assert body["input"][0] == item
     with pytest.raises(Unsupported, match="web_search_call"):
         read(chats(), data)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_hosted_tools_progress_passes(done: bool) -> None:
+    """Its events come as they came, with the numbers and places of this answer; a picture's with the picture."""
+    picture = base64.b64encode(random.Random(1).randbytes(300_000)).decode()
+    item = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": picture}
+    own = {"output_index": 7, "item_id": "ig_1", "sequence_number": 40}
+    kind = "response.image_generation_call"
+    begun = {**item, "status": "in_progress", "result": None}
+    frames: list[dict[str, Any]] = [
+        {"type": "response.output_text.delta", "output_index": 6, "delta": "Look: "},
+        {"type": "response.output_item.added", "output_index": 7, "item": begun},
+        {"type": f"{kind}.in_progress", **own},
+        {"type": f"{kind}.generating", **own},
+        {"type": f"{kind}.partial_image", **own, "partial_image_index": 0, "partial_image_b64": picture},
+        {"type": f"{kind}.completed", **own},
+        {"type": "response.output_item.done", "output_index": 7, "item": item},
+        {"type": "response.completed", "response": {"id": "r", "status": "completed", "output": [item]}},
+    ]
+    if not done:
+        del frames[-2]
+    data = b"".join(b"data: " + json.dumps(frame).encode() + b"\n\n" for frame in frames)
+    told = responses_played.read()
+    found = responses_played.events(told, *read(told.request, data))
+    kinds = [event["type"] for event in found if event.get("output_index") == 1]
+    assert kinds == [frame["type"] for frame in frames[1:6]] + ["response.output_item.done"]
+    assert next(event for event in found if event["type"].endswith("partial_image"))["partial_image_b64"] == picture
+    last = found[-1]["response"]["output"][-1]
+    assert last == (item if done else {**item, "status": "failed", "result": None})
 
 
 SCRIPTS = {

@@ -93,17 +93,19 @@ def headers(
     cost: usage_pb2.Usage | None = None,
     ignored: Iterable[str] = (),
     dialect: Dialect | None = None,
+    images: int = 0,
 ) -> list[tuple[str, str]]:
     """Return the headers that tell who answered, what is left, and, once it is known, what it cost.
 
-    `ignored` are parameters that were taken without effect, by the dialect's documented rule, beside those that whoever
-    answers told of, which are spelled as the dialect does: nothing is lost in silence.
+    `images` were made beside an answer of text. `ignored` are parameters that were taken without effect, by the
+    dialect's documented rule, beside those that whoever answers told of, which are spelled as the dialect does: nothing
+    is lost in silence.
     """
     results = [("x-moa-provider", answer.model.provider), ("x-moa-model", answer.model.id)]
     if answer.route:
         results.append(("x-moa-route", answer.route))
     if cost is not None:
-        results.append(("x-moa-cost", cost_of(cost)))
+        results.append(("x-moa-cost", _with_images(cost_of(cost), images)))
     if answer.ending is not None:
         results.extend(_ending(answer.ending))
     names = ", ".join(dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored))))
@@ -138,3 +140,8 @@ def cost_of(usage: usage_pb2.Usage) -> str:
     if usage.images:
         return f"images={usage.images}"
     return f"tokens={usage.prompt_tokens + usage.completion_tokens}"
+
+
+def _with_images(cost: str, images: int) -> str:
+    """Return a cost with images beside it, which were made for the same answer."""
+    return f"{cost}, images={images}" if images else cost

@@ -234,7 +234,7 @@ class Operations:
         """
         model, _ = await self._finder.find(request.model, request.provider, operation, caller)
         await self._admission.arrive(caller.key)
-        verified_key = await self._permitted(caller, operation.quota, model)
+        verified_key = await self.permitted(caller, operation.quota, model)
         call = operation.counting(request)
         model = self.planning.plan(self._catalogue(), model, call, caller).first
         call.amount((model,))
@@ -255,7 +255,7 @@ class Operations:
             reserved.release()
             raise
 
-    async def _permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> VerifiedKey:
+    async def permitted(self, caller: Caller, operation: quota_pb2.Operation.ValueType, model: Model) -> VerifiedKey:
         """Return who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
         verified_key = await self._admission.identify(caller.key)
         if not verified_key.may(operation, model.provider, model.id):

@@ -72,6 +72,10 @@ class Items:
                 self.made.append({"type": "reasoning", "summary": summary, "encrypted_content": sealed})
         elif kind is None:
             self.made.append(item_of(part, self._model, where))
+        elif kind == "image" and part.HasField("vendor"):
+            # One that the model has made.
+            data = b64encode(media.checked(part.image, where)[0]).decode()
+            self.made.append(item_of(part, self._model, where) | {"result": data})
         else:
             raise InvalidField(f"{kind} does not belong in this message", param=where)
 

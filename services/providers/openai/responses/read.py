@@ -128,6 +128,8 @@ class ResponsesReader(BaseReader):
                 self.upstream_id = str(event["response"].get("id") or "")
         elif place not in self._own:
             self._take_bare(event)
+        elif self._speaks:
+            self._carry_own({"event": event, "place": place})
 
     def _take_text(self, event: Json, *, refuses: bool) -> None:
         if not isinstance(event["delta"], str):
@@ -152,6 +154,8 @@ class ResponsesReader(BaseReader):
             self._begin_call(place, item)
         elif kind not in ("message", "reasoning"):
             self._own.add(place)
+            if self._speaks:
+                self._carry_own({"added": item, "place": place})
 
     def _begin_call(self, place: Any, item: Json) -> None:
         if not isinstance(place, int) or place in self._calls:
@@ -177,7 +181,7 @@ class ResponsesReader(BaseReader):
                 self._begin_call(place, item)
             self._take_words(place, item.get(_CALLS[kind]), whole=True)
         elif kind != "message":
-            self._own_item(item)
+            self._own_item(item, place)
 
     # What both forms have.
 
@@ -209,12 +213,19 @@ class ResponsesReader(BaseReader):
             made = {"type": "url_citation", "url_citation": {k: v for k, v in given.items() if k != "type"}}
         self._events.append(TextEvent(vendor=carried_of(VENDOR, {"message": {"annotations": [made]}})))
 
-    def _own_item(self, item: Json) -> None:
+    def _own_item(self, item: Json, place: Any) -> None:
         """Carry an item of a kind that no contract has. Raises Unsupported for a caller who would not see it."""
         if not self._speaks:
             raise self._unheard(f"an item of another kind ({name_of(str(item.get('type')))})")
+        self._carry_own({"item": item, "place": place})
+
+    def _carry_own(self, fields: Json) -> None:
+        """Carry what is told of an item of a kind that no contract has: it begins, goes on, or is whole."""
         self._spoke.add(0)
-        self._events.append(TextEvent(vendor=carried_of(VENDOR, {OWN: {"item": item}})))
+        stated = fields.get("item") or fields.get("event") or {}
+        pictured = str(stated.get("type")).removeprefix("response.").startswith("image_generation_call")
+        carried = carried_of(VENDOR, {OWN: fields}, pictured=pictured)
+        self._events.append(TextEvent(vendor=carried))
 
     def _take_end(self, response: Json) -> None:
         """Read the whole response: what it consumed, and how it ended."""

@@ -143,6 +143,12 @@ def drop_hints(request: image_service_pb2.GenerateImageRequest, model: Model, *,
     return named
 
 
+def preview_every(model: Model, partial_images: int) -> int:
+    """Return how many steps lie between previews, so that `partial_images` of them are spread over the work."""
+    steps = int(model.defaults.get("steps", 20))
+    return max(1, steps // (partial_images + 1))
+
+
 def _from_form(read: form.Form) -> tuple[Read[ImageBody], Mapping[str, list[bytes]]]:
     values: dict[str, object] = {}
     extra: dict[str, object] = {}

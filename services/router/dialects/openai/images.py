@@ -7,7 +7,6 @@ from typing import Any, Final
 from google.api import httpbody_pb2
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from services.catalogue import Model
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
@@ -63,7 +62,7 @@ class ImagesServicer:
             model, _ = await self._operations.model(asked.model, caller)
             wanted.ignored.extend(image_request.drop_hints(asked, model, strict=strict))
         if wanted.partial_images:
-            asked.preview_every = _preview_every(model, wanted.partial_images)
+            asked.preview_every = image_request.preview_every(model, wanted.partial_images)
         if wanted.stream:
             await self._image_stream(asked, wanted, caller, context)
             return
@@ -101,12 +100,6 @@ class ImagesServicer:
             except MoaError as error:
                 # A failure of the gateway's own (the store, a broken file) is the stream's last event.
                 await stream.write(image_reply.broken(error))
-
-
-def _preview_every(model: Model, partial_images: int) -> int:
-    """Return how many steps lie between previews, so that `partial_images` of them are spread over the work."""
-    steps = int(model.defaults.get("steps", 20))
-    return max(1, steps // (partial_images + 1))
 
 
 METHODS: Final = MethodSet(

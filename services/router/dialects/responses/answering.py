@@ -17,6 +17,8 @@ from services.router.dialects.reply import encode
 from services.router.dialects.responses.asked import OWN, VENDOR
 from services.router.dialects.responses.echo import Echo
 from services.router.dialects.responses.output import Call, Item, Json, Message, Reasoning
+from services.router.dialects.responses.painting import Sign, Step
+from services.router.dialects.responses.picture import Picture, tool_usage
 from services.router.operations.text import TextAnswer
 
 _ItemT = TypeVar("_ItemT", bound=Item)
@@ -81,10 +83,15 @@ class Response:
         """The items that are over, by their places."""
         self._open: Reasoning | Message | None = None
         """What is being said or thought."""
+        self._own: dict[Any, tuple[int, Json]] = {}
+        """Items of kinds that only OpenAI knows which are under way, by their place there: its place here, and it."""
+        self._picture: Picture | None = None
+        """The picture that is being made."""
         self._calls: dict[int, Call] = {}
         """Calls that have begun; their pieces may interleave."""
         self._why = ""
         """Why the response is not complete."""
+        self._failed = False
         self._beside: Json = {}
         self._usage: Json | None = None
         self._text_head = b""
@@ -102,10 +109,13 @@ class Response:
             self._tell_whole(kind, "in_progress")
         return self._take_frames()
 
-    def of(self, message: text_service_pb2.GenerateTextResponse) -> bytes:
+    def of(self, message: text_service_pb2.GenerateTextResponse | Step | Sign) -> bytes:
         """Take a message in; return its events. Raises MoaError for a failure, where nothing is streamed."""
         for event in message.events:
-            self.take(event)
+            if isinstance(event, Step):
+                self._take_step(event)
+            else:
+                self.take(event)
         return self._take_frames()
 
     def take(self, event: text_pb2.TextEvent) -> None:
@@ -132,8 +142,9 @@ class Response:
             self._tell_whole(f"response.{status}", status)
         elif kind == "error":
             error = error_of(event.error)
-            if not self._streams:
+            if not self._streams and "tool_usage" not in self._beside:
                 raise error
+            # Pictures that were made are the caller's all the same.
             self._fail(error)
         if carries and kind not in (None, "candidate_finished"):
             self._take_vendor(event, kind)
@@ -146,7 +157,7 @@ class Response:
 
     def whole(self) -> bytes:
         """Return the response, once its last message was taken in."""
-        return self._object("incomplete" if self._why else "completed")
+        return self._object("failed" if self._failed else "incomplete" if self._why else "completed")
 
     # How it grows.
 
@@ -192,9 +203,27 @@ class Response:
             self._message().refuse(ended.refusal)
         status = "incomplete" if self._why else "completed"
         self._end_open(status)
+        for place, (_, item) in list(self._own.items()):
+            self._end_own(place, {**item, "status": "failed"})
         for call in self._calls.values():
             self._done[call.index] = call.end(status)
         self._calls.clear()
+
+    def _take_step(self, step: Step) -> None:
+        """Take in what happened to a picture that the model has made."""
+        if self._picture is None:
+            self._end_open()
+            self._picture = self._begun(Picture(self._next, self._id, self._tell))
+        if step.kind == "generating":
+            self._picture.generating()
+        elif step.kind == "partial":
+            self._picture.partial(step.fields or {})
+        elif step.kind != "begun":
+            made = self._picture.made(step.fields or {}) if step.error is None else self._picture.failed(step.error)
+            self._done[self._picture.index] = made
+            self._picture = None
+            if step.usage is not None:
+                self._beside["tool_usage"] = tool_usage(step.usage)
 
     def _message(self) -> Message:
         if isinstance(self._open, Message):
@@ -223,8 +252,8 @@ class Response:
         for name in ("answer", "choice"):
             vendor_fields.go_on(self._beside, fields.get(name, {}))
         own = fields.get(OWN)
-        if isinstance(own, dict) and isinstance(own.get("item"), dict):
-            self._take_own(own["item"])
+        if isinstance(own, dict):
+            self._take_own(own)
         message, call = fields.get("message"), fields.get("call")
         if isinstance(message, dict):
             item = self._open if kind in ("reasoning", "tool_call") else self._message()
@@ -235,17 +264,32 @@ class Response:
         if isinstance(call, dict) and kind == "tool_call":
             vendor_fields.go_on(self._calls[event.tool_call.call_index].beside, call)
 
-    def _take_own(self, item: Json) -> None:
-        """Take in an item of a kind that only OpenAI knows, which came whole."""
-        self._end_open()
-        self._done[self._next] = item
-        for kind in ("response.output_item.added", "response.output_item.done"):
-            self._tell(kind, output_index=self._next, item=item)
-        self._next += 1
+    def _take_own(self, own: Json) -> None:
+        """Take in what is told of an item of a kind that only OpenAI knows: that it begins, goes on, or all of it."""
+        place = own.get("place")
+        item, event = own.get("item") or own.get("added"), own.get("event")
+        if isinstance(item, dict):
+            if place not in self._own or place is None:
+                self._end_open()
+                self._own[place] = (self._next, item)
+                self._tell("response.output_item.added", output_index=self._next, item=item)
+                self._next += 1
+            if "item" in own:
+                self._end_own(place, item)
+        elif isinstance(event, dict) and place in self._own:
+            known = {"type", "output_index", "sequence_number"}
+            fields = {name: value for name, value in event.items() if name not in known}
+            self._tell(str(event.get("type")), output_index=self._own[place][0], **fields)
+
+    def _end_own(self, place: Any, item: Json) -> None:
+        index, _ = self._own.pop(place)
+        self._done[index] = item
+        self._tell("response.output_item.done", output_index=index, item=item)
 
     # How it is written.
 
     def _fail(self, error: MoaError) -> None:
+        self._failed = True
         rendered = RESPONSES.render(error)["error"]
         self._beside["error"] = {**rendered, "code": failure_code(error.reason)}
         self._tell_whole("response.failed", "failed")

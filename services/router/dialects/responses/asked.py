@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -66,6 +67,10 @@ class Read(NamedTuple):
     """Where its messages stand in the body."""
     ignored: list[str]
     """What was given and has no effect, whoever answers."""
+    tools: Sequence[dict[str, Any]]
+    """The tools as they came."""
+    has_pictures: bool
+    """Whether it offers the tool that makes images, or has images that were made by it."""
 
 
 def read(data: bytes, *, strict: bool = False) -> Read:
@@ -100,20 +105,27 @@ def read(data: bytes, *, strict: bool = False) -> Read:
     if body.reasoning is not None and body.reasoning.effort is not None:
         request.reasoning.effort = _EFFORTS[body.reasoning.effort]
     beyond = [name for name in names if not vendor_fields.is_no_op(name, extra.get(name))]
-    _carry(request, body, extra, [*beyond, *conversation.names, *offered.names], choice)
+    names = [*beyond, *conversation.names, *offered.names]
+    _carry(request, body, extra, names, choice)
     key = body.prompt_cache_key if isinstance(body.prompt_cache_key, str) else ""
     with as_the_caller_wrote(conversation.places):
         prompt = Prompt.of(request, whole=is_large(data), conversation=key)
-    return Read(request, prompt, echo.of(body, offered.spaces), conversation.places, ignored)
+    pictured = offered.has_pictures or conversation.has_pictures
+    return Read(
+        request, prompt, echo.of(body, offered.spaces), conversation.places, ignored, body.tools or (), pictured
+    )
 
 
-def counted(data: bytes) -> tuple[CountTokensRequest, Places]:
-    """Read a prompt whose tokens are to be counted, and where its messages stand. Raises as `read`."""
+def counted(data: bytes) -> tuple[CountTokensRequest, Places, bool]:
+    """Read a prompt whose tokens are to be counted; where its messages stand, and whether it has pictures, as `Read`.
+
+    Raises as `read`.
+    """
     body = parse_liberally(data, _COUNTED).body
     offered = Offered(body.tools or ())
     conversation = _conversation(body, offered)
     asked = CountTokensRequest(model=body.model, messages=conversation.messages, tools=offered.tools)
-    return asked, conversation.places
+    return asked, conversation.places, offered.has_pictures or conversation.has_pictures
 
 
 def _conversation(body: bodies.ResponseBody | bodies.PromptBody, offered: Offered) -> Conversation:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from moa.text.v1 import text_pb2
 from services.common import vendor_fields
 from services.common.errors import InvalidField, MoaError, Unsupported
-from services.router.dialects.media import file_from_base64, file_from_url, image_from_url
+from services.router.dialects.media import file_from_base64, file_from_url, image_from_base64, image_from_url
 from services.router.dialects.responses import bodies, sealed, spaces
 from services.router.dialects.results import of_result
 from services.router.dialects.tools import GOOGLE, split_id
@@ -48,6 +48,8 @@ class Conversation:
         """Of each message, the caller's path of each of its parts."""
         self.names: list[str] = []
         """Paths of fields that nobody here knows."""
+        self.has_pictures = False
+        """Whether there are images that the model had made."""
         self._shown: list[tuple[text_pb2.Part, str]] = []
         """What results hold beside text, and is not shown yet."""
         if instructions:
@@ -151,7 +153,14 @@ class Conversation:
 
     def _add_own(self, given: Json, kind: str, where: str) -> None:
         """Add an item of a kind that only OpenAI knows."""
-        made = text_pb2.Part(vendor=vendor_fields.envelope(VENDOR, {"item": given}, [kind]))
+        made = text_pb2.Part()
+        if kind == "image_generation_call":
+            self.has_pictures = True
+            # The file is an image as others are.
+            if isinstance(given.get("result"), str) and given["result"]:
+                made.image.CopyFrom(image_from_base64(given["result"], param=f"{where}.result"))
+            given = {name: value for name, value in given.items() if name != "result"}
+        made.vendor.CopyFrom(vendor_fields.envelope(VENDOR, {"item": given}, [kind]))
         if kind.endswith(_OURS):
             self._add(text_pb2.ROLE_USER, made, where)
         else:

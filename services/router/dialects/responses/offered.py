@@ -38,6 +38,8 @@ class Offered:
         self._kinds: list[str] = []
         self.spaces: dict[str, tuple[str, str]] = {}
         """The namespace and the name of each function that is offered by one name for both."""
+        self.has_pictures = False
+        """Whether the tool that makes images is among them."""
         self._joins = not spaces.are_known(given)
         for index, each in enumerate(given):
             self._add(each, f"tools[{index}]")
@@ -63,6 +65,7 @@ class Offered:
             return
         model = bodies.TOOLS.get(kind)
         self._kinds.append(kind)
+        self.has_pictures = self.has_pictures or kind == "image_generation"
         if model is None:
             self.tools.append(text_pb2.Tool(vendor=vendor_fields.envelope(VENDOR, {"tool": given}, [kind])))
             return

@@ -16,9 +16,10 @@ from services.router.dialects.methods import MethodSet
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
 from services.router.dialects.responses import answering, answers, asked, bodies
+from services.router.dialects.responses.pictured import Pictured
 from services.router.dialects.responses.places import as_the_caller_wrote
+from services.router.dialects.responses.rounds import Rounds
 from services.router.dialects.unknown import is_strict
-from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller
 from services.router.operations.text import TEXT, TextCall
 from services.router.serving import begin, note
@@ -29,6 +30,7 @@ class ResponsesServicer:
 
     def __init__(self, parts: Parts, dialect: Dialect) -> None:
         self._operations, self._reading, self._dialect = parts.operations, parts.reading, dialect
+        self._pictured = Pictured(parts.operations, parts.reading)
 
     async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Answer a conversation."""
@@ -42,16 +44,22 @@ class ResponsesServicer:
         async with await self._begin(read, caller) as answer:
             note(answer, caller)
             body = await answering.whole(answer, caller.request_id, read.echo)
-            headers = reply.headers(answer, cost=answer.usage, ignored=read.ignored, dialect=self._dialect)
+            images = answer.images if isinstance(answer, Rounds) else 0
+            headers = reply.headers(
+                answer, cost=answer.usage, ignored=read.ignored, dialect=self._dialect, images=images
+            )
             await context.send_initial_metadata(headers)
             await context.write(reply.json_piece(data=body))
+            answer.delivered(1)
 
     async def CountInputTokens(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:
         """Count a prompt's tokens."""
         caller = begin(context)
         given = Body(request)
         del request
-        counted, places = await self._reading(asked.counted, given)
+        counted, places, has_pictures = await self._reading(asked.counted, given)
+        if has_pictures:
+            places = await self._pictured.counted(counted, places, caller)
         with as_the_caller_wrote(places):
             count = await self._operations.count_tokens(TEXT, counted, caller)
         return reply.json_body({"object": "response.input_tokens", "input_tokens": count})
@@ -72,7 +80,10 @@ class ResponsesServicer:
             await stream.write(reply.sse_body(data=response.begin()))
             await stream.answer(answer, response.of)
 
-    async def _begin(self, read: asked.Read, caller: Caller) -> Answer[Any]:
+    async def _begin(self, read: asked.Read, caller: Caller) -> Any:
+        """Begin an answer, or what is read like one: the rounds of one whose model has pictures made."""
+        if read.has_pictures:
+            return await self._pictured.begin(read.request, read.prompt, read.places, read.tools, caller)
         with as_the_caller_wrote(read.places):
             return await self._operations.begin(TextCall(read.request, read.prompt), caller)
 
