@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from io import BytesIO
 from typing import Any
 
 import openai
 import pytest
 import requests
+from PIL import Image
 
 from tests.e2e.conftest import Gateway
 
@@ -144,3 +147,32 @@ def test_azures_client_works_too(gateway: Gateway) -> None:
         401,
         "the request carries two different API keys; send one",
     )
+
+
+def test_a_local_model_has_a_picture_made(client: openai.OpenAI, gateway: Gateway) -> None:
+    """By the local image model, partial pictures before it; charged as one image beside the chat's tokens."""
+    tool: Any = {"type": "image_generation", "model": "moa-tiny-image", "size": "64x64", "partial_images": 1}
+    made_before = gateway.metric("router", "moa_images_total")
+    events = list(
+        client.responses.create(
+            model="moa-tiny-chat",
+            input="Draw a red circle.",
+            tools=[tool],
+            tool_choice={"type": "image_generation"},
+            max_tool_calls=1,
+            max_output_tokens=200,
+            stream=True,
+        )
+    )
+    kinds = [event.type for event in events]
+    assert "response.image_generation_call.partial_image" in kinds
+    last = events[-1]
+    assert last.type == "response.completed"
+    item = next(each for each in last.response.output if each.type == "image_generation_call")
+    with Image.open(BytesIO(base64.b64decode(item.result or ""))) as picture:
+        assert picture.size == (64, 64)
+    assert last.response.usage is not None
+    assert last.response.usage.output_tokens > 0
+    made = gateway.metric("router", "moa_images_total") - made_before
+    assert made == 1
+    client.close()

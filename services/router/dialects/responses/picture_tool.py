@@ -49,10 +49,8 @@ PLAIN: Final = Wanted(
 )
 """What is wanted of images about which nothing is said."""
 _REFUSED: Final = ("frame_count", "frame_duration_ms", "svg")
-_TELLS: Final = (
-    "Make a picture and show it to the user. Call this whenever the user asks for a picture, drawing or photo."
-)
-_PROMPT: Final = "What the picture shows, in full: whoever makes it sees nothing else of the conversation."
+_TELLS: Final = "Make a picture and show it to the user, whenever the user asks for one."
+_PROMPT: Final = "All that the picture shows: whoever makes it sees nothing else."
 _ACTION: Final = "`edit` changes the last picture of the conversation as the prompt says; `generate` makes a new one."
 
 

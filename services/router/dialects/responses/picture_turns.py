@@ -19,7 +19,7 @@ from services.router.dialects.results import of_result
 KIND: Final = "image_generation_call"
 _OF_EVENTS: Final = "openai"
 _OWN: Final = "responses"
-_SHOWN: Final = "The picture was made, and is shown to the user."
+_SHOWN: Final = "The picture was made and shown to the user."
 _NOT_MADE: Final = "The picture could not be made"
 
 
