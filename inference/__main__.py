@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from inference import machine
-from inference.catalogued import any_named
+from inference.catalogued import any_named, of_pool
 from inference.kinds import Builder, Parts, fault_in, kinds
 from inference.needs import available_bytes, needed_bytes
 from inference.packages import Packages
@@ -59,7 +59,7 @@ class Process:
         token = config.service_token.get_secret_value()
         self.auth = channel(config.auth_address)
         self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)
-        self.server = Server(service_token=token)
+        self.server = Server(service_token=token, connection_age_s=config.connection_age_s)
         parts = Parts(
             catalogue=self.catalogue,
             registry=self.registry,
@@ -71,7 +71,7 @@ class Process:
         for kind in kinds().values():
             kind.serve(parts, self.server.grpc)
             self.server.offer(kind.service)
-        states = ModelServicer(self.catalogue, self.registry, self.packages)
+        states = ModelServicer(self.catalogue, self.registry, self.packages, config.pool)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(states, self.server.grpc)
         self.server.offer("moa.inference.v1.ModelService")
 
@@ -86,13 +86,11 @@ class Process:
         ]
 
     async def _warm(self) -> None:
-        now = self.catalogue.now
-        every = (*now.models, *now.vision)
+        loads = {model.full_id: model.load for model in of_pool(self.catalogue, self.config.pool) if model.load}
         if self.config.fetch == "early":
-            for model in every:
-                if model.load is not None:
-                    self.packages.want(model.load)
-        rows = [model.full_id for model in every if model.load is not None and model.load.warm]
+            for load in loads.values():
+                self.packages.want(load)
+        rows = [name for name, load in loads.items() if load.warm]
         for name in dict.fromkeys((*self.config.listed(self.config.preload), *rows)):
             try:
                 model = any_named(self.catalogue, name)

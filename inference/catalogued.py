@@ -24,6 +24,13 @@ def find(catalogue: Watched, name: str, provider: str, makes: str) -> Model:
     return model
 
 
+def of_pool(catalogue: Watched, pool: str) -> list[Model]:
+    """Return the models that the processes of a pool load; without a pool, those whose provider names none."""
+    now = catalogue.now
+    found = [m for m in now.models if m.load is not None and now.provider(m.provider).pool == pool]
+    return found if pool else [*found, *(model for model in now.vision if model.load is not None)]
+
+
 def any_named(catalogue: Watched, name: str) -> Model:
     """Return the model of a name, whatever it makes; raise ModelNotFound."""
     now = catalogue.now

@@ -20,6 +20,9 @@ class InferenceSettings(ServiceSettings):
     """The auth service, which books for a router that was killed; several parted by commas."""
     left_call_s: float = Field(default=5.0, gt=0, le=5)
     """How long whoever called is given to settle a call that it left, before this service books it."""
+    pool: str = ""
+    """The pool that this process belongs to: it loads and fetches early the models of the catalogue's providers of that
+    pool; empty: of those that name none."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inference.catalogued import of_pool
 from inference.packages import Packages
 from inference.registry import Registry
 from moa.inference.v1 import model_service_pb2, model_service_pb2_grpc
@@ -17,10 +18,12 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         catalogue: Which models there are.
         registry: Loads them.
         packages: Fetches their files.
+        pool: Of which pool's models it tells.
     """
 
-    def __init__(self, catalogue: Watched, registry: Registry, packages: Packages) -> None:
+    def __init__(self, catalogue: Watched, registry: Registry, packages: Packages, pool: str = "") -> None:
         self._catalogue = catalogue
+        self._pool = pool
         self._registry = registry
         self._packages = packages
 
@@ -28,8 +31,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         self, request: model_service_pb2.ListModelStatesRequest, context: Any
     ) -> model_service_pb2.ListModelStatesResponse:
         """Tell how far each model is."""
-        now = self._catalogue.now
-        states = [self._status(model) for model in (*now.models, *now.vision) if model.load is not None]
+        states = [self._status(model) for model in of_pool(self._catalogue, self._pool)]
         return model_service_pb2.ListModelStatesResponse(states=states)
 
     def _status(self, model: Model) -> model_service_pb2.ModelStatus:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
+_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S")
+"""What every process but the edge may be told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
@@ -37,7 +40,7 @@ class Process:
     calls: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
-    optional: tuple[str, ...] = ("MOA_DRAIN_S",)
+    optional: tuple[str, ...] = _USUAL
     folders: Mapping[str, str] = field(default_factory=dict)
     workers: int = 1
     providers: bool = False
@@ -80,7 +83,7 @@ STORE: Final = (
 )
 """What processes with `store` are told."""
 
-_KEPT: Final = ("MOA_DRAIN_S", "MOA_EGRESS_ALLOW", "MOA_LINK_SECRET", "MOA_LINK_TTL_S")
+_KEPT: Final = (*_USUAL, "MOA_EGRESS_ALLOW", "MOA_LINK_SECRET", "MOA_LINK_TTL_S")
 """What processes with `store` may be told."""
 
 FACTS_DIR: Final = "MOA_FACTS_DIR"
@@ -106,7 +109,7 @@ AUTH: Final = Process(
     calls={"MOA_DATABASE_URL": DATABASE},
     shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_BYOK", "MOA_SIGNUP"),
     optional=(
-        "MOA_DRAIN_S",
+        *_USUAL,
         "MOA_EGRESS_ALLOW",
         "MOA_IDEMPOTENCY_LEASE_S",
         "MOA_LEDGER_RETENTION_DAYS",
@@ -126,7 +129,7 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=("MOA_DRAIN_S", *_FACTS, _SERVERS),
+    optional=(*_USUAL, *_FACTS, _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
@@ -140,7 +143,7 @@ IMAGE: Final = Process(
     metrics_port=8208,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=("MOA_DRAIN_S", *_FACTS, _SERVERS),
+    optional=(*_USUAL, *_FACTS, _SERVERS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -151,9 +154,10 @@ INFERENCE: Final = Process(
     calls=_SETTLES,
     shared=(*_COMMON, "MOA_FETCH"),
     optional=(
-        "MOA_DRAIN_S",
+        *_USUAL,
         "MOA_CHECKPOINT_EVERY",
         "MOA_MODEL_BYTES",
+        "MOA_POOL",
         "MOA_PRELOAD",
         "MOA_REMOTE_CODE",
         "MOA_ROOM_WAIT_S",
@@ -174,7 +178,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_POLICIES", "MOA_SETTLE_EVERY_S", _SERVERS),
+    optional=(*_KEPT, *_FACTS, "MOA_INFERENCE_POOLS", "MOA_POLICIES", "MOA_SETTLE_EVERY_S", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),

@@ -63,7 +63,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
         quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
-        server = Server(service_token=config.service_token.get_secret_value())
+        server = Server(service_token=config.service_token.get_secret_value(), connection_age_s=config.connection_age_s)
         kept = PacesKept(postgres)
         paces = Paces(verified_keys, kept, ttl_s=config.lease_s)
         arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)

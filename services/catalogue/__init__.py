@@ -15,7 +15,7 @@ from services.catalogue._faults import option_fault
 from services.catalogue._limits import Words
 from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
 from services.catalogue._load import checked, load, reload
-from services.catalogue._model import Load, Model, Provider, Rates, Retirement, Timeouts
+from services.catalogue._model import Load, Model, Provider, Rates, Retirement, Timeouts, inference_service
 from services.catalogue._nearest import worded
 from services.catalogue._price import (
     ALWAYS,
@@ -80,6 +80,7 @@ __all__ = [
     "checked_document",
     "fit",
     "in_integers",
+    "inference_service",
     "is_name",
     "load",
     "option_fault",

@@ -223,6 +223,9 @@ def _check(path: Path, providers: list[Provider], models: list[Model]) -> None:
         raise CatalogueError(f"{path}: two providers share an id")
     for provider in providers:
         _check_words(f"{path}: provider {provider.id}", provider.capabilities)
+        if provider.pool and (provider.adapter != "inference" or provider.makes == "vision"):
+            whose = "the inference adapter's providers of models that callers see"
+            raise CatalogueError(f"{path}: provider {provider.id}: pool: only {whose} have one")
     seen: set[str] = set()
     for model in models:
         owner = by_id.get(model.provider)

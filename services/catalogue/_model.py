@@ -68,6 +68,11 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """How much is taken of its key; none: as much as the provider's row says, of its own."""
 
 
+def inference_service(pool: str) -> str:
+    """Return what routers call the inference processes of a pool."""
+    return f"inference-{pool}" if pool else "inference"
+
+
 class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Someone who answers: a cloud API, a compatible server, or this machine."""
 
@@ -87,6 +92,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     holds once the file is read."""
     options: Mapping[str, Any] = {}
     """What the adapter alone understands (API version, region, …)."""
+    pool: Annotated[str, Meta(pattern=r"^([a-z][a-z0-9-]{0,15})?$")] = ""
+    """Of `inference`: the pool of processes that has its models (`MOA_INFERENCE_POOLS`); empty: those in none."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
     """How long it may be silent."""
     rates: Rates | None = None
@@ -108,12 +115,12 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def service(self) -> str:
-        """The Moa process that speaks to it: `text`, which has the embedding models too, `image` or `inference`; of
-        virtual models `router`."""
+        """The Moa process that speaks to it: `text`, which has the embedding models too, `image` or `inference`, with a
+        pool's name behind it; of virtual models `router`."""
         if self.adapter == ADAPTER:
             return "router"
         if self.adapter == "inference":
-            return "inference"
+            return inference_service(self.pool)
         return "image" if self.makes == "image" else "text"
 
     def takes_key(self, key: str) -> bool:

@@ -59,6 +59,9 @@ class ServiceSettings(Settings):
     """How much lower the process's priority is than that of others, as a nice value."""
     drain_s: float = Field(default=10.0, ge=0)
     """How long running calls may go on after the process was asked to stop, in seconds."""
+    connection_age_s: float = Field(default=0.0, ge=0)
+    """After how long other processes are asked to connect anew, by when they look up who serves: where replicas come
+    and go. What runs ends where it began. 0: never."""
 
 
 class FactsSettings(ServiceSettings):

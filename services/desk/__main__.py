@@ -80,7 +80,7 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
         "shopping": health.of_shops(naver),
         "store": health.of_store(store),
     }
-    server = Server(service_token=token)
+    server = Server(service_token=token, connection_age_s=config.connection_age_s)
     servicer = DeskServicer(pipeline, checks, style, version=_version(), service_token=token)
     desk_service_pb2_grpc.add_DeskServiceServicer_to_server(servicer, server.grpc)
     server.offer(desk_service_pb2.DESCRIPTOR.services_by_name["DeskService"].full_name)

@@ -128,6 +128,7 @@ def _served(
     around_calls = idempotent_calls.around
     server = Server(
         service_token=None,
+        connection_age_s=config.connection_age_s,
         reword=refusals,
         welcome=refusals.welcome,
         admission=ByteAdmission(came=LargeProcesses(config.large_fd).want),

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from services.catalogue import CatalogueError, Watched, refresh_of
+from services.catalogue import CatalogueError, Watched, inference_service, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import cancel_and_wait
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
+from services.common.rpc.target import addresses_by_name
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.router.adapters.backends import Backends
@@ -39,11 +40,15 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     token = config.service_token.get_secret_value()
     auth = channel(config.auth_address)
     admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
-    channels = {"text": text or channel(config.text_address), "inference": channel(config.inference_address)}
+    pools = {
+        inference_service(pool): channel(address)
+        for pool, address in {"": config.inference_address, **addresses_by_name(config.inference_pools)}.items()
+    }
+    channels = {"text": text or channel(config.text_address), **pools}
     if config.image_address:
         channels["image"] = channel(config.image_address)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
-    asked = {name: each for name, each in channels.items() if name != "inference"}
+    asked = {name: each for name, each in channels.items() if name not in pools}
     listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
     around = Around(
         catalogue=listed.now,
@@ -53,7 +58,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         admission=admission,
         claims=Claims(auth, service_token=token),
         backends=backends,
-        states=ModelStates(channels["inference"], service_token=token).now,
+        states=ModelStates(pools.values(), service_token=token).now,
         store=store_of(config),
         links=links_of(config),
         egress=Egress(config.egress_allow.split(",")),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.common.rpc.target import Addresses
+from services.common.rpc.target import Addresses, NamedAddresses
 from services.common.settings import FactsSettings
 from services.common.store import StoreSettings
 
@@ -22,6 +22,8 @@ class RouterSettings(StoreSettings, FactsSettings):
     """The text service."""
     inference_address: Addresses = "127.0.0.1:8104"
     """The inference service."""
+    inference_pools: NamedAddresses = ""
+    """The inference services of pools that the catalogue's providers name, `images=host:8104,chat=host:8104`."""
     image_address: Addresses = "127.0.0.1:8108"
     """The image service (cloud providers' images); empty: this gateway runs none."""
     byok: bool = False

@@ -154,7 +154,12 @@ class Process:
 
 
 def _served(process: Process, operations: Operations) -> Server:
-    server = Server(service_token=None, around=limited, helper=process.helper)
+    server = Server(
+        service_token=None,
+        connection_age_s=process.config.connection_age_s,
+        around=limited,
+        helper=process.helper,
+    )
     grpc = server.grpc
     parts = Parts(
         operations=operations,

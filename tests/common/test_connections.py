@@ -60,3 +60,43 @@ async def test_a_process_that_stays_away_is_not_waited_for() -> None:
     await never.aclose()
     await link.close()
     assert link.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+class Peers(grpc.GenericRpcHandler):
+    """Answers calls of `/peers/One` and keeps where they came from; `/peers/Held` goes on until `ended` is set."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.ended = asyncio.Event()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if handler_call_details.method == "/peers/One":
+            return grpc.unary_unary_rpc_method_handler(self._one)
+        return grpc.unary_stream_rpc_method_handler(self._held)
+
+    async def _one(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        self.seen.add(context.peer())
+        return request
+
+    async def _held(self, request: bytes, context: grpc.aio.ServicerContext) -> None:
+        await context.write(b"begun")
+        await self.ended.wait()
+        await context.write(b"ended")
+
+
+async def test_clients_connect_anew_and_no_call_fails() -> None:
+    """Where connections have an age clients come by new ones, and find new replicas; a stream ends where it began."""
+    server, peers = Server(service_token=None, connection_age_s=0.2), Peers()
+    server.grpc.add_generic_rpc_handlers((peers,))
+    port = await server.start("127.0.0.1:0")
+    link = channel(f"127.0.0.1:{port}")
+    held = link.unary_stream("/peers/Held")(b"")
+    assert await held.read() == b"begun"
+    async with asyncio.timeout(20):
+        while len(peers.seen) < 4:
+            assert await link.unary_unary("/peers/One")(b"asked") == b"asked"
+        peers.ended.set()
+        assert await held.read() == b"ended"
+        assert await held.read() is grpc.aio.EOF
+    await link.close()
+    await server.stop(0)

@@ -13,7 +13,7 @@ from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common import settings
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.server import Server
-from services.common.rpc.target import Addresses, target_of
+from services.common.rpc.target import Addresses, addresses_by_name, target_of
 
 TOKEN = "a-service-token-for-tests"
 
@@ -48,6 +48,18 @@ def test_what_cannot_be_called_is_refused(addresses: str) -> None:
     """Names in a list, kinds mixed, and what is no address: in words, before anything is called."""
     with pytest.raises(ValueError, match=r"one kind|host:port"):
         target_of(addresses)
+
+
+def test_services_by_name() -> None:
+    """Each has a name and an address; what is no such pair, or stands twice, is refused in words."""
+    assert addresses_by_name("images=moa-images:8104, chat=[::1]:2,") == {
+        "images": "moa-images:8104",
+        "chat": "[::1]:2",
+    }
+    assert addresses_by_name("") == {}
+    for wrong in ("images", "=a:1", "Images=a:1", "images=a", "images=a:1,images=b:1"):
+        with pytest.raises(ValueError, match=r"name=host:port|host:port|stands twice"):
+            addresses_by_name(wrong)
 
 
 def test_a_bad_address_stops_the_start(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

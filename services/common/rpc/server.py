@@ -69,6 +69,7 @@ class Server:
 
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
+        connection_age_s: After how long clients are asked to connect anew; 0: never.
         reword, welcome, admission, helper, keeps, around: As the interceptor's.
     """
 
@@ -76,6 +77,7 @@ class Server:
         self,
         *,
         service_token: str | None,
+        connection_age_s: float = 0.0,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
@@ -92,7 +94,9 @@ class Server:
             keeps=keeps,
             around=around,
         )
-        self.grpc = grpc.aio.server(interceptors=[interceptor], options=SERVER_OPTIONS)
+        # Running calls have no bound: they end as they would have.
+        age = [("grpc.max_connection_age_ms", round(connection_age_s * 1000))] if connection_age_s else []
+        self.grpc = grpc.aio.server(interceptors=[interceptor], options=[*SERVER_OPTIONS, *age])
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
         self._names: list[str] = []

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator
 
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _ADDRESS: Final = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^\[\]:,/\s]+)):(?P<port>[0-9]{1,5})")
 
 
@@ -27,6 +28,20 @@ def target_of(addresses: str) -> str:
     if len(kinds) > 1 or "name" in kinds:
         raise ValueError("several addresses are IP addresses of one kind; replicas behind one name are one host:port")
     return f"{kinds.pop()}:{','.join(each)}"
+
+
+def addresses_by_name(text: str) -> dict[str, str]:
+    """Read `name=host:port,name=host:port`. Raises ValueError."""
+    found: dict[str, str] = {}
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        name, _, address = piece.partition("=")
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not name=host:port: {piece!r}")
+        if name in found:
+            raise ValueError(f"{name} stands twice")
+        target_of(address)
+        found[name] = address
+    return found
 
 
 def _kind(address: str) -> str:
@@ -48,5 +63,12 @@ def _checked(addresses: str) -> str:
     return addresses
 
 
+def _named(text: str) -> str:
+    addresses_by_name(text)
+    return text
+
+
 Addresses = Annotated[str, AfterValidator(_checked)]
 """A setting that names a service: `host:port`, or several with commas between. Wrong ones stop the start by name."""
+NamedAddresses = Annotated[str, AfterValidator(_named)]
+"""A setting that names several services: `name=host:port,name=host:port`. Wrong ones stop the start by name."""

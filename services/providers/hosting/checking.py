@@ -43,7 +43,7 @@ async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> li
     return [
         await _checked(targets, catalogue, provider)
         for provider in catalogue.providers.values()
-        if provider.makes == makes and provider.service not in ("inference", "router")
+        if provider.makes == makes and provider.service in ("text", "image")
     ]
 
 

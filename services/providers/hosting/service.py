@@ -144,7 +144,7 @@ class Providing:
         auth = channel(config.auth_address)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
-        server = server or Server(service_token=token, keeps=self.keeps)
+        server = server or Server(service_token=token, keeps=self.keeps, connection_age_s=config.connection_age_s)
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)

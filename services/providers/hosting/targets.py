@@ -298,7 +298,7 @@ class Targets(Generic[A]):
         return adapter is not None and adapter.list_models is not None
 
     def _serves(self, provider: Provider) -> bool:
-        return provider.makes == self._makes and provider.service not in ("inference", "router")
+        return provider.makes == self._makes and provider.service in ("text", "image")
 
     def _row(self, catalogue: Catalogue, provider_id: str) -> tuple[Provider, A]:
         provider = catalogue.provider(provider_id)

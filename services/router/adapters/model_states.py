@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import grpc
 
@@ -29,15 +29,19 @@ class ModelStates:
     """The states of the gateway's own models, asked for at most once a second.
 
     Args:
-        channel: To the inference service.
+        channels: To the inference service, and to each of its pools.
         service_token: The credential between services.
         clock: Monotonic seconds.
     """
 
     def __init__(
-        self, channel: grpc.aio.Channel, *, service_token: str, clock: Callable[[], float] = time.monotonic
+        self,
+        channels: Iterable[grpc.aio.Channel],
+        *,
+        service_token: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._stubs = [model_service_pb2_grpc.ModelServiceStub(channel) for channel in channels]
         self._token = service_token
         self._clock = clock
         self._asking = asyncio.Lock()
@@ -45,19 +49,18 @@ class ModelStates:
         self._asked_at = float("-inf")
 
     async def now(self) -> Mapping[str, Readiness]:
-        """Return the states by full id; none when the service does not answer within a second."""
+        """Return the states by full id; none of those whose service does not answer within a second."""
         async with self._asking:
             if self._clock() - self._asked_at >= _FRESH_S:
-                self._known = await self._ask()
+                told = await asyncio.gather(*map(self._ask, self._stubs))
+                self._known = {name: state for states in told for name, state in states.items()}
                 self._asked_at = self._clock()
         return self._known
 
-    async def _ask(self) -> Mapping[str, Readiness]:
+    async def _ask(self, stub: Any) -> Mapping[str, Readiness]:
         request = model_service_pb2.ListModelStatesRequest()
         try:
-            states = await self._stub.ListModelStates(
-                request, metadata=metadata(self._token, "states"), timeout=_WAIT_S
-            )
+            states = await stub.ListModelStates(request, metadata=metadata(self._token, "states"), timeout=_WAIT_S)
         except grpc.aio.AioRpcError as error:
             _log.warning("states.not_told", code=error.code().name)
             return {}

@@ -1,0 +1,142 @@
+"""Write what the Helm chart knows of the processes from their one table: `python -m deploy.build.chart`.
+
+The chart's templates go over `files/topology.yaml`, and `values.schema.json` knows the settings' names by it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from pydantic import SecretStr
+
+from deploy.local.topology import (
+    DATABASE,
+    EDGE,
+    INFERENCE,
+    INTERNAL_PORT,
+    PROCESSES,
+    STORE,
+    Process,
+)
+from gateway.settings import EdgeSettings
+from inference.settings import InferenceSettings
+from services.auth.settings import AuthSettings
+from services.common.settings import Settings
+from services.desk.settings import DeskSettings
+from services.image.settings import ImageSettings
+from services.router.settings import RouterSettings
+from services.tasks.settings import TaskSettings
+from services.text.settings import TextSettings
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CHART: Final = ROOT / "deploy" / "helm" / "moa"
+TOPOLOGY: Final = CHART / "files" / "topology.yaml"
+SCHEMA: Final = CHART / "values.schema.json"
+
+SETTINGS: Final[dict[str, type[Settings]]] = {
+    "services.auth": AuthSettings,
+    "services.text": TextSettings,
+    "services.image": ImageSettings,
+    "inference": InferenceSettings,
+    "services.router": RouterSettings,
+    "services.desk": DeskSettings,
+    "services.tasks": TaskSettings,
+    "gateway": EdgeSettings,
+}
+"""What each module reads."""
+
+_NO_SETTING: Final = ("HF_TOKEN_PATH", "MOA_TLS_KEY")
+"""Secrets that are files: the chart mounts them."""
+_BY_CHART: Final = (
+    "MOA_CATALOGUE",
+    "MOA_CONNECTION_AGE_S",
+    "MOA_DRAIN_S",
+    "MOA_EDGE_PROCESSES",
+    "MOA_INFERENCE_POOLS",
+    "MOA_POLICIES",
+    "MOA_POOL",
+    "MOA_STORE_BUCKET",
+    "MOA_STORE_DIR",
+    "MOA_STORE_ENDPOINT",
+    "MOA_STORE_REGION",
+    "MOA_VARIABLES_SET",
+)
+"""What a value of its own says."""
+_HEAD: Final = (
+    "# Written by `python -m deploy.build.chart` from deploy/local/topology.py; a test holds it against that.\n"
+)
+
+
+def secrets_of(process: Process) -> list[str]:
+    """Return the variables of a process that are secrets, in the order of their names."""
+    fields = SETTINGS[process.module].model_fields
+    told = {*process.shared, *process.optional, *process.calls, *(STORE if process.store else ())}
+    named = {f"MOA_{name}".upper() for name, field in fields.items() if _is_secret(field.annotation)}
+    found = (named & told) | {name for name in process.secrets if name not in _NO_SETTING}
+    return sorted(found | {name for name in told if name.startswith("AWS_")})
+
+
+def settings_of(process: Process) -> list[str]:
+    """Return the variables that an operator may set for a process and that are no secrets."""
+    told = {*process.shared, *process.optional, *(STORE if process.store else ())}
+    return sorted(told - set(secrets_of(process)) - set(_BY_CHART) - {"MOA_TLS_KEY", "HF_TOKEN_PATH"})
+
+
+def topology() -> dict[str, Any]:
+    """Return the table as the chart's templates read it."""
+    return {"processes": {process.name: _described(process) for process in PROCESSES}}
+
+
+def _described(process: Process) -> dict[str, Any]:
+    callers = [other.name for other in PROCESSES if process.name in other.calls.values()]
+    return {
+        "module": process.module,
+        "port": process.port,
+        "publicPort": process.public_port or 0,
+        "metricsPort": INTERNAL_PORT if process is EDGE else process.metrics_port,
+        "calls": {name: callee for name, callee in process.calls.items() if callee != DATABASE},
+        "callers": callers,
+        "database": process.needs_database,
+        "settings": settings_of(process),
+        "secrets": secrets_of(process),
+        "catalogue": "MOA_CATALOGUE" in process.shared,
+        "policies": "MOA_POLICIES" in process.optional,
+        "named": "MOA_VARIABLES_SET" in process.shared,
+        "fixed": dict(process.fixed),
+        "folders": dict(process.folders),
+        "providers": process.providers,
+        "store": process.store,
+        "standsIn": process.stands_in,
+        "grpc": process.serves_grpc,
+        "torch": process is INFERENCE,
+    }
+
+
+def _is_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or SecretStr in getattr(annotation, "__args__", ())
+
+
+def rendered() -> str:
+    """Return the file of the table."""
+    return _HEAD + msgspec.yaml.encode(topology()).decode()
+
+
+def schema(text: str) -> str:
+    """Return the values' schema with the settings' and the processes' names of now."""
+    found = json.loads(text)
+    found["$defs"]["setting"]["enum"] = sorted({name for process in PROCESSES for name in settings_of(process)})
+    found["$defs"]["process"]["enum"] = [process.name for process in PROCESSES if process is not INFERENCE]
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write both files."""
+    TOPOLOGY.write_text(rendered())
+    SCHEMA.write_text(schema(SCHEMA.read_text()))
+
+
+if __name__ == "__main__":
+    main()

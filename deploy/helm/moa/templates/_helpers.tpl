@@ -1,0 +1,178 @@
+{{- define "moa.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "moa.labels" -}}
+app.kubernetes.io/part-of: moa
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* Labels that find a process's pods: (dict "root" $ "name" "router") */}}
+{{- define "moa.selector" -}}
+app.kubernetes.io/name: {{ .name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- end }}
+
+{{/* The topology's processes that this release has, as YAML. */}}
+{{- define "moa.processes" -}}
+{{- $found := (.Files.Get "files/topology.yaml" | fromYaml).processes -}}
+{{- range $name, $process := $found -}}
+{{- if or $.Values.largeRequests.enabled (not $process.standsIn) }}
+{{ $name }}:
+{{ toYaml $process | indent 2 }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* A process's values over the defaults, as YAML: (dict "root" $ "values" …) */}}
+{{- define "moa.values" -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (default (dict) .values))) -}}
+{{- end }}
+
+{{/* An address inside the cluster: (dict "root" $ "name" "router" "port" 8101) */}}
+{{- define "moa.address" -}}
+{{ include "moa.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ .port }}
+{{- end }}
+
+{{- define "moa.image" -}}
+{{- $image := .image -}}
+{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .root.Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{- define "moa.coreSecret" -}}
+{{- if .Values.secrets.existing }}{{ .Values.secrets.existing }}
+{{- else if or .Values.secrets.generate .Values.externalSecrets.enabled }}{{ include "moa.fullname" . }}-core
+{{- else }}{{ fail "secrets.existing names the secret with MOA_SERVICE_TOKEN and MOA_KEY_PEPPER; for a trial set secrets.generate=true" }}
+{{- end }}
+{{- end }}
+
+{{- define "moa.providersSecret" -}}
+{{- if .Values.secrets.providers }}{{ .Values.secrets.providers }}
+{{- else if and .Values.externalSecrets.enabled .Values.externalSecrets.providers }}{{ include "moa.fullname" . }}-providers
+{{- end }}
+{{- end }}
+
+{{- define "moa.databaseSecret" -}}
+{{- if .Values.database.existingSecret }}{{ .Values.database.existingSecret }}
+{{- else if .Values.database.cloudNativePG.enabled }}{{ include "moa.fullname" . }}-db-app
+{{- else }}{{ fail "database.existingSecret names the secret with PostgreSQL's address under `uri`, or set database.cloudNativePG.enabled=true where its operator runs" }}
+{{- end }}
+{{- end }}
+
+{{- define "moa.objectsClaim" -}}
+{{- default (printf "%s-objects" (include "moa.fullname" .)) .Values.store.volume.existingClaim -}}
+{{- end }}
+
+{{- define "moa.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "moa.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.runAsUser }}
+runAsGroup: {{ .Values.runAsUser }}
+fsGroup: {{ .Values.runAsUser }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* A process's environment: (dict "root" $ "name" … "process" … "settings" settings of its own) */}}
+{{- define "moa.env" -}}
+{{- $root := .root -}}
+{{- $process := .process -}}
+{{- $all := fromYaml (include "moa.processes" $root) -}}
+{{- $edge := not $process.grpc -}}
+- {name: MOA_LISTEN, value: "0.0.0.0:{{ $process.port }}"}
+{{- if $process.publicPort }}
+- {name: MOA_PUBLIC_LISTEN, value: "0.0.0.0:{{ $process.publicPort }}"}
+{{- end }}
+{{- if $edge }}
+- {name: MOA_INTERNAL_LISTEN, value: "0.0.0.0:{{ $process.metricsPort }}"}
+- {name: MOA_EDGE_PROCESSES, value: "1"}
+{{- if $root.Values.tls.secret }}
+- {name: MOA_TLS_CERT, value: /moa/tls/tls.crt}
+- {name: MOA_TLS_KEY, value: /moa/tls/tls.key}
+{{- end }}
+{{- else }}
+- {name: MOA_METRICS_HOST, value: 0.0.0.0}
+- {name: MOA_METRICS_PORT, value: {{ $process.metricsPort | quote }}}
+- {name: MOA_CONNECTION_AGE_S, value: {{ $root.Values.connectionAgeSeconds | quote }}}
+{{- end }}
+- {name: MOA_DRAIN_S, value: {{ $root.Values.drainSeconds | quote }}}
+{{- range $variable, $callee := $process.calls }}
+{{- $called := get $all $callee }}
+{{- if $called }}
+- name: {{ $variable }}
+  value: {{ include "moa.address" (dict "root" $root "name" $callee "port" (ternary $called.publicPort $called.port (and $edge (ne (int $called.publicPort) 0)))) }}
+{{- end }}
+{{- end }}
+{{- if hasKey $process.calls "MOA_INFERENCE_ADDRESS" }}
+{{- $pools := list }}
+{{- range $pool := without (keys $root.Values.inference.pools | sortAlpha) "default" }}
+{{- $pools = append $pools (printf "%s=%s" $pool (include "moa.address" (dict "root" $root "name" (printf "inference-%s" $pool) "port" (get $all "inference").port))) }}
+{{- end }}
+{{- with $pools }}
+- {name: MOA_INFERENCE_POOLS, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
+{{- if and $process.torch (ne .pool "default") }}
+- {name: MOA_POOL, value: {{ .pool }}}
+{{- end }}
+{{- if $process.catalogue }}
+- {name: MOA_CATALOGUE, value: {{ ternary "/moa/config/catalogue.yaml" "/moa/gateway/catalogue.yaml" (ne $root.Values.catalogue "") }}}
+{{- end }}
+{{- if and $process.policies $root.Values.policies }}
+- {name: MOA_POLICIES, value: /moa/config/policies.yaml}
+{{- end }}
+{{- if $process.named }}
+- {name: MOA_VARIABLES_SET, value: {{ join "," $root.Values.secrets.providersSet | quote }}}
+{{- end }}
+{{- range $variable, $value := $process.fixed }}
+- {name: {{ $variable }}, value: {{ $value | quote }}}
+{{- end }}
+{{- range $variable, $folder := $process.folders }}
+- {name: {{ $variable }}, value: /moa/state/{{ $folder }}}
+{{- end }}
+{{- if $process.store }}
+{{- with $root.Values.store }}
+{{- if .bucket }}
+- {name: MOA_STORE_BUCKET, value: {{ .bucket | quote }}}
+- {name: MOA_STORE_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: MOA_STORE_REGION, value: {{ .region | quote }}}
+{{- else }}
+- {name: MOA_STORE_DIR, value: /moa/objects}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $settings := mergeOverwrite (deepCopy $root.Values.settings) (deepCopy (default (dict) .settings)) }}
+{{- range $variable := $process.settings }}
+{{- $value := get $settings $variable }}
+{{- if ne (toString $value) "" }}
+- {name: {{ $variable }}, value: {{ toString $value | quote }}}
+{{- end }}
+{{- end }}
+{{- if $process.database }}
+- name: MOA_DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ include "moa.databaseSecret" $root }}, key: {{ $root.Values.database.key }}}}
+{{- end }}
+{{- range $variable := $process.secrets }}
+{{- if ne $variable "MOA_DATABASE_URL" }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}{{ if not (has $variable (list "MOA_SERVICE_TOKEN" "MOA_KEY_PEPPER")) }}, optional: true{{ end }}}}
+{{- end }}
+{{- end }}
+{{- with $root.Values.traces }}
+{{- if .endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+{{- if .sampler }}
+- {name: OTEL_TRACES_SAMPLER, value: {{ .sampler | quote }}}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ .samplerArg | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,149 @@
+{{/*
+A process's pod template: (dict "root" $ "name" … "pool" … "process" … "values" … "settings" …)
+What it writes lies in volumes: its image is read only.
+*/}}
+{{- define "moa.pod" -}}
+{{- $root := .root -}}
+{{- $process := .process -}}
+{{- $values := .values -}}
+{{- $selector := dict "root" $root "name" .name -}}
+metadata:
+  labels:
+    app.kubernetes.io/name: {{ .name }}
+    {{- include "moa.labels" $root | nindent 4 }}
+    {{- with .pool }}
+    moa/pool: {{ . }}
+    {{- end }}
+  annotations:
+    moa/secrets: {{ $root.Values.secrets.revision | quote }}
+    {{- with mergeOverwrite (deepCopy $root.Values.podAnnotations) (deepCopy $values.annotations) }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "moa.fullname" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  # The drain, the time until nobody sends any more, and last words.
+  terminationGracePeriodSeconds: {{ add $root.Values.drainSeconds 20 }}
+  securityContext:
+    {{- include "moa.podSecurity" $root | nindent 4 }}
+  {{- with $root.Values.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $root.Values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or $root.Values.topologySpread.zone $root.Values.topologySpread.host }}
+  topologySpreadConstraints:
+    {{- if $root.Values.topologySpread.zone }}
+    - maxSkew: 1
+      topologyKey: topology.kubernetes.io/zone
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "moa.selector" $selector | nindent 10 }}
+    {{- end }}
+    {{- if $root.Values.topologySpread.host }}
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "moa.selector" $selector | nindent 10 }}
+    {{- end }}
+  {{- end }}
+  # Names are whole: one question each, not one for each part of a search list.
+  dnsConfig: {options: [{name: ndots, value: "1"}]}
+  containers:
+    - name: {{ default .name .container }}
+      image: {{ include "moa.image" (dict "root" $root "image" (ternary $root.Values.inferenceImage $root.Values.image $process.torch)) }}
+      imagePullPolicy: {{ (ternary $root.Values.inferenceImage $root.Values.image $process.torch).pullPolicy }}
+      command: [python, -m, {{ $process.module }}]
+      securityContext:
+        {{- include "moa.containerSecurity" . | nindent 8 }}
+      ports:
+        - {name: {{ ternary "grpc" "http" $process.grpc }}, containerPort: {{ $process.port }}}
+        {{- if $process.publicPort }}
+        - {name: grpc-public, containerPort: {{ $process.publicPort }}}
+        {{- end }}
+        - {name: metrics, containerPort: {{ $process.metricsPort }}}
+      env:
+        {{- include "moa.env" . | nindent 8 }}
+        {{- with $values.env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- if and $process.providers (include "moa.providersSecret" $root) }}
+      envFrom: [{secretRef: {name: {{ include "moa.providersSecret" $root }}}}]
+      {{- end }}
+      # Whether it answers: its loop runs, and it was not asked to stop. What it needs of others is theirs to tell: a
+      # database that is away ends no pod.
+      {{- if $process.grpc }}
+      startupProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 150}
+      readinessProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
+      livenessProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 6}
+      {{- else }}
+      {{- $scheme := ternary "HTTPS" "HTTP" (ne $root.Values.tls.secret "") }}
+      startupProbe: {httpGet: {path: /health, port: http, scheme: {{ $scheme }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 60}
+      # Not /ready, which asks for a router: an edge without one tells callers so in their dialect, and no Service can.
+      readinessProbe: {httpGet: {path: /health, port: http, scheme: {{ $scheme }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
+      livenessProbe: {httpGet: {path: /health, port: http, scheme: {{ $scheme }}}, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 6}
+      {{- end }}
+      # Until the endpoint is gone from every resolver new calls still come.
+      lifecycle: {preStop: {sleep: {seconds: 5}}}
+      resources:
+        {{- toYaml $values.resources | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- range $variable, $folder := $process.folders }}
+        - {name: {{ ternary "cache" $folder $process.torch }}, mountPath: /moa/state/{{ $folder }}{{ if $process.torch }}, subPath: {{ $folder }}{{ end }}}
+        {{- end }}
+        {{- if $process.torch }}
+        - {name: cache, mountPath: /home/moa/.cache/huggingface, subPath: huggingface}
+        - {name: shared-memory, mountPath: /dev/shm}
+        {{- end }}
+        {{- if and $process.store (not $root.Values.store.bucket) }}
+        - {name: objects, mountPath: /moa/objects}
+        {{- end }}
+        {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
+        - {name: config, mountPath: /moa/config, readOnly: true}
+        {{- end }}
+        {{- if and (not $process.grpc) $root.Values.tls.secret }}
+        - {name: tls, mountPath: /moa/tls, readOnly: true}
+        {{- end }}
+  volumes:
+    - {name: tmp, emptyDir: {}}
+    {{- if $process.torch }}
+    - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
+    {{- if not .claimed }}
+    - {name: cache, emptyDir: {}}
+    {{- end }}
+    {{- else }}
+    {{- range $variable, $folder := $process.folders }}
+    {{- if not $.claimed }}
+    - {name: {{ $folder }}, emptyDir: {}}
+    {{- end }}
+    {{- end }}
+    {{- end }}
+    {{- if and $process.store (not $root.Values.store.bucket) }}
+    - {name: objects, persistentVolumeClaim: {claimName: {{ include "moa.objectsClaim" $root }}}}
+    {{- end }}
+    {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
+    - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
+    {{- end }}
+    {{- if and (not $process.grpc) $root.Values.tls.secret }}
+    - {name: tls, secret: {secretName: {{ $root.Values.tls.secret }}, defaultMode: 288}}
+    {{- end }}
+{{- end }}

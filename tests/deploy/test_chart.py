@@ -1,0 +1,340 @@
+"""The Helm chart: the same system as `make run` and the containers, as Kubernetes takes it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import kubernetes_validate
+import msgspec
+import pytest
+import yaml
+
+from deploy.build import chart
+from deploy.local.topology import (
+    DATABASE,
+    EDGE,
+    INFERENCE,
+    INTERNAL_PORT,
+    PROCESSES,
+    STORE,
+    TASKS,
+    Process,
+)
+from services.catalogue import load
+from tests.deploy.rendered_chart import (
+    KEPT,
+    NAMESPACE,
+    PROFILES,
+    DuplicateKey,
+    Strict,
+    profile,
+    release,
+    rendered,
+    told,
+)
+from tests.local.test_compose import COMPOSE, TRACES
+
+each_profile = pytest.mark.parametrize("name", PROFILES)
+each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+
+WORKLOADS = ("Deployment", "StatefulSet", "Job")
+
+RESOURCES_OF_OTHERS = {
+    *("Cluster", "ExternalSecret", "HTTPRoute", "ScaledObject", "ServiceMonitor", "PrometheusRule"),
+}
+"""Of operators, which bring their own schemas."""
+
+SIBLINGS = {"largerouter": "router", "largetext": "text"}
+
+
+def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
+    return [found for found in release(name) if found["kind"] in kinds]
+
+
+def pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what each workload of a profile is called, and its pods' specification."""
+    for found in of_kind(name, *WORKLOADS):
+        yield found["metadata"]["name"], found["spec"]["template"]["spec"]
+
+
+def container(process: Process) -> dict[str, Any]:
+    """Return the container of a process in production, which has all of them."""
+    found = dict(pods("production"))[f"moa-{process.name}"]
+    (result,) = found["containers"]
+    return dict(result)
+
+
+def environment(process: Process) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in container(process)["env"]}
+
+
+def test_the_chart_knows_the_table() -> None:
+    """What the templates go over, and the settings' names, are those of the one table of processes."""
+    again = "python -m deploy.build.chart writes it"
+    assert chart.TOPOLOGY.read_text() == chart.rendered(), again
+    assert chart.SCHEMA.read_text() == chart.schema(chart.SCHEMA.read_text()), again
+
+
+@each_profile
+def test_renders_as_it_did(name: str) -> None:
+    """What Helm makes of each profile is what was looked at."""
+    assert told(release(name)) == (KEPT / f"{name}.yaml").read_text(), "python -m tests.deploy.rendered_chart"
+
+
+@each_profile
+def test_kubernetes_takes_it(name: str) -> None:
+    """Every object is valid by the schemas of Kubernetes, unknown fields refused; operators' own resources are few."""
+    for found in release(name):
+        if found["kind"] in RESOURCES_OF_OTHERS:
+            assert "." in found["apiVersion"]
+        else:
+            kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_a_key_that_stands_twice_is_found() -> None:
+    """The reader of renders refuses what Kubernetes would."""
+    with pytest.raises(DuplicateKey):
+        yaml.load("a: {b: 1, b: 2}", Strict)
+
+
+@each_profile
+def test_names_are_distinct(name: str) -> None:
+    """No two objects are one."""
+    names = [(found["kind"], found["metadata"]["name"]) for found in release(name)]
+    assert len(set(names)) == len(names)
+
+
+@each_profile
+def test_pods_are_restricted(name: str) -> None:
+    """Each pod keeps to the restricted standard, writes to its volumes alone, and has no token of the cluster."""
+    for _, spec in pods(name):
+        assert spec["automountServiceAccountToken"] is False
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {kind for volume in spec["volumes"] for kind in volume} <= {
+            *("name", "emptyDir", "persistentVolumeClaim", "configMap", "secret"),
+        }
+        for each in spec["containers"]:
+            assert each["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            }
+            assert each["resources"]["requests"]
+            assert each["resources"]["limits"]["memory"]
+
+
+@each_profile
+def test_mounts_have_volumes(name: str) -> None:
+    """What a container mounts is there, by a volume or by a claim of its own; nothing is for nobody."""
+    for workload in of_kind(name, *WORKLOADS):
+        spec = workload["spec"]["template"]["spec"]
+        claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", ())}
+        there = {volume["name"] for volume in spec["volumes"]} | claims
+        assert {mount["name"] for each in spec["containers"] for mount in each["volumeMounts"]} == there
+
+
+@each_profile
+def test_selectors_find_pods(name: str) -> None:
+    """Services, policies and budgets select pods that there are; a workload's selector fits its own pods alone."""
+    labels = {
+        found["metadata"]["name"]: found["spec"]["template"]["metadata"]["labels"]
+        for found in of_kind(name, *WORKLOADS)
+    }
+
+    def chosen(selector: dict[str, str]) -> set[str]:
+        return {pod for pod, has in labels.items() if selector.items() <= has.items()}
+
+    for found in of_kind(name, "Service"):
+        assert chosen(found["spec"]["selector"])
+    for found in of_kind(name, "PodDisruptionBudget"):
+        assert chosen(found["spec"]["selector"]["matchLabels"])
+    for found in of_kind(name, "NetworkPolicy"):
+        assert chosen(found["spec"]["podSelector"]["matchLabels"])
+    for found in of_kind(name, "Deployment", "StatefulSet"):
+        assert chosen(found["spec"]["selector"]["matchLabels"]) == {found["metadata"]["name"]}
+
+
+def test_same_processes() -> None:
+    """Production has the table's processes and no other; without large requests apart, those that stand in go."""
+    names = {found["metadata"]["name"] for found in of_kind("production", "Deployment", "StatefulSet")}
+    assert names == {f"moa-{process.name}" for process in PROCESSES}
+    names = {found["metadata"]["name"] for found in of_kind("trial", "Deployment", "StatefulSet")}
+    assert names == {f"moa-{process.name}" for process in PROCESSES if not process.stands_in}
+
+
+@each_process
+def test_same_command_and_ports(process: Process) -> None:
+    """Each runs the module and serves the ports that the launcher and the containers have."""
+    found = container(process)
+    assert found["command"] == COMPOSE["services"][process.name]["command"]
+    ports = {process.port, INTERNAL_PORT if process is EDGE else process.metrics_port, process.public_port} - {None}
+    assert {port["containerPort"] for port in found["ports"]} == ports
+    assert ("inference" in found["image"]) == (process is INFERENCE)
+    asked = (
+        {"grpc": {"port": process.port}}
+        if process.serves_grpc
+        else {"httpGet": {"path": "/health", "port": "http", "scheme": "HTTP"}}
+    )
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert asked.items() <= found[probe].items()
+
+
+@each_process
+def test_same_variables(process: Process) -> None:
+    """Each is told what the containers' file tells it, and no other secret; what nobody set is not there."""
+    has = {name for name, value in environment(process).items()}
+    composed = COMPOSE["services"][process.name]["environment"]
+    bounds = {name for name, value in composed.items() if value is None}
+    optional = bounds | TRACES | set(STORE) | {*process.shared, *process.secrets, "MOA_TLS_CERT", "MOA_METRICS_TARGETS"}
+    assert has <= set(composed) | set(process.secrets) | {"MOA_EDGE_PROCESSES"}
+    assert set(composed) - optional <= has
+    secrets = {name for name, value in environment(process).items() if isinstance(value, dict)}
+    assert secrets == set(chart.secrets_of(process))
+    assert process.fixed.items() <= environment(process).items()
+    assert ("envFrom" in container(process)) == process.providers
+
+
+@each_process
+def test_same_callees(process: Process) -> None:
+    """Each calls whom the table says, by the name of a service that there is, at its port."""
+    services = {found["metadata"]["name"]: found for found in of_kind("production", "Service")}
+    for variable, callee in process.calls.items():
+        if callee == DATABASE:
+            assert environment(process)[variable]["secretKeyRef"] == {"name": "moa-db-app", "key": "uri"}
+            continue
+        host, _, port = environment(process)[variable].partition(":")
+        other = next(other for other in PROCESSES if other.name == callee)
+        assert int(port) == (other.public_port if process is EDGE and other.public_port else other.port)
+        name, namespace, *_ = host.split(".")
+        assert (name, namespace) == (f"moa-{callee}", NAMESPACE)
+        assert int(port) in [each["port"] for each in services[name]["spec"]["ports"]]
+        # Every pod is known: one address in front of all would have each caller ask one of them.
+        assert services[name]["spec"]["clusterIP"] == "None"
+
+
+@each_process
+def test_who_may_call_whom(process: Process) -> None:
+    """The policies allow what the table says and nothing else; only the edge is open."""
+    (policy,) = [
+        found["spec"]
+        for found in of_kind("production", "NetworkPolicy")
+        if found["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == process.name
+    ]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    metrics = INTERNAL_PORT if process is EDGE else process.metrics_port
+    allowed: set[tuple[str, int]] = set()
+    for rule in policy["ingress"]:
+        for port in rule["ports"]:
+            for source in rule.get("from", [None]):
+                if source is None:
+                    assert (process, port["port"]) == (EDGE, process.port)
+                elif "podSelector" in source:
+                    allowed.add((source["podSelector"]["matchLabels"]["app.kubernetes.io/name"], port["port"]))
+                else:
+                    assert port["port"] == metrics
+    callers = {
+        (other.name, process.public_port if other is EDGE and process.public_port else process.port)
+        for other in PROCESSES
+        if process.name in other.calls.values()
+    }
+    assert allowed == callers
+    reached = {
+        (source["podSelector"]["matchLabels"].get("app.kubernetes.io/name", DATABASE), port["port"])
+        for rule in policy["egress"]
+        for source in rule.get("to", ())
+        if "podSelector" in source
+        for port in rule["ports"]
+    }
+    by_name = {other.name: other for other in PROCESSES}
+    assert reached == {
+        (callee, 5432)
+        if callee == DATABASE
+        else (callee, (process is EDGE and by_name[callee].public_port) or by_name[callee].port)
+        for callee in process.calls.values()
+    }
+
+
+def test_private_addresses_are_not_outside() -> None:
+    """Who asks providers reaches public addresses alone; who does not reaches none at all."""
+    outside = {}
+    for found in of_kind("production", "NetworkPolicy"):
+        blocks = [s["ipBlock"] for rule in found["spec"]["egress"] for s in rule.get("to", ()) if "ipBlock" in s]
+        outside[found["metadata"]["name"]] = blocks
+        for block in blocks:
+            assert block["except"]
+    assert {name for name, blocks in outside.items() if not blocks} == {"moa-edge"}
+
+
+def test_migrations_come_before_the_rollout() -> None:
+    """Where database and secrets are there already, both schemas are brought up to date first."""
+    jobs = {found["metadata"]["name"]: found for found in of_kind("gpu", "Job")}
+    assert set(jobs) == {"moa-migrate-auth", f"moa-migrate-{TASKS.name}"}
+    for job in jobs.values():
+        assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
+        assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "migrate"
+    for job in of_kind("trial", "Job"):
+        assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
+
+
+def test_pools_have_models_of_their_own() -> None:
+    """Each pool has its pods, its name and its variables, and routers know all of them."""
+    told_pools = {
+        name: {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}.get("MOA_POOL")
+        for name, spec in pods("gpu")
+        if name.startswith("moa-inference")
+    }
+    assert told_pools == {"moa-inference": None, "moa-inference-chat": "chat", "moa-inference-images": "images"}
+    (router,) = [spec for name, spec in pods("gpu") if name == "moa-router"]
+    known = {each["name"]: each.get("value") for each in router["containers"][0]["env"]}
+    pools = dict(pair.split("=") for pair in known["MOA_INFERENCE_POOLS"].split(","))
+    assert pools == {name: f"moa-inference-{name}.{NAMESPACE}.svc.cluster.local:8104" for name in ("chat", "images")}
+    services = {found["metadata"]["name"] for found in of_kind("gpu", "Service")}
+    assert {"moa-inference", "moa-inference-chat", "moa-inference-images"} <= services
+
+
+def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
+    """What the GPU profile gives as a catalogue is accepted, and its providers' pools are the profile's."""
+    values = profile("gpu")
+    file = tmp_path / "catalogue.yaml"
+    file.write_text(values["catalogue"])
+    pools = {provider.pool for provider in load(file, {}).providers.values() if provider.adapter == "inference"}
+    assert pools - {""} == set(values["inference"]["pools"]) - {"default"}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "database.existingSecret"),
+        ({"database": {"existingSecret": "here"}}, "secrets.existing"),
+        ({"settings": {"MOA_SIGNUPS": "open"}}, "MOA_SIGNUPS"),
+        ({"processes": {"routers": {}}}, "routers"),
+        ({"replicas": 3}, "replicas"),
+        ({"inference": {"pools": {"Big": {}}}}, "Big"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
+    """What is missing or unknown stops the install by name, and says what to set."""
+    with pytest.raises(helm_python.HelmError, match=says):
+        rendered(values)
+
+
+def test_what_is_watched_is_counted() -> None:
+    """Alerts, dashboard and autoscaling name metrics that processes have."""
+    texts = [
+        path.read_text() for path in (chart.CHART / "files" / "alerts.yaml", chart.CHART / "files" / "dashboard.json")
+    ]
+    texts.append((chart.CHART / "templates" / "keda.yaml").read_text())
+    named = {name for text in texts for name in re.findall(r"\bmoa_[a-z_]+", text)}
+    sources = [path for folder in ("services", "inference") for path in (chart.ROOT / folder).rglob("*.py")]
+    kept = set(re.findall(r'"(moa_[a-z_]+)"', "\n".join(path.read_text() for path in sources)))
+    bare = {re.sub(r"_(bucket|sum|count)$", "", name) for name in named}
+    assert bare
+    assert bare <= kept
+    assert {panel["title"] for panel in msgspec.json.decode(texts[1])["panels"]}
