@@ -73,16 +73,16 @@ _HEAD: Final = (
 def secrets_of(process: Process) -> list[str]:
     """Return the variables of a process that are secrets, in the order of their names."""
     fields = SETTINGS[process.module].model_fields
-    told = {*process.shared, *process.optional, *process.calls, *(STORE if process.store else ())}
+    variables = {*process.shared, *process.optional, *process.calls, *(STORE if process.store else ())}
     named = {f"MOA_{name}".upper() for name, field in fields.items() if _is_secret(field.annotation)}
-    found = (named & told) | {name for name in process.secrets if name not in _NO_SETTING}
-    return sorted(found | {name for name in told if name.startswith("AWS_")})
+    found = (named & variables) | {name for name in process.secrets if name not in _NO_SETTING}
+    return sorted(found | {name for name in variables if name.startswith("AWS_")})
 
 
 def settings_of(process: Process) -> list[str]:
     """Return the variables that an operator may set for a process and that are no secrets."""
-    told = {*process.shared, *process.optional, *(STORE if process.store else ())}
-    return sorted(told - set(secrets_of(process)) - set(_BY_CHART) - {"MOA_TLS_KEY", "HF_TOKEN_PATH"})
+    variables = {*process.shared, *process.optional, *(STORE if process.store else ())}
+    return sorted(variables - set(secrets_of(process)) - set(_BY_CHART) - {"MOA_TLS_KEY", "HF_TOKEN_PATH"})
 
 
 def topology() -> dict[str, Any]:

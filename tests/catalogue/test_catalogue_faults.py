@@ -49,7 +49,7 @@ models:
         ("top_k:", "topk:", "model small: defaults: nobody knows 'topk'; did you mean 'top_k'?"),
         ("temperature: 1", "temperature: 3", "model small: defaults.temperature: temperature must be from 0 to 2"),
         ("top_k: 40", "top_k: many", "model small: defaults.top_k: 'many' is not a value of the field"),
-        ("first_token_s: 5}", "first_token_s: 5}, pool: gpu", "provider openai-text: pool: only the inference adapter's"),
+        ("first_token_s: 5}", "first_token_s: 5}, pool: gpu", "provider openai-text: pool: only the"),
         ("models:", "models: [", "while parsing a flow"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 
@@ -69,16 +70,16 @@ class Peers(grpc.GenericRpcHandler):
         self.seen: set[str] = set()
         self.ended = asyncio.Event()
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         if handler_call_details.method == "/peers/One":
             return grpc.unary_unary_rpc_method_handler(self._one)
         return grpc.unary_stream_rpc_method_handler(self._held)
 
-    async def _one(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _one(self, request: bytes, context: Any) -> bytes:
         self.seen.add(context.peer())
         return request
 
-    async def _held(self, request: bytes, context: grpc.aio.ServicerContext) -> None:
+    async def _held(self, request: bytes, context: Any) -> None:
         await context.write(b"begun")
         await self.ended.wait()
         await context.write(b"ended")
@@ -89,7 +90,7 @@ async def test_clients_connect_anew_and_no_call_fails() -> None:
     server, peers = Server(service_token=None, connection_age_s=0.2), Peers()
     server.grpc.add_generic_rpc_handlers((peers,))
     port = await server.start("127.0.0.1:0")
-    link = channel(f"127.0.0.1:{port}")
+    link: Any = channel(f"127.0.0.1:{port}")
     held = link.unary_stream("/peers/Held")(b"")
     assert await held.read() == b"begun"
     async with asyncio.timeout(20):

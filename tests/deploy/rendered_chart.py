@@ -58,7 +58,7 @@ def release(name: str) -> tuple[dict[str, Any], ...]:
     return tuple(rendered(profile(name)))
 
 
-def told(objects: tuple[dict[str, Any], ...]) -> str:
+def as_kept(objects: tuple[dict[str, Any], ...]) -> str:
     """Return objects as they are kept: one after the other, without what is made at random."""
     pieces = []
     for found in objects:
@@ -70,4 +70,4 @@ def told(objects: tuple[dict[str, Any], ...]) -> str:
 
 if __name__ == "__main__":
     for each in PROFILES:
-        (KEPT / f"{each}.yaml").write_text(told(release(each)))
+        (KEPT / f"{each}.yaml").write_text(as_kept(release(each)))

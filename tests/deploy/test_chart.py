@@ -31,10 +31,10 @@ from tests.deploy.rendered_chart import (
     PROFILES,
     DuplicateKey,
     Strict,
+    as_kept,
     profile,
     release,
     rendered,
-    told,
 )
 from tests.local.test_compose import COMPOSE, TRACES
 
@@ -82,7 +82,7 @@ def test_the_chart_knows_the_table() -> None:
 @each_profile
 def test_renders_as_it_did(name: str) -> None:
     """What Helm makes of each profile is what was looked at."""
-    assert told(release(name)) == (KEPT / f"{name}.yaml").read_text(), "python -m tests.deploy.rendered_chart"
+    assert as_kept(release(name)) == (KEPT / f"{name}.yaml").read_text(), "python -m tests.deploy.rendered_chart"
 
 
 @each_profile
@@ -285,12 +285,12 @@ def test_migrations_come_before_the_rollout() -> None:
 
 def test_pools_have_models_of_their_own() -> None:
     """Each pool has its pods, its name and its variables, and routers know all of them."""
-    told_pools = {
+    pools_of_pods = {
         name: {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}.get("MOA_POOL")
         for name, spec in pods("gpu")
         if name.startswith("moa-inference")
     }
-    assert told_pools == {"moa-inference": None, "moa-inference-chat": "chat", "moa-inference-images": "images"}
+    assert pools_of_pods == {"moa-inference": None, "moa-inference-chat": "chat", "moa-inference-images": "images"}
     (router,) = [spec for name, spec in pods("gpu") if name == "moa-router"]
     known = {each["name"]: each.get("value") for each in router["containers"][0]["env"]}
     pools = dict(pair.split("=") for pair in known["MOA_INFERENCE_POOLS"].split(","))

@@ -52,8 +52,8 @@ class ModelStates:
         """Return the states by full id; none of those whose service does not answer within a second."""
         async with self._asking:
             if self._clock() - self._asked_at >= _FRESH_S:
-                told = await asyncio.gather(*map(self._ask, self._stubs))
-                self._known = {name: state for states in told for name, state in states.items()}
+                asked = await asyncio.gather(*map(self._ask, self._stubs))
+                self._known = {name: state for states in asked for name, state in states.items()}
                 self._asked_at = self._clock()
         return self._known
 
