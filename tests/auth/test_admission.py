@@ -224,9 +224,10 @@ async def test_concurrent_requests_never_exceed_the_limit(start: Start, admit: A
 
 
 async def test_what_a_vanished_router_held_comes_back(start: Start, admit: Admit) -> None:
-    """A holder that never returns its lease loses it after the lease's time; others can then use the quota."""
+    """A holder that never returns its lease loses it after the lease's time; others are told that, and not of tomorrow,
+    and can then use the quota. What they used up is used up until tomorrow."""
     auth = await start(lease_s=2.0)
-    _, _, key = await auth.account(tokens=1000)
+    account, _, key = await auth.account(tokens=1000)
     admission = await admit(auth)
     async with grpc.aio.insecure_channel(auth.address) as link:
         amount = quota_pb2.Amount(tokens=1000)
@@ -235,16 +236,25 @@ async def test_what_a_vanished_router_held_comes_back(start: Start, admit: Admit
             metadata=metadata(TOKEN, "r"),
         )
         started = asked = time.monotonic()
-        with pytest.raises(QuotaExhausted):
+        with pytest.raises(
+            QuotaExhausted, match="the rest is set aside for other requests, and what they do not use is"
+        ):
             await reserve(admission, key, 1000)
+    waits: list[float] = []
     while True:
         try:
-            await reserve(admission, key, 1000)
+            settle(await reserve(admission, key, 1000), 1000)
             break
-        except QuotaExhausted:
+        except QuotaExhausted as refused:
+            waits.append(refused.retry_after_s or 0)
+            # As late as the first refusal said.
             assert asked - started < 7
             await asyncio.sleep(0.05)
             asked = time.monotonic()
+    await until(lambda: auth.spent(account) == (1000, 0))
+    assert not waits or 0 < min(waits) <= max(waits) <= 7
+    with pytest.raises(QuotaExhausted, match="1,000 tokens a day does not cover this request; it begins anew at"):
+        await reserve(admission, key, 1000)
 
 
 async def test_a_restart_of_auth_loses_nothing(start: Start, admit: Admit) -> None:

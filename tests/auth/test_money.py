@@ -81,7 +81,9 @@ async def test_dollars_are_reserved_and_settled_by_what_was_reported(
     admission = await admit(auth)
     held = await bought(admission, key, 80 * CENT)
     said = await refusal(admission, key, 30 * CENT)
-    assert said.startswith("the account's limit of $1.00 a month does not cover this request; it begins anew at ")
+    assert said.startswith(
+        "the account's limit of $1.00 a month does not cover this request now: the rest is set aside"
+    )
     usage = usage_pb2.Usage(prompt_tokens=100, cached_tokens=40, completion_tokens=50, exact=True)
     held.settle(usage=usage, provider="cloud", model="m")
     owed = 60 * 1000 + 40 * 500 + 50 * 4000

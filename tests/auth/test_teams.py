@@ -68,12 +68,12 @@ async def test_accounts_and_keys_of_a_team_use_its_limits_together(
     admission = await admit(auth)
     for key in (one, other, made.api_key):
         settle(await reserve(admission, key, 80), 80)
+    booked = "select count(*)::int from ledger where kind = 'settle' and team_id = %s"
+    await until(lambda: auth.query(booked, team_id) == [(3,)])
     words = "the team research's limit of 300 tokens a month does not cover this request; it begins anew at 20"
     with pytest.raises(QuotaExhausted, match=words) as refused:
         await reserve(admission, other, 80)
     assert refused.value.retry_after_s is not None
-    booked = "select count(*)::int from ledger where kind = 'settle' and team_id = %s"
-    await until(lambda: auth.query(booked, team_id) == [(3,)])
     got = await client.team.GetTeam(pb.GetTeamRequest(team_id=team_id), metadata=client.sent(root))
     assert [(one.limit, one.used, one.most) for one in got.standings] == [("tokens_a_month", "240", "300")]
     limits = await client.account.GetLimits(account_service.GetLimitsRequest(), metadata=client.sent(one))

@@ -18,7 +18,9 @@ from services.auth.adapters import moves
 from services.auth.adapters.columns import ADDED, COLUMNS, MARKS, each
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.settlements import Booked, Late, Settlements
-from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
+from services.auth.adapters.spent import held_of
+from services.auth.domain.accounts import SHARED, Owner, Short, Standing, VerifiedKey
+from services.auth.domain.held import short_of
 from services.auth.domain.ledger import Block, Booking, Ending, Return, sized, subjects
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
 from services.quota_client.amounts import least as least_of
@@ -63,6 +65,24 @@ class Ledger:
         self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
     ) -> Borrowed | Short:
         """Move quota of the day into a new block; the limit that is short when not even `least` is free."""
+        found = await self._borrowed(who, holder=holder, least=least, need=need, want=want, ttl_s=ttl_s)
+        if isinstance(found, Borrowed):
+            return found
+        standings = found
+        # What only fills up is refused by no limit, but by what others may want.
+        short = Short(Owner.ACCOUNT, DIMENSIONS[0], Period.DAY, 0)
+        if not least and not need:
+            return short
+        shared = [one.subject for one in standings if one.owner in SHARED and one.short(least) is not None]
+        # Whoever waits for the counters does not wait for this.
+        async with self._postgres.transaction() as link:
+            held = await held_of(link, who.account_id, shared, lease_s=self._alive_s)
+        return short_of(who.day, standings, least, held) or short
+
+    async def _borrowed(
+        self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount, want: Amount, ttl_s: float
+    ) -> Borrowed | list[Standing]:
+        """As `borrow`; how all stand, where that is too little."""
         counts_as = [one.subject for one in who.standings if one.subject != who.account_id]
         whose = list(subjects(who.account_id, *counts_as))
         async with self._postgres.transaction() as link, link.pipeline():
@@ -76,9 +96,7 @@ class Ledger:
             free = least_of(one.free for one in standings)
             amount = sized(least=least, need=need, want=want, free=free)
             if not amount:
-                short = (one.short(least if amount is None else want) for one in standings)
-                # What only fills up is refused by no limit, but by what others may want.
-                return next(filter(None, short), Short(Owner.ACCOUNT, DIMENSIONS[0], Period.DAY, 0))
+                return standings
             block_id = uuid4()
             await link.execute(
                 f"update quota_counters set {ADDED} where period = 'day' and starts = %s and subject = any(%s)",

@@ -99,6 +99,9 @@ class Short(NamedTuple):
     limit: int
     label: str = ""
     """What people call its owner, where it has a name."""
+    back_in_s: float | None = None
+    """When what others hold of it is free again at the latest, as far as they do not use it, and covers what is needed;
+    None: it is used up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +149,10 @@ class Standing:
     def free(self) -> Amount:
         """What nobody has yet, whatever the period."""
         return least(self.left(period) for period in PERIODS)
+
+    def without(self, held: Mapping[Period, Amount]) -> Standing:
+        """Return how they would stand if nothing of this were held."""
+        return replace(self, taken={period: taken - held.get(period, NOTHING) for period, taken in self.taken.items()})
 
     def short(self, need: Amount) -> Short | None:
         """Return the limit that a need exceeds: the one that begins anew last, for it keeps the others waiting."""

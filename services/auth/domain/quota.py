@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -273,8 +274,15 @@ def exhausted(who: VerifiedKey, short: Short) -> MoaError:
         return NoCredit("not enough credits")
     ends = who.ends.get(short.period)
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
-    when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
     whose = f"{_WHOSE[short.owner]} {short.label}".rstrip()
+    if short.back_in_s is not None:
+        within_s = math.ceil(short.back_in_s)
+        return QuotaExhausted(
+            f"{whose}'s limit of {limit} does not cover this request now: the rest is set aside for other requests, and"
+            f" what they do not use is free again within {within_s} s",
+            retry_after_s=within_s,
+        )
+    when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
     return QuotaExhausted(
         f"{whose}'s limit of {limit} does not cover this request; {when}",
         retry_after_s=max(1.0, (ends - datetime.now(UTC)).total_seconds()) if ends else None,
