@@ -19,6 +19,7 @@ import pytest
 from argon2 import PasswordHasher
 from pydantic import SecretStr
 
+from deploy.local.database import Database
 from deploy.local.ports import Ports
 from moa.quota.v1 import quota_pb2
 from services.auth.account_servicer import SignUpMode
@@ -29,7 +30,7 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys, passwords
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.domain.quota import Quota
-from services.auth.migrations import migrate
+from services.auth.migrations import SCHEMA
 from services.auth.replica import serving
 from services.auth.settings import AuthSettings
 from services.common.errors import Unavailable
@@ -39,6 +40,7 @@ from services.quota_client._settling import DEFERRED_S
 from tests import forking
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
+from tests.databases import copied
 
 
 @dataclass
@@ -168,9 +170,9 @@ def _cheap_passwords() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def migrated(database_url: str) -> str:
-    migrate(database_url)
-    return database_url
+def migrated(database: Database) -> str:
+    """Return the URL of a database with auth's schema that this test module alone uses."""
+    return copied(database, SCHEMA)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from deploy.local.database import Database
 from services.auth.adapters.checker import Checker
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
+from tests.databases import copied
 from tests.killing import killed_migration
 
 BEFORE = "0015"
@@ -54,10 +55,9 @@ def spend(link: psycopg.Connection[Any], day: str) -> None:
 
 
 @pytest.fixture
-def before(database: Database, request: pytest.FixtureRequest) -> str:
+def before(database: Database) -> str:
     """A database of the release before, with two days of two months."""
-    url = database.create(f"t_{request.node.name}"[:60])
-    migrations.upgrade(url, SCHEMA, BEFORE)
+    url = copied(database, SCHEMA, BEFORE)
     with psycopg.connect(url) as link:
         link.execute(
             "insert into accounts (id, role, tokens_a_day, images_a_day, key_count) values ('acc', 'user', 500, 5, 1)"

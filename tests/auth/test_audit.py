@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -23,17 +22,17 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.verified_keys import VerifiedKeys
-from services.auth.migrations import migrate
+from services.auth.migrations import SCHEMA
 from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER
 from tests.auth.conftest import Auth
+from tests.databases import copied
 
 
 @pytest.fixture
-async def auth(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Auth]:
+async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
-    url = database.create("t_" + re.sub(r"\W", "_", request.node.name)[-50:].lower())
-    migrate(url)
+    url = copied(database, SCHEMA)
     postgres = Postgres(url, size=1)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())

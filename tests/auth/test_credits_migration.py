@@ -12,6 +12,7 @@ from deploy.local.database import Database
 from services.auth.adapters.checker import Checker
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
+from tests.databases import copied
 from tests.killing import killed_migration
 
 BEFORE = "0016"
@@ -44,10 +45,9 @@ def spend(link: psycopg.Connection[Any], day: str, at: str) -> str:
 
 
 @pytest.fixture
-async def before(database: Database, request: pytest.FixtureRequest) -> str:
+async def before(database: Database) -> str:
     """A database of the release before: two days, one of which was audited and then removed but for its sums."""
-    url = database.create(f"credits_{request.node.name}"[:60])
-    migrations.upgrade(url, SCHEMA, BEFORE)
+    url = copied(database, SCHEMA, BEFORE)
     with psycopg.connect(url) as link:
         link.execute(
             "insert into accounts (id, role, tokens_a_day, images_a_day, key_count, micro_credits)"

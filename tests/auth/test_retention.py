@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -34,22 +33,22 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, KeyLimits, Short
 from services.auth.domain.ledger import Booking, LeaseIds
-from services.auth.migrations import migrate
+from services.auth.migrations import SCHEMA
 from services.auth.settings import AuthSettings
 from services.quota_client.amounts import Amount, ReservationId
 from tests.auth.asking import PEPPER, until
 from tests.auth.client import connected
 from tests.auth.conftest import Auth, started
+from tests.databases import copied
 
 DAYS = 40
 _EVER = (date(2000, 1, 1), date(2100, 1, 1))
 
 
 @pytest.fixture
-async def auth(database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Auth]:
+async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
-    url = database.create("t_" + re.sub(r"\W", "_", request.node.name)[-50:].lower())
-    migrate(url)
+    url = copied(database, SCHEMA)
     postgres = Postgres(url, size=2)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())

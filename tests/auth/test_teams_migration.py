@@ -9,6 +9,7 @@ from deploy.local.database import Database
 from services.auth.migrations import SCHEMA, migrate
 from services.common import migrations
 from tests.auth.test_requests_migration import balanced, spend
+from tests.databases import copied
 from tests.killing import killed_migration
 
 BEFORE = "0024"
@@ -17,10 +18,9 @@ _LIMITS = "select subject, kind, tokens_a_day, requests_a_month, micro_credits_i
 
 
 @pytest.fixture
-def before(database: Database, request: pytest.FixtureRequest) -> str:
+def before(database: Database) -> str:
     """A database of the release before: an account and a key that have used some of their limits, and an invitation."""
-    url = database.create(f"teams_{request.node.name}"[:60])
-    migrations.upgrade(url, SCHEMA, BEFORE)
+    url = copied(database, SCHEMA, BEFORE)
     with psycopg.connect(url) as link:
         link.execute(
             "insert into accounts (id, role, tokens_a_day, requests_a_month, key_count, micro_credits)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 
@@ -11,11 +10,12 @@ import pytest
 from deploy.local.database import Database as Postgres
 from moa.image.v1 import image_service_pb2
 from moa.task.v1 import task_pb2
-from services.auth.migrations import migrate as migrate_auth
+from services.auth.migrations import SCHEMA as AUTH_SCHEMA
 from services.tasks.adapters.database import Database
 from services.tasks.domain.task import Task, new_id, now_utc
-from services.tasks.migrate import migrate
+from services.tasks.migrate import SCHEMA
 from tests.auth.conftest import Auth, started
+from tests.databases import copied
 from tests.emulators.receiver import Receiver
 from tests.tasks.paying import PRICE
 from tests.tasks.system import System
@@ -26,10 +26,9 @@ IMAGE = task_pb2.TaskWork(image=image_service_pb2.GenerateImageRequest(prompt="a
 
 
 @pytest.fixture(scope="module")
-def tasks_url(database_url: str) -> str:
-    """Return the URL of a migrated database."""
-    migrate(database_url)
-    return database_url
+def tasks_url(database: Postgres) -> str:
+    """Return the URL of a database with the schema of tasks that this test module alone uses."""
+    return copied(database, SCHEMA)
 
 
 @pytest.fixture
@@ -48,11 +47,9 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def auth_url(database: Postgres, request: pytest.FixtureRequest) -> str:
+def auth_url(database: Postgres) -> str:
     """A database of auth's own: what crosses to it crosses databases."""
-    url = database.create("t_auth_of_" + re.sub(r"\W", "_", request.node.name)[-40:].lower())
-    migrate_auth(url)
-    return url
+    return copied(database, AUTH_SCHEMA)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Any
 
 import psycopg
@@ -11,7 +10,6 @@ import pytest
 
 from deploy.local.database import Database as Postgres
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
-from services.common import migrations
 from services.common.errors import MoaError, NoCredit, Unavailable
 from services.common.rpc.server import Server
 from services.tasks.adapters import records
@@ -22,6 +20,7 @@ from services.tasks.domain.task import CANCELLED, Task
 from services.tasks.migrate import SCHEMA, migrate
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Auth
+from tests.databases import copied
 from tests.killing import killed_at
 from tests.tasks.conftest import Make
 from tests.tasks.paying import PRICE, balanced, books, held, succeeded, used
@@ -65,11 +64,9 @@ def ended_before(link: psycopg.Connection[Any], task: Task, *, charged: bool) ->
 
 
 @pytest.fixture
-def before(database: Postgres, request: pytest.FixtureRequest) -> str:
+def before(database: Postgres) -> str:
     """A database of tasks of the release before."""
-    url = database.create("t_" + re.sub(r"\W", "_", request.node.name)[-50:].lower())
-    migrations.upgrade(url, SCHEMA, BEFORE)
-    return url
+    return copied(database, SCHEMA, BEFORE)
 
 
 @pytest.fixture
