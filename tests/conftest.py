@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
     forking.enabled = sys.platform == "linux" and not config.getoption("--exec")
     forking.share()  # workers inherit it
+    if config.getoption("tx", None) and (forked := forking.worker()):
+        config.option.tx = [forked if spec == "popen" else spec for spec in config.option.tx]
     # structlog's own choice draws a traceback in colours, which takes half a second each.
     structlog.configure(
         processors=[

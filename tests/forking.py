@@ -32,6 +32,7 @@ from deploy.local.supervisor import Spec, started
 
 _FOLDER: Final = "TESTS_FORK_SERVERS"
 """The variable that names the folder of the servers' sockets."""
+_WORKER: Final = "tests.suite.worker"
 _TRIES: Final = 2
 _SERVERS: dict[str, socket.socket] = {}
 _LOCK = threading.Lock()
@@ -130,9 +131,17 @@ def prepare(modules: Sequence[str]) -> None:
             _server(module)
 
 
+def worker() -> str | None:
+    """Begin to import what workers of pytest-xdist import; return how execnet starts one, None where none is forked."""
+    if not _forks(_WORKER):
+        return None
+    atexit.register(_joined(_WORKER).close)
+    return f"popen//python={sys.executable} -I -S {REPOSITORY / 'tests/suite/launch.py'}"
+
+
 def _forks(module: str) -> bool:
     # CUDA is in use once it was asked whether it is there, and cannot be forked.
-    return enabled and not (module == "inference" and Path("/dev/nvidiactl").exists())
+    return enabled and not (module in ("inference", _WORKER) and Path("/dev/nvidiactl").exists())
 
 
 def _server(module: str) -> socket.socket:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deploy.local import child
 from deploy.local.forkserver import PID_BYTES, become, bury
+from tests.suite import worker
 
 _MORE = {
     "inference": (
@@ -31,7 +32,8 @@ _MORE = {
         "diffusers.AutoencoderTiny",
         "transformers.CLIPTextModel",
         "transformers.CLIPTokenizer",
-    )
+    ),
+    worker.__name__: worker.PRELOADED,
 }
 """What a module imports later, when it is first asked for a model."""
 

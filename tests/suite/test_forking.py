@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,3 +110,39 @@ def test_another_worker_has_the_same_server_and_takes_only_its_own_along(tmp_pat
         assert psutil.pid_exists(ours.pid)
         ours.kill()
         assert ours.wait() == -signal.SIGKILL
+
+
+TOLD = """
+import os, sys
+line = sys.stdin.readline()
+print("torch" in sys.modules, os.environ["GIVEN"], os.getcwd(), oct(os.umask(0)), line, end="", flush=True)
+sys.exit(3)
+"""
+
+
+def test_a_worker_is_forked_and_is_as_one_that_was_started(tmp_path: Path) -> None:
+    """It has imported already; its streams, variables, folder, umask and exit code are those of who stands for it."""
+    spec = forking.worker()
+    if Path("/dev/nvidiactl").exists():
+        assert spec is None
+        return
+    assert spec is not None
+    command = shlex.split(spec.partition("python=")[2])
+    ended = subprocess.run(
+        [*command, "-u", "-c", TOLD],
+        input="hello\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "GIVEN": "this"},
+        umask=0o027,
+        timeout=100,
+    )
+    assert (ended.stdout, ended.returncode) == (f"True this {tmp_path} 0o27 hello\n", 3), ended.stderr
+
+
+def test_without_forks_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--exec` execnet starts an interpreter for each."""
+    monkeypatch.setattr(forking, "enabled", False)
+    assert forking.worker() is None
