@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
@@ -233,6 +234,10 @@ def _rest(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
             # Behind the methods that there are: one that Google's API has, or nobody.
             asked = {"safe_regex": {"regex": _UNKNOWN_METHOD}, "headers": [_header(":method", {"exact": "POST"})]}
             yield _refusal(asked, 404, _dialect("google"))
+        for unserved in BY_SERVICE[same[0].service].unserved:
+            # A name that its vendor has there, and not one of what the path is for.
+            if same[0].template != unserved and re.fullmatch(same[0].regex, unserved):
+                yield _refusal({"path": unserved}, 404, dialect)
         yield _refusal(path, 405, dialect, allow=sorted(verbs | ({"HEAD"} if "GET" in verbs else set())))
 
 

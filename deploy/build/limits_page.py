@@ -13,9 +13,10 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth import render
 from services.auth.adapters import budgets, teams
+from services.auth.adapters.stored_room import Bounds
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
-from services.auth.settings import LEAST_KEPT_DAYS
+from services.auth.settings import LEAST_KEPT_DAYS, AuthSettings
 from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
@@ -216,6 +217,19 @@ def accounts() -> list[Row]:
             f"{teams.KEYS}; at most {render.MAX_TEAM_KEYS:,}",
             "an administrator gives more",
             "409",
+        ),
+        Row(
+            "stored responses and conversations (`MOA_RESPONSES_COUNT`, `MOA_RESPONSES_MB`)",
+            f"{_setting(AuthSettings, 'responses_count'):,} of {_setting(AuthSettings, 'responses_mb')} MiB together;"
+            f" {_bytes(Bounds().one_bytes)} each; {Bounds().chain:,} go on from one another",
+            "they are encrypted and stored",
+            "429 (`insufficient_quota`) until some are deleted; 413; 400",
+        ),
+        Row(
+            "a stored response (`MOA_RESPONSES_DAYS`)",
+            f"kept for {_setting(AuthSettings, 'responses_days'):g} days after it was last gone on from",
+            "disks are finite",
+            "404",
         ),
         Row(
             "tasks of an account that wait",

@@ -116,6 +116,11 @@ AUTH: Final = Process(
         "MOA_MAIL_FROM",
         "MOA_PUBLIC_URL",
         "MOA_SMTP_URL",
+        "MOA_RESPONSES_DAYS",
+        "MOA_RESPONSES_COUNT",
+        "MOA_RESPONSES_MB",
+        "MOA_RESPONSES_STORED",
+        "MOA_RESPONSES_SECRETS",
         _SERVERS,
     ),
 )

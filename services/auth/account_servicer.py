@@ -233,11 +233,13 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         return pb.GetMeResponse(account=render.account(await self._accounts.get(caller.account_id)))
 
     async def UpdateMe(self, request: pb.UpdateMeRequest, context: Any) -> pb.UpdateMeResponse:
-        """Change name or password."""
+        """Change name, password, or whether responses are stored."""
         caller = await self._callers.of(context)
         caller.check_manages(ACCOUNT)
         if request.HasField("name"):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
+        if request.HasField("stores_responses"):
+            await self._accounts.set_storing(caller.account_id, request.stores_responses)
         if request.HasField("password"):
             record = await self._accounts.get(caller.account_id)
             who, address = record.email or record.id, address_of(context)

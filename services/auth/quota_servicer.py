@@ -19,6 +19,7 @@ from services.auth.domain.paces import Paces
 from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
+from services.auth.domain.storing import USUAL, Storing
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import SESSION_PREFIX
@@ -63,6 +64,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         *,
         fresh_s: float,
         pepper: bytes,
+        storing: Storing = USUAL,
     ) -> None:
         self._arrivals = arrivals
         self._carried = carried
@@ -71,6 +73,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         self._paces = paces
         self._guesses = guesses
         self._pepper = pepper
+        self._storing = storing
         self._fresh_for = _duration(fresh_s)
         self._told: dict[str, _Told] = {}
 
@@ -216,6 +219,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             team_id=who.team_id,
             team_pace=who.team_pace,
             budgets=[_budget(budget) for budget in who.budgets],
+            stores_responses=self._storing.of(who.stores_responses),
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))

@@ -75,6 +75,7 @@ def account(record: AccountRecord) -> account_pb2.Account:
         team_id=record.team_id or "",
         team_role=TEAM_ROLES.get(record.team_role or "", account_pb2.TEAM_ROLE_UNSPECIFIED),
         deleted_at=_stamp(record.deleted_at),
+        stores_responses=record.stores_responses,
     )
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from moa.response.v1 import response_store_service_pb2, response_store_service_pb2_grpc
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedVerifiedKeys
 from services.auth.adapters.carried import CarriedBlocks
@@ -32,7 +33,9 @@ from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
+from services.auth.response_servicer import ResponseStoreServicer
 from services.auth.settings import AuthSettings
+from services.auth.storing import responses_of, storing_of
 from services.auth.sweeper import Sweeper
 from services.auth.warner import Warner
 from services.common.egress import Egress
@@ -70,12 +73,20 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
         carried = CarriedCredits(CarriedBlocks(postgres), ledger, LeaseIds(pepper))
         servicer = QuotaServicer(
-            quota, Sessions(postgres), paces, guesses, arrivals, carried, fresh_s=config.fresh_s, pepper=pepper
+            *(quota, Sessions(postgres), paces, guesses, arrivals, carried),
+            fresh_s=config.fresh_s,
+            pepper=pepper,
+            storing=storing_of(config),
         )
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(servicer, server.grpc)
         answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
         idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
+        responses = responses_of(config, postgres)
+        response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
+            ResponseStoreServicer(responses), server.grpc
+        )
         server.offer(
+            response_store_service_pb2.DESCRIPTOR.services_by_name["ResponseStoreService"].full_name,
             quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
         )
@@ -103,6 +114,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "paces": kept.tidy,
             "tries": partial(tidy, postgres),
             "answers": answers.tidy,
+            "responses": responses.tidy,
         }
         if config.ledger_retention_days is not None:
             retention = Retention(postgres, Checker(url), days=config.ledger_retention_days)

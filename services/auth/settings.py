@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.common.settings import ServiceSettings
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
+LEAST_SECRET_CHARS: Final = 16
 LEAST_KEPT_DAYS: Final = 35
 """For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
 than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
@@ -50,6 +51,18 @@ class AuthSettings(DatabaseSettings):
     """How long a request with an idempotency key counts as being worked at after its router was last heard of."""
     ledger_retention_days: int | None = Field(default=None, ge=LEAST_KEPT_DAYS)
     """For how many days rows of the ledger are kept at least, before their sums alone are; unset: for ever."""
+    responses_stored: Literal["never", "asked", "always"] = "asked"
+    """Whose responses of the Responses API are stored: nobody's, those of accounts that turned it on, or those of all
+    that did not turn it off."""
+    responses_secrets: SecretStr = SecretStr("")
+    """What they are encrypted with: secrets of 16 characters or more, parted by commas. The first encrypts, and each of
+    them decrypts; empty: the key pepper does both."""
+    responses_days: float = Field(default=30.0, gt=0, le=3650)
+    """For how many days a response or a conversation is kept after it was last gone on from."""
+    responses_count: int = Field(default=10_000, ge=1)
+    """How many responses and conversations one account may have stored."""
+    responses_mb: int = Field(default=256, ge=1)
+    """How many MiB of them."""
     database_wait_s: float = Field(default=1.0, gt=0)
     """How long a connection is waited for before the database counts as away and callers are told at once."""
     servers: str = ""
@@ -75,8 +88,27 @@ class AuthSettings(DatabaseSettings):
             raise ValueError("it begins with smtp://, smtp+starttls:// or smtps://, and names a host")
         return value
 
+    @field_validator("responses_secrets")
+    @classmethod
+    def _are_long(cls, value: SecretStr) -> SecretStr:
+        """Raise ValueError for a secret that can be guessed."""
+        if any(len(secret) < LEAST_SECRET_CHARS for secret in secrets_in(value)):
+            raise ValueError(f"each secret has {LEAST_SECRET_CHARS} characters or more")
+        return value
+
+    @field_validator("responses_stored", "responses_days", "responses_count", "responses_mb", mode="before")
+    @classmethod
+    def _usual(cls, value: object, info: ValidationInfo) -> object:
+        """Return the default for the empty text that compose files make of a variable which is not set."""
+        return cls.model_fields[info.field_name or ""].default if value == "" else value
+
     @field_validator("ledger_retention_days", mode="before")
     @classmethod
     def _unset(cls, value: object) -> object:
         """Return None for the empty text that compose files make of a variable which is not set."""
         return None if value == "" else value
+
+
+def secrets_in(value: SecretStr) -> list[str]:
+    """Return the secrets that a setting lists, without those that are empty."""
+    return [secret for each in value.get_secret_value().split(",") if (secret := each.strip())]

@@ -128,6 +128,13 @@ class Admission:
         store.used_at = now
         return store.verified_key
 
+    def known(self, key: str) -> VerifiedKey | None:
+        """Return who a key belonged to when it was last verified here; None where it never was, or long ago."""
+        if not key or not key.isascii() or key.startswith(grants.PREFIX):
+            return None
+        store = self._by_digest.get(self._digest(key))
+        return store.verified_key if store is not None else None
+
     async def arrive(self, key: str) -> VerifiedKey:
         """Return who a key belongs to, and count a request that needs no quota by the paces it must keep.
 

@@ -94,6 +94,11 @@ class VerifiedKey:
         """Whether the key may change its account, and see its secrets."""
         return self._grant.manages_account
 
+    @property
+    def stores_responses(self) -> bool:
+        """Whether responses of its account are stored where a request does not say otherwise."""
+        return self._grant.stores_responses
+
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Return whether the key may do this. Empty names ask whether there is any that it may."""
         asked = (operation, provider, model)

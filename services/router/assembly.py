@@ -61,6 +61,8 @@ class Around:
     admission: Any
     claims: Any
     """Keeps answers to requests with an idempotency key."""
+    responses: Any
+    """Keeps responses for accounts that have them stored; `adapters.stored.ResponseStore` is one."""
     backends: Any
     states: Any
     """Returns how far the gateway's own models are."""
@@ -146,6 +148,8 @@ def _served(
         reading=reading,
         store=around.store,
         links=around.links,
+        admission=admission,
+        responses=around.responses,
     )
     for each in registrations(dialects, Registration):
         each.serve(grpc, parts)

@@ -23,6 +23,7 @@ from services.router.adapters.claims import Claims
 from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
 from services.router.adapters.policy_rows import PoliciesError, PolicyRows
+from services.router.adapters.stored import ResponseStore
 from services.router.assembly import Around, serving
 from services.router.domain.upstreams import Upstreams
 from services.router.settings import RouterSettings
@@ -57,6 +58,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         facts_refused=lambda: watched.facts_refused,
         admission=admission,
         claims=Claims(auth, service_token=token),
+        responses=ResponseStore(auth, service_token=token),
         backends=backends,
         states=ModelStates(pools.values(), service_token=token).now,
         store=store_of(config),

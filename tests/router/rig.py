@@ -32,6 +32,7 @@ from services.router.domain.operation import Whole
 from services.router.domain.terms import Patience
 from services.router.settings import RouterSettings
 from tests.router.played_books import TIMEOUT_S, Books, Reservation, VerifiedKey
+from tests.router.played_responses import PlayedResponses
 
 KEY = "moa-test-key"
 OTHER_KEY = "moa-other-key"
@@ -180,17 +181,26 @@ class Played:
     books: Books = field(default_factory=Books)
     refusal: MoaError | None = None
     """Raised by admission instead of a reservation."""
+    stores: bool = False
+    """Whether accounts have their responses stored."""
+    responses: PlayedResponses = field(default_factory=PlayedResponses)
 
     def reset(self) -> None:
         """Forget everything."""
+        responses = self.responses
         self.__init__()  # type: ignore[misc]
+        self.responses = responses
+        responses.reset()
 
     # Admission.
 
+    def known(self, key: str) -> VerifiedKey | None:
+        return VerifiedKey(ACCOUNTS[key], stores_responses=self.stores) if key in ACCOUNTS else None
+
     async def identify(self, key: str) -> VerifiedKey:
-        if key not in ACCOUNTS:
+        if (known := self.known(key)) is None:
             raise Unauthenticated("the API key is not valid")
-        return VerifiedKey(ACCOUNTS[key])
+        return known
 
     arrive = identify
 
@@ -302,6 +312,7 @@ class Rig:
             facts_refused=str,
             admission=self.played,
             claims=None,
+            responses=self.played.responses,
             backends=self.played,
             states=self.played.states,
             store=self.store,

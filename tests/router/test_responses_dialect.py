@@ -134,7 +134,7 @@ async def test_a_drained_answer_is_settled_by_what_was_reported() -> None:
     """The unary form consumes the answer as any dialect does."""
     books = Books()
     async with answer(books, message(said("hi")), message(*ended())) as play:
-        body = json.loads(await answering.whole(play, "rid", read().echo))
+        body = json.loads((await answering.drained(play, "rid", read().echo)).whole())
     assert body["usage"]["total_tokens"] == 5
     assert [usage.completion_tokens for usage in books.settled] == [2]
 

@@ -54,6 +54,7 @@ class Ledger:
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
     account_id = "acc"
     priority = "normal"
+    stores_responses = False
     made = 0
     left: int = UNLIMITED
     """Tokens that can be lent beside what requests begin with."""

@@ -117,6 +117,7 @@ async def _router(
         refused=str,
         admission=await admission() if admission else played,
         claims=None,
+        responses=None,
         backends=backends,
         states=played.states,
         store=FolderStore(folder),

@@ -31,7 +31,7 @@ CONSOLE: Final = "console"
 
 _COLUMNS: LiteralString = (
     f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, {', '.join(PACES)},"
-    " priority, micro_credits, created_at, deleted_at, team_id, team_role"
+    " priority, micro_credits, created_at, deleted_at, team_id, team_role, stores_responses"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
@@ -186,6 +186,12 @@ class Accounts:
         """Change an account's name."""
         async with self._postgres.transaction() as link:
             await link.execute("update accounts set name = %s where id = %s", (name, account_id))
+
+    async def set_storing(self, account_id: str, stores: bool) -> None:
+        """Have an account's responses stored, or not, from now on."""
+        async with self._postgres.transaction() as link:
+            await link.execute("update accounts set stores_responses = %s where id = %s", (stores, account_id))
+            await audit(link, account_id, "account.changed", account_id, f"stores_responses={str(stores).lower()}")
 
     async def set_password(self, account_id: str, password_hash: str, *, keep_session: bytes | None) -> None:
         """Change an account's password; every session ends but the one to keep."""

@@ -25,6 +25,9 @@ _ERASED: Final[tuple[LiteralString, ...]] = (
     " where account_id = %(account)s and tags is not null"
     " and exists (select from unnest(tags) t where starts_with(t, %(user)s))",
     "call forget_users(%(account)s)",
+    "delete from stored_responses where account_id = %(account)s",
+    "delete from stored_conversations where account_id = %(account)s",
+    "delete from stored_room where account_id = %(account)s",
 )
 
 

@@ -35,7 +35,7 @@ with found as (
            coalesce(k.counts_as, k.id) as counter, k.bound_by,
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
            a.disabled_at is not null and k.revoked_at is null and coalesce(k.expires_at > now(), true) as disabled,
-           a.id as account_id, a.unlimited, a.priority, a.micro_credits, {_NOW_ZONE} as zone,
+           a.id as account_id, a.unlimited, a.priority, a.micro_credits, a.stores_responses, {_NOW_ZONE} as zone,
            array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
            array[{_limits("m")}] as maker_limits,
            t.id as team_id, t.name as team_name, t.rules as team_rules, array[{_limits("t")}] as team_limits
@@ -52,6 +52,7 @@ with found as (
 select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.unlimited, d.scopes, d.day,
        d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
        d.account_limits, d.key_limits, d.maker_limits, d.team_id, d.team_name, d.team_rules, d.team_limits,
+       d.stores_responses,
        {_PERIODS},
        (select jsonb_agg(jsonb_build_array(c.subject, c.period, {COLUMNS}))
         from quota_counters c join periods_of(d.day) p using (period, starts)
@@ -136,7 +137,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     (account_id, key_id, digest, ended, disabled, expires_at, unlimited, scopes, day) = row[:9]
     (priority, key_priority, micro_credits, manages, counter, bound_by) = row[9:15]
     (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[15:22]
-    (ends, counted, rules, budgets) = row[22:]
+    (stores_responses, ends, counted, rules, budgets) = row[22:]
     taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
     for subject, period, *amounts in counted or ():
         taken[subject][Period(period)] = Amount(*amounts)
@@ -182,6 +183,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         bound_pace=_pace(of_maker),
         priority=priorities.lower(priority, key_priority),
         micro_credits=micro_credits,
+        stores_responses=stores_responses,
         team_id=team_id or "",
         team_pace=_pace(of_team),
         budgets=tuple(_budget(budget, taken, whose) for budget in budgets or ()),

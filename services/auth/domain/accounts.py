@@ -218,6 +218,8 @@ class VerifiedKey:
     """The pace that they keep together; None when there is none."""
     micro_credits: int = 0
     """Credits granted in all, in millionths."""
+    stores_responses: bool | None = None
+    """Whether the account wants its responses stored; None: what the operator's setting says."""
     team_id: str = ""
     """The team of its account; empty: it is in none."""
     team_pace: quota_pb2.Pace | None = None

@@ -27,6 +27,8 @@ class AccountRecord(Limits):
     team_id: str | None
     team_role: str | None
     deleted_at: datetime | None
+    stores_responses: bool | None = None
+    """What it wants; None: what the operator's setting says."""
 
 
 @dataclass(frozen=True, kw_only=True)

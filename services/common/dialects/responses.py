@@ -8,7 +8,7 @@ from typing import Final
 from services.common.dialects.openai import OPENAI
 from services.common.dialects.shape import StreamEnd
 
-_WHOLE: Final = "answers are not kept here; use POST /v1/responses with all items in input"
+_WHOLE: Final = "use POST /v1/responses, GET and DELETE /v1/responses/{id}, and GET /v1/responses/{id}/input_items"
 
 RESPONSES: Final = replace(
     OPENAI,

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.common.store import Links, Store
+from services.router.adapters.stored import ResponseStore
 from services.router.dialects.reading import Reading
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
+from services.router.domain.ports import RememberingAdmission
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +26,6 @@ class Parts:
     reading: Reading
     store: Store
     links: Links
+    admission: RememberingAdmission
+    responses: ResponseStore
+    """Keeps responses for accounts that have them stored."""

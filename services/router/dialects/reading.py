@@ -34,6 +34,15 @@ class Body:
         self.content_type = body.content_type
         self._data: list[Data] = [_with_model(bytes(body.data), model) if model else body.data]
 
+    @classmethod
+    def of(cls, data: bytes, content_type: str) -> Body:
+        """Return a body of these bytes."""
+        return cls(httpbody_pb2.HttpBody(data=data, content_type=content_type))
+
+    def peek(self) -> Data:
+        """Return the bytes; they stay."""
+        return self._data[0]
+
     def take(self) -> Data:
         """Return the bytes away; call it once."""
         return self._data.pop()

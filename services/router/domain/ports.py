@@ -48,6 +48,10 @@ class Payer(Protocol):
 class VerifiedKey(Payer, Protocol):
     """A verified key."""
 
+    @property
+    def stores_responses(self) -> bool:
+        """Whether responses of its account are stored where a request does not say otherwise."""
+
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Return whether the key may do this."""
 
@@ -160,3 +164,10 @@ class Admission(Protocol):
         tags: tuple[str, ...] = (),
     ) -> Reservation:
         """Verify a key and lend it quota."""
+
+
+class RememberingAdmission(Admission, Protocol):
+    """One that remembers keys."""
+
+    def known(self, key: str) -> VerifiedKey | None:
+        """Return who a key belonged to when it was last verified here; None where it never was."""

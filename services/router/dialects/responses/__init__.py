@@ -1,1 +1,1 @@
-"""The Responses dialect: OpenAI's API for agents, `POST /v1/responses`. Nothing of an answer is kept."""
+"""The Responses dialect: OpenAI's API for agents, `POST /v1/responses`, and what is stored of it."""

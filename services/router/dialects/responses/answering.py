@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -59,6 +59,17 @@ def frame(kind: str, fields: Json) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + encode({"type": kind, **fields}) + b"\n\n"
 
 
+class Standing(NamedTuple):
+    """What a response says of what is stored."""
+
+    store: bool = False
+    previous_response_id: str | None = None
+
+
+UNSTORED: Final = Standing()
+"""What one says that nobody stores, and that goes on from nothing."""
+
+
 class Response:
     """One response under way.
 
@@ -67,14 +78,21 @@ class Response:
         request_id: The request's, of which the response's and its items' ids are made.
         echo: What it says of its request.
         streams: Whether events are rendered.
+        standing: What it says of what is stored. Where it is, its last event is rendered when it is asked for (`end`).
     """
 
-    def __init__(self, model: str, request_id: str, echo: Echo, *, streams: bool) -> None:
+    def __init__(
+        self, model: str, request_id: str, echo: Echo, *, streams: bool, standing: Standing = UNSTORED
+    ) -> None:
         self._model = model
-        self._id = request_id
+        self.answer_id = request_id
+        self._standing = standing
+        self.status = "in_progress"
+        """Where it is; what it came to once it is over."""
         self._echo, self._summary, self._spaces = echo
         self._streams = streams
         self._created = int(time.time())
+        self._ended = 0
         self._frames: list[bytes] = []
         self._sequence = 0
         self._next = 0
@@ -91,15 +109,25 @@ class Response:
         """Calls that have begun; their pieces may interleave."""
         self._why = ""
         """Why the response is not complete."""
-        self._failed = False
         self._beside: Json = {}
+        self._failure: Json | None = None
         self._usage: Json | None = None
         self._text_head = b""
         """What stands before the number of an event with text."""
 
-    def answered_by(self, model: str) -> None:
-        """Note who answers."""
-        self._model = model
+    def answered_by(self, model: str, standing: Standing = UNSTORED) -> None:
+        """Note who answers, and what is stored."""
+        self._model, self._standing = model, standing
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        return f"resp_{self.answer_id}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is added to it any more."""
+        return self.status != "in_progress"
 
     # What is read of it.
 
@@ -138,8 +166,7 @@ class Response:
         elif kind == "finished":
             self._usage = usage_of(event.finished.usage)
             vendor_fields.merge(self._usage, self._beside.pop("usage", {}))
-            status = "incomplete" if self._why else "completed"
-            self._tell_whole(f"response.{status}", status)
+            self._end("incomplete" if self._why else "completed")
         elif kind == "error":
             error = error_of(event.error)
             if not self._streams and "tool_usage" not in self._beside:
@@ -151,13 +178,26 @@ class Response:
 
     def broken(self, error: MoaError) -> bytes:
         """Return the events of a response that failed before it began."""
+        self._standing = self._standing._replace(store=False)
         head = self.begin()
         self._fail(error)
         return head + self._take_frames()
 
-    def whole(self) -> bytes:
+    def end(self, *, stored: bool = True) -> bytes:
+        """Return the last event of a response that is over and was to be stored; once more where it was not."""
+        if not self._streams:
+            return b""
+        if not stored:
+            self._standing = self._standing._replace(store=False)
+            self._sequence -= 1
+        self._tell_whole(f"response.{self.status}", self.status)
+        return self._take_frames()
+
+    def whole(self, *, stored: bool = True) -> bytes:
         """Return the response, once its last message was taken in."""
-        return self._object("failed" if self._failed else "incomplete" if self._why else "completed")
+        if not stored:
+            self._standing = self._standing._replace(store=False)
+        return self._object(self.status)
 
     # How it grows.
 
@@ -180,7 +220,7 @@ class Response:
             if not delta.text and not delta.signature:
                 return
             self._end_open()
-            item = self._begun(Reasoning(self._next, self._id, self._tell, is_summary=bool(self._summary)))
+            item = self._begun(Reasoning(self._next, self.answer_id, self._tell, is_summary=bool(self._summary)))
             self._open = item
         if delta.text:
             item.add(delta.text)
@@ -193,7 +233,7 @@ class Response:
         call = self._calls.get(piece.call_index)
         if call is None:
             self._end_open()
-            call = self._begun(Call(self._next, self._id, self._tell, piece, self._spaces.get(piece.name)))
+            call = self._begun(Call(self._next, self.answer_id, self._tell, piece, self._spaces.get(piece.name)))
             self._calls[piece.call_index] = call
         call.add(piece.arguments_json)
 
@@ -213,7 +253,7 @@ class Response:
         """Take in what happened to a picture that the model has made."""
         if self._picture is None:
             self._end_open()
-            self._picture = self._begun(Picture(self._next, self._id, self._tell))
+            self._picture = self._begun(Picture(self._next, self.answer_id, self._tell))
         if step.kind == "generating":
             self._picture.generating()
         elif step.kind == "partial":
@@ -229,7 +269,7 @@ class Response:
         if isinstance(self._open, Message):
             return self._open
         self._end_open()
-        item = self._begun(Message(self._next, self._id, self._tell))
+        item = self._begun(Message(self._next, self.answer_id, self._tell))
         self._open = item
         kind = b"response.output_text.delta"
         place = b'"item_id":"%b","output_index":%d,"content_index":0' % (item.id.encode(), item.index)
@@ -289,10 +329,14 @@ class Response:
     # How it is written.
 
     def _fail(self, error: MoaError) -> None:
-        self._failed = True
         rendered = RESPONSES.render(error)["error"]
-        self._beside["error"] = {**rendered, "code": failure_code(error.reason)}
-        self._tell_whole("response.failed", "failed")
+        self._failure = {**rendered, "code": failure_code(error.reason)}
+        self._end("failed")
+
+    def _end(self, status: str) -> None:
+        self.status = status
+        if not self._standing.store:
+            self._tell_whole(f"response.{status}", status)
 
     def _tell(self, kind: str, /, **fields: Any) -> None:
         if self._streams:
@@ -308,31 +352,39 @@ class Response:
         self._frames.clear()
         return made
 
+    def _completed_at(self, status: str) -> int | None:
+        if status != "completed":
+            return None
+        # One time, however often it is written.
+        self._ended = self._ended or int(time.time())
+        return self._ended
+
     def _object(self, status: str) -> bytes:
         """Return the response as it stands."""
         beside = dict(self._beside)
         made: Json = {
-            "id": f"resp_{self._id}",
+            "id": self.id,
             "object": "response",
             "created_at": self._created,
             "status": status,
-            "completed_at": int(time.time()) if status == "completed" else None,
+            "completed_at": self._completed_at(status),
             "background": False,
-            "error": beside.pop("error", None),
+            "error": self._failure or beside.pop("error", None),
             "incomplete_details": {"reason": self._why} if status == "incomplete" else None,
             "model": beside.pop("model", self._model),
             "output": [self._done[index] for index in sorted(self._done)],
             "service_tier": beside.pop("service_tier", None),
             "usage": self._usage,
+            **self._standing._asdict(),
         }
         beside.pop("usage", None)
         vendor_fields.merge(made, beside)
         return encode(made)[:-1] + b"," + self._echo[1:]
 
 
-async def whole(answer: TextAnswer, request_id: str, echo: Echo) -> bytes:
+async def drained(answer: TextAnswer, request_id: str, echo: Echo, standing: Standing = UNSTORED) -> Response:
     """Drain the answer to one response. Raises MoaError when it failed."""
-    response = Response(answer.model.id, request_id, echo, streams=False)
+    response = Response(answer.model.id, request_id, echo, streams=False, standing=standing)
     while (message := await answer.next()) is not None:
         response.of(message)
-    return response.whole()
+    return response

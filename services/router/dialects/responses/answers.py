@@ -33,6 +33,24 @@ class ResponseObject(Struct):
     incomplete_details: dict[str, Any] | None
 
 
+class DeletedResponse(Struct):
+    """What is left of a deleted response."""
+
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class ItemList(Struct):
+    """A page of items."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
 class InputTokens(Struct):
     """The prompt's tokens."""
 

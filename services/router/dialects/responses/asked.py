@@ -48,8 +48,10 @@ _HONOURED: Final = frozenset((_LOGPROBS, "reasoning.encrypted_content"))
 _DEFAULTS: Final = {"metadata": {}, "service_tier": "auto", "truncation": "disabled", "verbosity": "medium"}
 """What OpenAI takes for granted: no wish that another vendor could fail to fulfil."""
 _ALL_ITEMS: Final = "send all items in input"
+_LOOKED_UP: Final = ("previous_response_id",)
+"""What is read before the body is."""
 _REFUSED: Final = {
-    "previous_response_id": f"answers are not kept here; {_ALL_ITEMS}",
+    "previous_response_id": f"what is stored is not looked up here; {_ALL_ITEMS}",
     "conversation": f"conversations are not kept here; {_ALL_ITEMS}",
     "prompt": "prompts by their id are the operator's; send instructions and input",
     "background": "answers are not kept here, so none is made in the background; use stream: true",
@@ -73,17 +75,20 @@ class Read(NamedTuple):
     """Whether it offers the tool that makes images, or has images that were made by it."""
 
 
-def read(data: bytes, *, strict: bool = False) -> Read:
+def read(data: bytes, *, strict: bool = False, earlier: int | None = None, stores: bool = False) -> Read:
     """Read the body, and look through its prompt; `strict`: what would have no effect is refused.
+
+    The first `earlier` items of its input are of the response that it goes on from; None: that was not looked up.
+    `stores`: whether its answer may be stored.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
     body, names, extra = parse_liberally(data, _DECODER)
     _refuse(body)
-    ignored = ["store"] if body.store else []
+    ignored = ["store"] if body.store and not stores else []
     refuse(ignored, strict=strict)
     offered = Offered(body.tools or ())
-    conversation = _conversation(body, offered)
+    conversation = _conversation(body, offered, earlier)
     request = GenerateTextRequest(
         model=body.model,
         stream=bool(body.stream),
@@ -128,12 +133,14 @@ def counted(data: bytes) -> tuple[CountTokensRequest, Places, bool]:
     return asked, conversation.places, offered.has_pictures or conversation.has_pictures
 
 
-def _conversation(body: bodies.ResponseBody | bodies.PromptBody, offered: Offered) -> Conversation:
+def _conversation(
+    body: bodies.ResponseBody | bodies.PromptBody, offered: Offered, earlier: int | None = None
+) -> Conversation:
     for name, why in _REFUSED.items():
-        if getattr(body, name, None):
+        if getattr(body, name, None) and not (name in _LOOKED_UP and earlier is not None):
             raise Unsupported(f"{name}: {why}", param=name)
     conversation = Conversation(body.instructions or "", joined={space for space, _ in offered.spaces.values()})
-    conversation.add_input(body.input)
+    conversation.add_input(body.input, earlier=earlier or 0)
     if not any(message.role != text_pb2.ROLE_SYSTEM for message in conversation.messages) and not body.input:
         raise InvalidField("input is required", param="input")
     return conversation

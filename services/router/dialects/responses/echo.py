@@ -23,7 +23,7 @@ class Echo(NamedTuple):
 
 
 def of(body: bodies.ResponseBody, spaces: Mapping[str, tuple[str, str]]) -> Echo:
-    """Return what the answer to a body says of it. Nothing is stored, whatever is asked."""
+    """Return what the answer to a body says of it, but for what is stored."""
     reasoning = body.reasoning or bodies.Reasoning()
     summary = summary_of(body)
     fields: dict[str, Any] = {
@@ -31,11 +31,9 @@ def of(body: bodies.ResponseBody, spaces: Mapping[str, tuple[str, str]]) -> Echo
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": body.max_tool_calls,
         "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": None,
         "prompt_cache_key": body.prompt_cache_key,
         "reasoning": {"effort": reasoning.effort, "summary": summary or None},
         "safety_identifier": body.safety_identifier,
-        "store": False,
         "temperature": _or_usual(body, "temperature"),
         "text": _text(body.text),
         "tool_choice": _choice(body.tool_choice),

@@ -16,6 +16,7 @@ from services.router.dialects.methods import MethodSet
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
 from services.router.dialects.responses import answering, answers, asked, bodies
+from services.router.dialects.responses.keeping import Keeping, Kept, StoredStream
 from services.router.dialects.responses.pictured import Pictured
 from services.router.dialects.responses.places import as_the_caller_wrote
 from services.router.dialects.responses.rounds import Rounds
@@ -31,19 +32,29 @@ class ResponsesServicer:
     def __init__(self, parts: Parts, dialect: Dialect) -> None:
         self._operations, self._reading, self._dialect = parts.operations, parts.reading, dialect
         self._pictured = Pictured(parts.operations, parts.reading)
+        self._keeping = Keeping(parts.admission, parts.responses)
 
     async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Answer a conversation."""
         caller = begin(context)
         given = Body(request)
         del request
-        read = await self._reading(asked.read, given, strict=is_strict(metadata_of(context)))
+        kept = await self._keeping.begin(given, caller)
+        read = await self._reading(
+            asked.read,
+            kept.body(given),
+            strict=is_strict(metadata_of(context)),
+            earlier=kept.earlier,
+            stores=kept.may_store,
+        )
         if read.request.stream:
-            await self._stream(read, caller, context)
+            await self._stream(read, kept, caller, context)
             return
         async with await self._begin(read, caller) as answer:
             note(answer, caller)
-            body = await answering.whole(answer, caller.request_id, read.echo)
+            standing = kept.begun(answer.reservation.verified_key)
+            response = await answering.drained(answer, caller.request_id, read.echo, standing)
+            body = await kept.whole(response)
             images = answer.images if isinstance(answer, Rounds) else 0
             headers = reply.headers(
                 answer, cost=answer.usage, ignored=read.ignored, dialect=self._dialect, images=images
@@ -64,7 +75,7 @@ class ResponsesServicer:
             count = await self._operations.count_tokens(TEXT, counted, caller)
         return reply.json_body({"object": "response.input_tokens", "input_tokens": count})
 
-    async def _stream(self, read: asked.Read, caller: Caller, context: Any) -> None:
+    async def _stream(self, read: asked.Read, kept: Kept, caller: Caller, context: Any) -> None:
         response = answering.Response(read.request.model, caller.request_id, read.echo, streams=True)
 
         def broken(error: MoaError) -> httpbody_pb2.HttpBody:
@@ -76,9 +87,15 @@ class ResponsesServicer:
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, ignored=read.ignored, dialect=self._dialect))
-            response.answered_by(answer.model.id)
-            await stream.write(reply.sse_body(data=response.begin()))
-            await stream.answer(answer, response.of)
+            response.answered_by(answer.model.id, kept.begun(answer.reservation.verified_key))
+            begun = response.begin()
+            kept.saw(begun)
+            await stream.write(reply.sse_body(data=begun))
+            if kept.stores:
+                storing = StoredStream(answer, response, kept)
+                await stream.relay(storing.next, storing.events, reply.sse_body)
+            else:
+                await stream.answer(answer, response.of)
 
     async def _begin(self, read: asked.Read, caller: Caller) -> Any:
         """Begin an answer, or what is read like one: the rounds of one whose model has pictures made."""

@@ -1,0 +1,24 @@
+"""What keeps responses, put together of the process's settings."""
+
+from __future__ import annotations
+
+from services.auth.adapters.content_sealing import ContentSealer
+from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.stored_responses import StoredResponses
+from services.auth.adapters.stored_room import Bounds
+from services.auth.domain.storing import Storing
+from services.auth.settings import AuthSettings, secrets_in
+
+
+def storing_of(config: AuthSettings) -> Storing:
+    """Return whose responses are stored."""
+    return Storing(allowed=config.responses_stored != "never", usual=config.responses_stored == "always")
+
+
+def responses_of(config: AuthSettings, postgres: Postgres) -> StoredResponses:
+    """Return what keeps them."""
+    secrets = secrets_in(config.responses_secrets) or [config.key_pepper.get_secret_value()]
+    bounds = Bounds(
+        keep_s=config.responses_days * 86400, entries=config.responses_count, bytes=config.responses_mb * 1024 * 1024
+    )
+    return StoredResponses(postgres, ContentSealer([secret.encode() for secret in secrets]), bounds)

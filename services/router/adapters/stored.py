@@ -1,0 +1,66 @@
+"""Stored responses, at the auth service."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import grpc
+
+from moa.response.v1 import response_store_service_pb2 as pb
+from moa.response.v1 import response_store_service_pb2_grpc
+from services.common.rpc import call as calls
+from services.common.rpc.client import metadata
+from services.common.rpc.status import error_from_rpc
+
+_TIMEOUT_S: Final = 10.0
+
+
+class ResponseStore:
+    """Stores and reads responses. Every method raises MoaError.
+
+    Args:
+        auth: The channel to the auth service.
+        service_token: The internal credential.
+    """
+
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+        self._stub: Any = response_store_service_pb2_grpc.ResponseStoreServiceStub(auth)
+        self._token = service_token
+
+    async def prepare(self, account_id: str, previous_id: str, *, stores: bool) -> list[bytes]:
+        """Return the items that a response goes on from; where it `stores`, once there is room for it."""
+        request = pb.PrepareRequest(account_id=account_id, previous_response_id=previous_id, reads_only=not stores)
+        return list((await self._call(self._stub.Prepare, request)).items)
+
+    async def store(self, response: pb.StoredResponse) -> None:
+        """Store a response that has ended."""
+        await self._call(self._stub.Store, pb.StoreRequest(response=response))
+
+    async def read(self, account_id: str, response_id: str) -> pb.ReadResponse:
+        """Return a response."""
+        found: pb.ReadResponse = await self._call(
+            self._stub.Read, pb.ReadRequest(account_id=account_id, response_id=response_id)
+        )
+        return found
+
+    async def input_of(self, account_id: str, response_id: str) -> list[bytes]:
+        """Return all items that a response was made from."""
+        request = pb.ReadInputRequest(account_id=account_id, response_id=response_id)
+        return list((await self._call(self._stub.ReadInput, request)).items)
+
+    async def events(self, account_id: str, response_id: str, after: int) -> pb.ReadEventsResponse:
+        """Return the events of a response behind one of them."""
+        request = pb.ReadEventsRequest(account_id=account_id, response_id=response_id, after=after)
+        found: pb.ReadEventsResponse = await self._call(self._stub.ReadEvents, request)
+        return found
+
+    async def delete(self, account_id: str, response_id: str) -> None:
+        """Forget a response."""
+        await self._call(self._stub.Delete, pb.DeleteRequest(account_id=account_id, response_id=response_id))
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        sent = metadata(self._token, calls.current().request_id)
+        try:
+            return await method(request, metadata=sent, timeout=_TIMEOUT_S)
+        except grpc.aio.AioRpcError as failure:
+            raise error_from_rpc(failure) from None

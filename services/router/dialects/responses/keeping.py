@@ -1,0 +1,217 @@
+"""Has responses stored: what one goes on from is read before it is made, and it is stored before its end is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from moa.response.v1 import response_store_service_pb2 as pb
+from services.common import logs
+from services.common.errors import InvalidField, MoaError, Unsupported
+from services.common.rpc import call as calls
+from services.router.adapters.stored import ResponseStore
+from services.router.dialects.reading import Body
+from services.router.dialects.responses import state
+from services.router.dialects.responses.answering import Response, Standing
+from services.router.domain.answer import Answer
+from services.router.domain.caller import Caller
+from services.router.domain.ports import RememberingAdmission, VerifiedKey
+
+_log = logs.get("responses")
+
+_STATES: Final = {
+    "completed": pb.RESPONSE_STATE_COMPLETED,
+    "incomplete": pb.RESPONSE_STATE_INCOMPLETE,
+    "failed": pb.RESPONSE_STATE_FAILED,
+}
+_INSTEAD: Final = {
+    "previous_response_id": "or send all items in input",
+    "conversation": "or send all items in input",
+    "background": "or use stream: true",
+}
+TURN_ON: Final = 'PATCH /account/me {"stores_responses": true} has them stored'
+"""What an account does that wants its responses stored."""
+
+
+class Kept:
+    """What is stored of one request.
+
+    Args:
+        store: Where.
+        wish: What its body says.
+        stores: Whether it is stored; None: that is known when it has begun.
+        earlier: The items that it goes on from; None: it goes on from none.
+        given: Its own input, as it stood in its body.
+    """
+
+    def __init__(
+        self,
+        store: ResponseStore,
+        wish: state.Wish,
+        *,
+        stores: bool | None,
+        earlier: Sequence[bytes] | None = None,
+        given: bytes = b"",
+    ) -> None:
+        self._store = store
+        self._wish = wish
+        self._stores = stores
+        self._earlier = earlier
+        self._given = given
+        self._account_id = ""
+        self._frames: list[bytes] = []
+
+    @property
+    def may_store(self) -> bool:
+        """Whether it may be stored, as far as is known before it begins."""
+        return self._stores is not False
+
+    @property
+    def earlier(self) -> int | None:
+        """How many items of the body that is read are of what it goes on from; None: it goes on from nothing."""
+        return None if self._earlier is None else len(self._earlier)
+
+    def body(self, given: Body) -> Body:
+        """Return the body that is read: with what it goes on from before its own input."""
+        if not self._earlier:
+            return given
+        return Body.of(state.merged(given.take(), self._earlier), given.content_type)
+
+    def begun(self, verified_key: VerifiedKey) -> Standing:
+        """Return what its response says of what is stored, once it is known whose it is."""
+        if self._stores is None:
+            self._stores = bool(self._given) and verified_key.stores_responses
+        if not self._stores:
+            self._given = b""
+        self._account_id = verified_key.account_id
+        return Standing(store=self._stores, previous_response_id=self._wish.previous_response_id or None)
+
+    @property
+    def stores(self) -> bool:
+        """Whether it is stored, once it has begun."""
+        return bool(self._stores)
+
+    def saw(self, frames: bytes) -> None:
+        """Take events in as they are sent."""
+        if self._stores:
+            self._frames.append(frames)
+
+    async def end(self, response: Response) -> bytes:
+        """Store the response that has ended, and return its last events; one that could not be stored says so."""
+        if not self._stores:
+            return response.end()
+        last = response.end()
+        self._frames.append(last)
+        if await self._is_stored(response):
+            return last
+        return response.end(stored=False)
+
+    async def whole(self, response: Response) -> bytes:
+        """As `end`, for a response that is not streamed: return it."""
+        if not self._stores or await self._is_stored(response):
+            return response.whole()
+        return response.whole(stored=False)
+
+    async def _is_stored(self, response: Response) -> bool:
+        events = [event + b"\n\n" for event in b"".join(self._frames).split(b"\n\n")[:-1]]
+        self._frames.clear()
+
+        def name(item: state.Json, number: int) -> str:
+            return f"{state.prefix_of(item)}_{response.answer_id}_in{number}"
+
+        try:
+            await self._store.store(
+                pb.StoredResponse(
+                    response_id=response.id,
+                    account_id=self._account_id,
+                    previous_response_id=self._wish.previous_response_id or "",
+                    state=_STATES[response.status],
+                    input=state.as_stored(self._given, name),
+                    body=response.whole(),
+                    events=events,
+                )
+            )
+        except MoaError as error:
+            # It is made and paid for: its caller has it all the same.
+            calls.current().fields["unstored"] = error.message[:80]
+            _log.warning("response.not_stored", why=error.message)
+            return False
+        return True
+
+
+class StoredStream:
+    """An answer whose events are stored as they are sent, and whose response is before its end is told."""
+
+    def __init__(self, answer: Answer[Any], response: Response, kept: Kept) -> None:
+        self._answer, self._response, self._kept = answer, response, kept
+        self._events = b""
+
+    async def next(self) -> Any:
+        """Return the answer's next message; None behind its last."""
+        message = await self._answer.next()
+        if message is not None:
+            self._events = self._response.of(message)
+            self._kept.saw(self._events)
+            if self._response.is_over:
+                self._events += await self._kept.end(self._response)
+        return message
+
+    def events(self, _: Any) -> bytes:
+        """Return the events of the message that was read last."""
+        return self._events
+
+
+class Keeping:
+    """Prepares what is stored of requests. Of an account that has nothing stored it asks nobody.
+
+    Args:
+        admission: Knows accounts.
+        store: Where responses are.
+    """
+
+    def __init__(self, admission: RememberingAdmission, store: ResponseStore) -> None:
+        self._admission = admission
+        self._store = store
+
+    async def begin(self, given: Body, caller: Caller) -> Kept:
+        """Read what a request goes on from, and see that there is room for its response.
+
+        Raises Unsupported for what needs an account whose responses are stored; NotFound, QuotaExhausted and others of
+        the store.
+        """
+        data = given.peek()
+        wish = state.wished(data)
+        needs = wish.needs_storing
+        if wish.store is False and not needs:
+            return Kept(self._store, wish, stores=False)
+        who = await self._admission.identify(caller.key) if needs or wish.store else self._admission.known(caller.key)
+        if needs and (who is None or not who.stores_responses):
+            raise Unsupported(
+                f"{needs}: responses of this account are not stored; {TURN_ON}, {_INSTEAD[needs]}", param=needs
+            )
+        fits = len(data) <= state.MOST_STORED_BYTES
+        stores = None if who is None else who.stores_responses and wish.store is not False
+        if not fits:
+            stores = False
+        earlier = None
+        if who is not None and (stores or wish.previous_response_id):
+            previous = wish.previous_response_id or ""
+            earlier = await self._store.prepare(who.account_id, previous, stores=bool(stores))
+            if not previous:
+                earlier = None
+        own = b"" if stores is False else state.input_in(data)
+        return Kept(self._store, wish, stores=stores, earlier=earlier, given=own)
+
+
+def page(items: Sequence[bytes], *, limit: int, order: str, after: str) -> tuple[list[state.Json], bool]:
+    """Return one page of items, and whether there are more behind it. Raises InvalidField for an unknown `after`."""
+    found = [json.loads(item) for item in items]
+    if order != "asc":
+        found.reverse()
+    if after:
+        places = [number for number, item in enumerate(found) if item.get("id") == after]
+        if not places:
+            raise InvalidField("after: there is no such item", param="after")
+        found = found[places[0] + 1 :]
+    return found[:limit], len(found) > limit

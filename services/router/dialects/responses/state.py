@@ -1,0 +1,133 @@
+"""What a body says of what is stored: what it goes on from, and whether its answer is to be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from services.common.errors import InvalidField
+from services.common.helper_process import Data
+from services.router.dialects.reply import encode
+
+Json = dict[str, Any]
+
+MOST_STORED_BYTES: Final = 8 * 1024 * 1024
+"""The largest body whose answer is stored."""
+_WORDS: Final = (b"previous_response_id", b"conversation", b"background", b"store")
+"""Without one of these a body says nothing of what is stored."""
+
+
+class Wish(Struct, frozen=True):
+    """What is wished."""
+
+    previous_response_id: str | None = None
+    conversation: Any = None
+    background: bool | None = None
+    store: bool | None = None
+
+    @property
+    def needs_storing(self) -> str:
+        """The field that can be had only where responses are stored; empty: none is given."""
+        for name in ("previous_response_id", "conversation", "background"):
+            if getattr(self, name):
+                return name
+        return ""
+
+
+_PLAIN: Final = Wish()
+_WISH: Final = msgspec.json.Decoder(Wish)
+_RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS: Final = msgspec.json.Decoder(list[Json])
+_RAW_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def wished(data: Data) -> Wish:
+    """Return what a body says. One that cannot be read says nothing: whoever reads it whole tells why."""
+    given = bytes(data)
+    if not any(word in given for word in _WORDS):
+        return _PLAIN
+    try:
+        return _WISH.decode(given)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _PLAIN
+
+
+def input_in(data: Data) -> bytes:
+    """Return a body's input as it stands there; empty where it cannot be read."""
+    try:
+        return bytes(_RAW.decode(data).get("input", msgspec.Raw(b"")))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return b""
+
+
+def merged(data: Data, earlier: Sequence[bytes]) -> bytes:
+    """Return a body with items before those of its input. Raises InvalidField for an input that is none."""
+    fields = _RAW.decode(data)
+    given = bytes(fields.get("input", msgspec.Raw(b"[]"))).strip()
+    if given.startswith(b'"'):
+        text = msgspec.json.decode(given)
+        own = [encode({"type": "message", "role": "user", "content": text})] if text else []
+    else:
+        try:
+            own = [bytes(each) for each in _RAW_ITEMS.decode(given)]
+        except msgspec.DecodeError:
+            raise InvalidField("input: expected a string or a list", param="input") from None
+    fields["input"] = msgspec.Raw(b"[" + b",".join((*earlier, *own)) + b"]")
+    return encode(fields)
+
+
+def as_stored(given: bytes, name: Callable[[Json, int], str]) -> list[bytes]:
+    """Return the items of an input as they are stored: each an object of its type, with an id.
+
+    Args:
+        given: The input, as it stood in its body.
+        name: Makes the id of an item that has none, of it and its place.
+    """
+    if not given.strip():
+        return []
+    if given.lstrip().startswith(b'"'):
+        text = msgspec.json.decode(given)
+        items: list[Json] = [{"type": "message", "role": "user", "content": text}] if text else []
+    else:
+        items = _ITEMS.decode(given)
+    return [encode(_shown(item, name(item, number))) for number, item in enumerate(items)]
+
+
+_PREFIXES: Final = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+}
+
+
+def prefix_of(item: Json) -> str:
+    """Return how the id of an item begins, by its type."""
+    kind = item.get("type", "message")
+    return _PREFIXES.get(kind, "item") if isinstance(kind, str) else "item"
+
+
+def _shown(item: Json, item_id: str) -> Json:
+    made = {"type": "message", **item} if "role" in item else dict(item)
+    content = made.get("content")
+    if made.get("type") == "message" and isinstance(content, str):
+        is_own = made.get("role") == "assistant"
+        part: Json = (
+            {"type": "output_text", "text": content, "annotations": []}
+            if is_own
+            else {
+                "type": "input_text",
+                "text": content,
+            }
+        )
+        made["content"] = [part]
+    if not isinstance(made.get("id"), str) or not made["id"]:
+        made["id"] = item_id
+    if made.get("type") in ("message", "function_call", "function_call_output"):
+        made.setdefault("status", "completed")
+    return made
