@@ -344,6 +344,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         record = await self._accounts.get(caller.account_id)
         if request.of_team and (record.team_id is None or record.team_role != "owner"):
             raise PermissionDenied("only an owner of a team may see what it spent", param="of_team")
+        if request.of_team:
+            # What others spent is none of its account's affairs, which any key reads.
+            caller.check_manages(ACCOUNT)
         whose = {"team_id": record.team_id or ""} if request.of_team else {"account_id": record.id}
         return read_report(request.by, request.from_day, request.to_day, **whose)
 

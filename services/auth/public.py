@@ -111,6 +111,7 @@ def public_server(
     budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(
         BudgetServicer(
             budgets=Budgets(postgres),
+            teams=Teams(postgres),
             accounts=accounts,
             keys_kept=keys,
             callers=callers,

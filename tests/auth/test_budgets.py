@@ -11,6 +11,7 @@ import pytest
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as account_service
 from moa.account.v1 import budget_service_pb2 as pb
+from moa.account.v1 import team_service_pb2 as team_service
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from services.common.errors import QuotaExhausted, RateLimited
 from services.common.rpc.client import channel, metadata
@@ -220,8 +221,8 @@ async def test_a_budget_has_a_pace(auth: Auth, admit: Admit, client: Client, roo
     settle(await reserve(admission, key, 1), 1)
 
 
-async def test_administrators_alone_make_budgets(client: Client, auth: Auth, root: str) -> None:
-    """Everybody else is refused; an owner of a team reads its budgets; what nobody has cannot own one."""
+async def test_who_makes_budgets(client: Client, auth: Auth, root: str) -> None:
+    """Administrators; an owner of a team reads its budgets, and changes none; what nobody has cannot own one."""
     admin = client.sent(root)
     team_id = await team(client, root)
     made = await budget(client, root, owner=team_id, name="b", tag="t", usd_a_day="1.50")
@@ -234,11 +235,11 @@ async def test_administrators_alone_make_budgets(client: Client, auth: Auth, roo
         grpc.StatusCode.PERMISSION_DENIED
     )
     requests = {
-        "CreateBudget": pb.CreateBudgetRequest(owner=team_id),
         "UpdateBudget": pb.UpdateBudgetRequest(budget_id=made, name="x"),
         "DeleteBudget": pb.DeleteBudgetRequest(budget_id=made),
-        "GetBudget": pb.GetBudgetRequest(budget_id=made),
     }
+    read = await client.budget.GetBudget(pb.GetBudgetRequest(budget_id=made), metadata=as_owner)
+    assert (read.budget.budget_id, read.webhook_secret) == (made, "")
     for method, request in requests.items():
         call = getattr(client.budget, method)
         assert await code_of(call(request, metadata=as_owner)) == grpc.StatusCode.PERMISSION_DENIED
@@ -258,6 +259,57 @@ async def test_administrators_alone_make_budgets(client: Client, auth: Auth, roo
     assert await code_of(client.budget.CreateBudget(request, metadata=admin)) == grpc.StatusCode.ABORTED
     acts = auth.query("select distinct act from audit where act like 'budget.%%' and %s = any(details)", f"id={made}")
     assert acts == [("budget.created",)]
+
+
+async def test_an_owner_makes_budgets_within_the_team(auth: Auth, admit: Admit, client: Client, root: str) -> None:
+    """Of the team, its members and their keys, with no limit above the team's; they bind while their member is in it.
+    Of others and of everybody an owner makes, changes and reads none."""
+    denied = grpc.StatusCode.PERMISSION_DENIED
+    team_id = await team(client, root, limits=account_pb2.Limits(tokens_a_day=1000))
+    boss = await client.sign_up("owns.budgets@example.com")
+    as_owner = client.sent(boss.session_token)
+    await put(client, root, team_id, boss.account.account_id, account_pb2.TEAM_ROLE_OWNER)
+    member_id, key_id, key = await auth.account()
+    stranger_id, _, _ = await auth.account()
+    await put(client, root, team_id, member_id)
+    for owner in ("", stranger_id, "team_none"):
+        request = pb.CreateBudgetRequest(owner=owner, limits=account_pb2.Limits(tokens_a_day=1))
+        assert await code_of(client.budget.CreateBudget(request, metadata=as_owner)) == denied
+    above = pb.CreateBudgetRequest(owner=member_id, limits=account_pb2.Limits(tokens_a_day=1001))
+    assert await code_of(client.budget.CreateBudget(above, metadata=as_owner)) == denied
+    limits = account_pb2.Limits(tokens_a_day=100)
+    for owner in (team_id, key_id, member_id):
+        request = pb.CreateBudgetRequest(owner=owner, name="part", limits=limits)
+        made = (await client.budget.CreateBudget(request, metadata=as_owner)).budget.budget_id
+    read = await client.budget.GetBudget(pb.GetBudgetRequest(budget_id=made), metadata=as_owner)
+    assert read.webhook_secret
+    raised = pb.UpdateBudgetRequest(budget_id=made, limits=account_pb2.Limits(tokens_a_day=1001))
+    assert await code_of(client.budget.UpdateBudget(raised, metadata=as_owner)) == denied
+    lowered = pb.UpdateBudgetRequest(budget_id=made, limits=account_pb2.Limits(tokens_a_day=50))
+    await client.budget.UpdateBudget(lowered, metadata=as_owner)
+    admission = await admit(auth)
+    with pytest.raises(QuotaExhausted, match="the budget part of this account's limit of 50 tokens a day"):
+        await reserve(admission, key, 60)
+    others = await budget(client, root, owner=stranger_id, tokens_a_day=5)
+    for call in (
+        client.budget.GetBudget(pb.GetBudgetRequest(budget_id=others), metadata=as_owner),
+        client.budget.UpdateBudget(pb.UpdateBudgetRequest(budget_id=others, name="x"), metadata=as_owner),
+        client.budget.DeleteBudget(pb.DeleteBudgetRequest(budget_id=others), metadata=as_owner),
+    ):
+        assert await code_of(call) == grpc.StatusCode.NOT_FOUND
+    gone = team_service.RemoveMemberRequest(team_id=team_id, account_id=member_id)
+    await client.team.RemoveMember(gone, metadata=as_owner)
+
+    async def is_free() -> bool:
+        try:
+            (await reserve(admission, key, 60)).release()
+        except QuotaExhausted:
+            return False
+        return True
+
+    await eventually(is_free)
+    for _ in range(2):
+        await client.budget.DeleteBudget(pb.DeleteBudgetRequest(budget_id=made), metadata=as_owner)
 
 
 async def test_a_budget_without_any_limit_is_refused(client: Client, auth: Auth, root: str) -> None:

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.local.database import Database
+from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from services.auth import spend_pages
@@ -37,6 +38,7 @@ from services.quota_client.labels import labelled
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
+from tests.auth.test_teams import put, team
 
 DAY, NEXT, LATER = date(2026, 11, 29), date(2026, 11, 30), date(2026, 12, 1)
 
@@ -377,3 +379,8 @@ async def test_an_account_and_an_administrator_see_what_was_spent(
     assert await code_of(refused) == grpc.StatusCode.INVALID_ARGUMENT
     of_team = client.account.GetSpend(pb.GetSpendRequest(of_team=True), metadata=client.sent(key))
     assert await code_of(of_team) == grpc.StatusCode.PERMISSION_DENIED
+    team_id = await team(client, root)
+    await put(client, root, team_id, account, account_pb2.TEAM_ROLE_OWNER)
+    of_team = client.account.GetSpend(pb.GetSpendRequest(of_team=True), metadata=client.sent(key))
+    with pytest.raises(grpc.aio.AioRpcError, match="this key lacks the scope `account`"):
+        await of_team

@@ -95,7 +95,8 @@ async def test_who_wants_no_fallback_gets_the_first_or_its_error() -> None:
 
 
 async def test_a_key_is_permitted_the_name_and_not_its_targets() -> None:
-    """It is the virtual model whose use is asked of auth; a key that may use no target may use it."""
+    """It is the virtual model whose use is asked of auth, and which budgets count; a key that may use no target may use
+    it."""
     played = world("a", "b")
     played.ledger.forbidden = {"a", "b", "c"}
     played.play("a", errors.UpstreamFailed("no"))

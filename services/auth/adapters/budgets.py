@@ -21,9 +21,9 @@ MOST: Final = 20
 """Budgets of one owner."""
 _LIMITS: Final = frozenset({*LIMITS, *PACES})
 _BUDGETS: LiteralString = (
-    "select id, name, owner, provider, model, tag, created_at, warn_url, warn_emails, "
+    "select id, name, owner, provider, model, tag, created_at, warn_url, warn_emails, team_id, "
     + ", ".join([*LIMITS, *PACES])
-    + " from budgets where deleted_at is null"
+    + " from budgets where"
 )
 _OWNER: Final = """
 select a.id, a.zone, a.id as account_id from accounts a where a.id = %(owner)s
@@ -32,6 +32,16 @@ union all select t.id, a.zone, a.id from teams t join accounts a on a.id = t.acc
 -- What replaces a key goes on with its counters.
 union all select coalesce(k.counts_as, k.id), a.zone, a.id from keys k join accounts a on a.id = k.account_id
     where k.id = %(owner)s
+"""
+
+
+_WITHIN: Final = """
+select exists (
+    select 1 from teams where id = %(owner)s and id = %(team)s and deleted_at is null
+    union all select 1 from accounts a where a.id = %(owner)s and a.team_id = %(team)s and a.role <> 'admin'
+    union all select 1 from keys k join accounts a on a.id = k.account_id
+        where k.id = %(owner)s and a.team_id = %(team)s and a.role <> 'admin'
+)
 """
 
 
@@ -74,7 +84,7 @@ class Budgets:
         at, budget_id = after or (None, None)
         async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(BudgetRecord)) as cursor:
             await cursor.execute(
-                _BUDGETS + " and (%(owner)s = '' or owner = %(owner)s"
+                _BUDGETS + " deleted_at is null and (%(owner)s = '' or owner = %(owner)s"
                 " or owner = (select counts_as from keys where id = %(owner)s))"
                 " and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))"
                 " order by created_at desc, id desc limit %(limit)s",
@@ -82,12 +92,23 @@ class Budgets:
             )
             return await cursor.fetchall()
 
+    async def is_within(self, team_id: str, owner: str) -> bool:
+        """Return whether a budget's owner is a team, a member of it who is no administrator, or a key of theirs."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(_WITHIN, {"owner": owner, "team": team_id})
+            return await cursor.fetchone() == (True,)
+
     async def get(self, budget_id: str) -> tuple[BudgetRecord, dict[Period, tuple[Amount, datetime | None]]]:
         """Return a budget, and what is spent of it today. Raises NotFound."""
         async with self._postgres.transaction() as link:
             budget = await _budget(link, budget_id)
             zone = (await _owner(link, budget.owner))[1] if budget.owner else "UTC"
             return budget, await spent_of(link, budget_id, zone)
+
+    async def find(self, budget_id: str) -> BudgetRecord:
+        """Return a budget, deleted ones too. Raises NotFound."""
+        async with self._postgres.transaction() as link:
+            return await _budget(link, budget_id, deleted=True)
 
     async def update(self, budget_id: str, *, actor: str, **changes: Any) -> BudgetRecord:
         """Set a budget's `name` or limits. Raises NotFound, or InvalidField where it would have no limit."""
@@ -117,9 +138,10 @@ class Budgets:
                 await audit(link, actor, "budget.deleted", "", f"budget={budget_id}")
 
 
-async def _budget(link: Link, budget_id: str, *, lock: bool = False) -> BudgetRecord:
+async def _budget(link: Link, budget_id: str, *, lock: bool = False, deleted: bool = False) -> BudgetRecord:
+    those: LiteralString = "true" if deleted else "deleted_at is null"
     async with link.cursor(row_factory=class_row(BudgetRecord)) as cursor:
-        await cursor.execute(_BUDGETS + " and id = %s" + (" for update" if lock else ""), (budget_id,))
+        await cursor.execute(f"{_BUDGETS} {those} and id = %s" + (" for update" if lock else ""), (budget_id,))
         found = await cursor.fetchone()
     if found is None:
         raise NotFound("no such budget")

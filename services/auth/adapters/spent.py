@@ -80,7 +80,7 @@ async def shared_by(
             await cursor.execute(
                 f"select id, name, {limits} from teams where id = any (%(owners)s) and deleted_at is null"
                 f" union all select id, name, {limits} from budgets where owner = any (%(owners)s)"
-                " and deleted_at is null order by 1",
+                " and (team_id is null or team_id = any (%(owners)s)) and deleted_at is null order by 1",
                 {"owners": list(owners)},
             )
             found = await cursor.fetchall()

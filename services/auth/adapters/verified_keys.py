@@ -46,6 +46,7 @@ with found as (
     select f.*, (now() at time zone zone)::date as day,
            -- In one order, whoever reads them.
            (select array_agg(b.id order by b.id) from budgets b where b.deleted_at is null
+            and (b.team_id is null or b.team_id = f.team_id)
             and b.owner in ('', f.account_id, f.counter, f.bound_by, f.team_id)) as budget_ids
     from found f
 )

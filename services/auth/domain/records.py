@@ -61,6 +61,8 @@ class BudgetRecord(PacedLimits):
     created_at: datetime
     warn_url: str
     warn_emails: list[str]
+    team_id: str | None
+    """The team whose owner made it, and in which it binds; None: an administrator made it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,15 @@ from services.quota_client.amounts import field_of
 _UNBOUND: Final = "an administrator can"
 
 
+def check_part(limits: Mapping[str, Any], team: TeamRecord) -> None:
+    """Raise PermissionDenied where an owner would give a part of a team more than the team has."""
+    for name, limit in limits.items():
+        most = getattr(team, name)
+        if most is not None and limit is not None and limit > most:
+            field = field_of(name)
+            raise PermissionDenied(f"an owner gives no more `{field}` than the team has; {_UNBOUND}", param=field)
+
+
 def check_beneath(limits: Mapping[str, Any], member: AccountRecord, team: TeamRecord) -> None:
     """Raise PermissionDenied where an owner would give a member more than the team has, or limit an administrator.
 

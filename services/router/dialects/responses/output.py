@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Final, Protocol
 
 from moa.text.v1 import text_pb2
@@ -19,7 +20,7 @@ class Tell(Protocol):
         """Take it."""
 
 
-class Item:
+class Item(ABC):
     """An item under way: told when it begins, and when it is over.
 
     Args:
@@ -51,9 +52,9 @@ class Item:
         self.tell("response.output_item.done", output_index=self.index, item=whole)
         return whole
 
+    @abstractmethod
     def shown(self, status: str) -> Json:
         """Return the item as far as it is."""
-        raise NotImplementedError
 
 
 class Reasoning(Item):
