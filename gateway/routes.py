@@ -40,7 +40,7 @@ DIALECTS: Final[Mapping[str, str]] = {service: dialect.name for service, dialect
 _CLUSTERS: Final = (("moa.task.", TASKS), ("moa.account.", ACCOUNTS))
 """Who serves a package; the router serves the rest."""
 
-_SAME_ORIGIN: Final = ("/account/", "/admin/")
+_SAME_ORIGIN: Final = ("/account/", "/admin/", "/auth/")
 """Paths that no page of another origin may read: they show keys."""
 
 _SHARED_SERVICE: Final = "moa.router.v1.OpenAIService"
@@ -67,6 +67,7 @@ GRPC_PREFIXES: Final = (
     "/moa.account.v1.AdminService/",
     "/moa.account.v1.TeamService/",
     "/moa.account.v1.BudgetService/",
+    "/moa.account.v1.OidcService/",
     "/moa.task.v1.TaskService/",
     "/moa.task.v1.WebhookService/",
     "/grpc.health.v1.Health/",

@@ -114,6 +114,15 @@ AUTH: Final = Process(
         "MOA_IDEMPOTENCY_LEASE_S",
         "MOA_LEDGER_RETENTION_DAYS",
         "MOA_MAIL_FROM",
+        "MOA_OIDC_CLIENT_ID",
+        "MOA_OIDC_DOMAINS",
+        "MOA_OIDC_GROUPS",
+        "MOA_OIDC_GROUPS_CLAIM",
+        "MOA_OIDC_ISSUER",
+        "MOA_OIDC_LINK_BY_EMAIL",
+        "MOA_OIDC_NAME",
+        "MOA_OIDC_SCOPES",
+        "MOA_OIDC_SIGNUP",
         "MOA_PUBLIC_URL",
         "MOA_SMTP_URL",
         "MOA_RESPONSES_DAYS",
@@ -123,6 +132,7 @@ AUTH: Final = Process(
         "MOA_RESPONSES_SECRETS",
         _SERVERS,
     ),
+    secrets=("MOA_OIDC_CLIENT_SECRET",),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""

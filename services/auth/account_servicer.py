@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Literal
 
 from google.api import httpbody_pb2
@@ -31,9 +30,10 @@ from services.auth.domain.spend import Report
 from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
+from services.auth.oidc_logins import OidcLogins
 from services.auth.password_resets import PasswordResets
+from services.auth.session_tokens import SessionTokens
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
-from services.common.rpc.keys import SESSION_PREFIX
 from services.quota_client import priorities
 from services.quota_client.amounts import BOUNDLESS, Period
 
@@ -66,6 +66,10 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         signup: SignUpMode,
         first_login: FirstLogin,
         resets: PasswordResets,
+        logins: Logins,
+        second_factors: SecondFactors,
+        session_tokens: SessionTokens,
+        oidc: OidcLogins | None,
     ) -> None:
         self._postgres = postgres
         self._accounts = accounts
@@ -80,8 +84,10 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._signup = signup
         self._first_login = first_login
         self._resets = resets
-        self._logins = Logins(postgres, pepper=pepper)
-        self._second_factors = SecondFactors(postgres, pepper=pepper)
+        self._logins = logins
+        self._session_tokens = session_tokens
+        self._oidc = oidc
+        self._second_factors = second_factors
 
     async def SignUp(self, request: pb.SignUpRequest, context: Any) -> pb.SignUpResponse:
         """Create an account and a session."""
@@ -110,7 +116,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             if is_open:
                 await self._logins.refused_sign_up(address)
             raise
-        token, expires_at = await self._begin(account_id)
+        token, expires_at = await self._session_tokens.begin(account_id)
         account = render.account(await self._accounts.get(account_id))
         told = await keep_session(context, token)
         return pb.SignUpResponse(account=account, session_token=told, expires_at=expires_at)
@@ -121,7 +127,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._first_login.check(request.setup_token)
         email = render.read_email(request.email)
         account_id = await self._first_login.claim(email, await self._passwords.hash(request.password))
-        token, expires_at = await self._begin(account_id)
+        token, expires_at = await self._session_tokens.begin(account_id)
         account = render.account(await self._accounts.get(account_id))
         told = await keep_session(context, token)
         return pb.SetUpResponse(session_token=told, expires_at=expires_at, account=account)
@@ -143,18 +149,21 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
                 await self._logins.wrong(email)
                 raise Unauthenticated("the code is not correct; send the one that your authenticator shows now")
         await self._logins.right(email, address)
-        token, expires_at = await self._begin(found[0], address, audited=True)
+        token, expires_at = await self._session_tokens.begin(found[0], address, by="password")
         account = render.account(await self._accounts.get(found[0]))
         told = await keep_session(context, token)
         return pb.LogInResponse(session_token=told, expires_at=expires_at, account=account)
 
     async def LogOut(self, request: pb.LogOutRequest, context: Any) -> pb.LogOutResponse:
         """End the session."""
+        ended = pb.LogOutResponse()
         caller = await self._callers.of(context)
         if caller.session is not None:
-            await self._sessions.end(caller.session)
+            sealed = await self._sessions.end(caller.session)
+            if sealed is not None and self._oidc is not None:
+                ended.end_session_url = await self._oidc.end_session_url(caller.session, sealed)
         await keep_session(context, "")
-        return pb.LogOutResponse()
+        return ended
 
     async def AskPasswordReset(self, request: pb.AskPasswordResetRequest, context: Any) -> pb.AskPasswordResetResponse:
         """Mail a link to somebody who forgot a password."""
@@ -388,9 +397,3 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if caller.key_id is not None:
             found.key.CopyFrom(render.key(await self._keys.get(caller.account_id, caller.key_id)))
         return found
-
-    async def _begin(self, account_id: str, address: str = "", *, audited: bool = False) -> tuple[str, Any]:
-        token = SESSION_PREFIX + secrets.token_urlsafe(32)
-        digest = keys.digest(self._pepper, token)
-        expires_at = await self._sessions.begin(account_id, digest, address=address, audited=audited)
-        return token, render.timestamp(expires_at)

@@ -11,6 +11,8 @@ from moa.account.v1 import (
     admin_service_pb2_grpc,
     budget_service_pb2,
     budget_service_pb2_grpc,
+    oidc_service_pb2,
+    oidc_service_pb2_grpc,
     team_service_pb2,
     team_service_pb2_grpc,
 )
@@ -18,6 +20,7 @@ from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.first import FirstLogin
+from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
@@ -34,7 +37,11 @@ from services.auth.arrivals import Arrivals
 from services.auth.budget_servicer import BudgetServicer
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
+from services.auth.logins import Logins
+from services.auth.oidc_logins import OidcLogins
+from services.auth.oidc_servicer import OidcServicer
 from services.auth.password_resets import PasswordResets
+from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
@@ -55,6 +62,8 @@ def public_server(
     mailer: Mailer,
     mails: bool,
     public_url: str,
+    oidc: OidcLogins | None,
+    oidc_name: str,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -62,6 +71,8 @@ def public_server(
     wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
     callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
+    logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
+    second_factors = SecondFactors(postgres, pepper=pepper)
     server = Server(service_token=None, around=limited)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
         AccountServicer(
@@ -78,6 +89,25 @@ def public_server(
             signup=signup,
             first_login=first_login,
             resets=PasswordResets(postgres, mailer, passwords, pepper=pepper, public_url=public_url, mails=mails),
+            logins=logins,
+            second_factors=second_factors,
+            session_tokens=session_tokens,
+            oidc=oidc,
+        ),
+        server.grpc,
+    )
+    oidc_service_pb2_grpc.add_OidcServiceServicer_to_server(
+        OidcServicer(
+            oidc=oidc,
+            name=oidc_name,
+            identities=Identities(postgres, pepper=pepper),
+            accounts=accounts,
+            callers=callers,
+            logins=logins,
+            second_factors=second_factors,
+            session_tokens=session_tokens,
+            signup=signup,
+            mails=mails,
         ),
         server.grpc,
     )
@@ -92,7 +122,7 @@ def public_server(
             passwords=passwords,
             pepper=pepper,
             offered=offered,
-            second_factors=SecondFactors(postgres, pepper=pepper),
+            second_factors=second_factors,
         ),
         server.grpc,
     )
@@ -125,5 +155,6 @@ def public_server(
         admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
         team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
         budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
+        oidc_service_pb2.DESCRIPTOR.services_by_name["OidcService"].full_name,
     )
     return server

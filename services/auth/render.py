@@ -15,6 +15,7 @@ from moa.account.v1 import account_pb2, account_service_pb2
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.accounts import CEILINGS, DEFAULT_LIMITS, PACES, KeyLimits, Limits, PacedLimits
+from services.auth.domain.emails import EMAIL
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import (
     AccountRecord,
@@ -47,7 +48,6 @@ TEAM_ROLE_NAMES: Final = {value: name for name, value in TEAM_ROLES.items()}
 SCOPES: Final = {ACCOUNT: account_pb2.SCOPE_ACCOUNT, ADMIN: account_pb2.SCOPE_ADMIN}
 _SCOPE_NAMES: Final = {value: name for name, value in SCOPES.items()}
 ROLE_NAMES: Final = {value: name for name, value in ROLES.items()}
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,189}")
 _UINT32: Final = 2**32 - 1
 _INT32: Final = 2**31 - 1
 _DOLLARS: Final = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.(?P<part>[0-9]{1,9}))?")
@@ -217,7 +217,7 @@ def _stamp(at: datetime | None) -> Timestamp | None:
 def read_email(text: str) -> str:
     """Read an address; case does not count. Raises InvalidField."""
     email = text.strip().lower()
-    if not _EMAIL.fullmatch(email):
+    if not EMAIL.fullmatch(email):
         raise InvalidField("this is not an email address", param="email")
     return email
 

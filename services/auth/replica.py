@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlsplit
 
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
@@ -15,9 +16,12 @@ from services.auth.adapters.cached import CachedVerifiedKeys
 from services.auth.adapters.carried import CarriedBlocks
 from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
+from services.auth.adapters.group_rules import GroupRules, GroupRulesError
+from services.auth.adapters.identities import Identities
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
+from services.auth.adapters.oidc_issuer import Issuer
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.retention import Retention
@@ -31,6 +35,7 @@ from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
+from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.response_servicer import ResponseStoreServicer
@@ -108,6 +113,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             public_url=config.public_url,
             check_url=egress.check,
             secrets=secrets,
+            oidc=_oidc(config, postgres, stack),
+            oidc_name=config.oidc_name,
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {
@@ -135,3 +142,41 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         port = await server.start(config.listen)
         stack.push_async_callback(server.stop, config.drain_s)
         yield Replica(postgres=postgres, quota=quota, port=port, public_port=public_port)
+
+
+def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> OidcLogins | None:
+    """Return log-ins with the identity provider; None where none is set. Raises SystemExit for a bad file of groups."""
+    if not config.oidc_issuer:
+        return None
+    place = urlsplit(config.oidc_issuer)
+    host = f"[{place.hostname}]" if ":" in (place.hostname or "") else place.hostname
+    # The operator named it: it may be inside.
+    own = f"{host}:{place.port or (443 if place.scheme == 'https' else 80)}"
+    egress = Egress([own, *config.egress_allow.split(",")])
+    stack.push_async_callback(egress.aclose)
+    pepper, home = config.key_pepper.get_secret_value().encode(), config.public_url.rstrip("/")
+    try:
+        rules = GroupRules(config.oidc_groups)
+    except GroupRulesError as error:
+        raise SystemExit(f"bad setting MOA_OIDC_GROUPS: {error}") from None
+    issuer = Issuer(
+        egress,
+        issuer=config.oidc_issuer,
+        client_id=config.oidc_client_id,
+        client_secret=config.oidc_client_secret.get_secret_value(),
+        redirect_uri=home + CALLBACK,
+        home=home + "/",
+        scopes=config.oidc_scopes,
+        groups_claim=config.oidc_groups_claim,
+    )
+    return OidcLogins(
+        issuer,
+        Identities(postgres, pepper=pepper),
+        rules,
+        Tries(postgres, pepper=pepper, kind="oidc", tries=60, every_s=1),
+        pepper=pepper,
+        public_url=config.public_url,
+        sign_up=config.oidc_signup,
+        domains=[each.strip().lower() for each in config.oidc_domains.split(",") if each.strip()],
+        by_email=config.oidc_link_by_email,
+    )

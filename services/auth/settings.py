@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.common.settings import ServiceSettings
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
+_LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
 LEAST_SECRET_CHARS: Final = 16
 LEAST_KEPT_DAYS: Final = 35
 """For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
@@ -78,6 +81,63 @@ class AuthSettings(DatabaseSettings):
     """Hosts beside public https ones that webhooks of warnings may go to, parted by commas."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""
+
+    oidc_issuer: str = ""
+    """The identity provider that people may log in with, by its name, which is its address; empty: none."""
+    oidc_client_id: str = ""
+    """Whom it knows this gateway as."""
+    oidc_client_secret: SecretStr = SecretStr("")
+    """Empty: a public client, by PKCE alone."""
+    oidc_name: str = "single sign-on"
+    """What the page calls it."""
+    oidc_scopes: str = "openid email profile"
+    """What it is asked for, parted by spaces."""
+    oidc_groups_claim: str = "groups"
+    """Which claim of the ID token holds a person's groups; `a.b` looks within `a`."""
+    oidc_groups: Path | None = None
+    """A YAML file of which groups are in which team (docs/administration.md), read anew when it is changed."""
+    oidc_signup: Literal["closed", "groups", "open"] = "closed"
+    """Who gets an account at the first log-in: nobody, members of groups in that file, everybody."""
+    oidc_domains: str = ""
+    """Of whom only those whose verified address is in one of these domains, parted by commas; empty: of any."""
+    oidc_link_by_email: bool = False
+    """Whether an account belongs to whoever has its address verified by the issuer; otherwise its owner links it."""
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _vouches(cls, value: str) -> str:
+        """Raise ValueError for an issuer whose answers others could change."""
+        parts = urlsplit(value)
+        if value and (
+            not parts.hostname
+            or parts.query
+            or parts.fragment
+            or (parts.scheme != "https" and not (parts.scheme == "http" and _LOOPBACK.fullmatch(parts.hostname)))
+        ):
+            raise ValueError("it is an https URL without a query (http on this machine alone)")
+        return value
+
+    @field_validator("oidc_client_id")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        """Raise ValueError where there is an issuer that would not know this client."""
+        if info.data.get("oidc_issuer") and not value:
+            raise ValueError("it is needed with MOA_OIDC_ISSUER")
+        return value
+
+    @field_validator("oidc_link_by_email")
+    @classmethod
+    def _addresses_are_known(cls, value: bool, info: ValidationInfo) -> bool:
+        """Raise ValueError where whoever signs up may name anybody's address."""
+        if value and info.data.get("signup") == "open":
+            raise ValueError("it needs MOA_SIGNUP=invite or closed: whoever signs up may name another's address")
+        return value
+
+    @field_validator("oidc_groups", mode="before")
+    @classmethod
+    def _no_file(cls, value: object) -> object:
+        """Return None for an empty text."""
+        return None if value == "" else value
 
     @field_validator("smtp_url")
     @classmethod

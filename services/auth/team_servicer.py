@@ -19,6 +19,7 @@ from services.auth.domain import keys
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord
 from services.auth.domain.teams import check_beneath
+from services.auth.lifetimes import read_overlap
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.common.signing import Secrets
@@ -207,6 +208,16 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         team = await self._teams.get(request.team_id)
         record = await self._keys.revoke(team.account_id, request.key_id, actor=manager.account_id)
         return pb.RevokeTeamKeyResponse(key=render.key(record))
+
+    async def RotateTeamKey(self, request: pb.RotateTeamKeyRequest, context: Any) -> pb.RotateTeamKeyResponse:
+        """Replace a team's key."""
+        manager = await self._manager(context, request.team_id, gives=True)
+        team = await self._teams.get(request.team_id)
+        old = await self._keys.get(team.account_id, request.key_id)
+        key = keys.make(self._pepper, old.prefix.partition("-")[0] or "moa")
+        overlap_s = read_overlap(request.overlap) if request.HasField("overlap") else None
+        record = await self._keys.rotate(team.account_id, old.id, key, actor=manager.account_id, overlap_s=overlap_s)
+        return pb.RotateTeamKeyResponse(key=render.key(record), api_key=key.secret)
 
     async def CreateTeamInvitation(
         self, request: pb.CreateTeamInvitationRequest, context: Any

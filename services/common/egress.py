@@ -48,6 +48,14 @@ class Fetched:
     """As the server declared it; judge by the content."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a URL answered, whatever its status."""
+
+    status: int
+    data: bytes
+
+
 Lookup = Callable[[str, int, int], Awaitable[list[tuple[int, str]]]]
 """Asks for a host's addresses, by host, port and family; gives (family, address)."""
 
@@ -101,6 +109,23 @@ class Egress:
         """
         target = self.check(url, param=param)
         return await (await self._opened()).fetch(target, limit_bytes=limit_bytes, timeout_s=timeout_s, param=param)
+
+    async def ask(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        limit_bytes: int,
+        timeout_s: float,
+    ) -> Answered:
+        """Get what a URL answers, or post a form to it; at most `limit_bytes` within `timeout_s`, no redirect followed.
+
+        Raises Refused, TooLarge, InvalidField for an encoding that was not asked for, UpstreamTimeout, UpstreamFailed.
+        """
+        target = self.check(url, param="url")
+        calls = await self._opened()
+        return await calls.ask(target, headers=headers or {}, form=form, limit_bytes=limit_bytes, timeout_s=timeout_s)
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
         """Post a body and give the answer's status. Redirects are not followed, and the answer's body is not read.

@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from services.common.egress import Fetched, Lookup, RefusedUrl
+from services.common.egress import Answered, Fetched, Lookup, RefusedUrl
 from services.common.errors import InvalidField, TooLarge, UpstreamFailed, UpstreamTimeout
 from services.common.hosts import is_public
 
@@ -96,6 +96,28 @@ class Calls:
             raise _error_of(error, param) from None
         raise InvalidField(f"{param}: more than {MAX_REDIRECTS} redirects", param=param)
 
+    async def ask(
+        self,
+        target: URL,
+        *,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+        limit_bytes: int,
+        timeout_s: float,
+    ) -> Answered:
+        """Get what a URL answers, or post a form to it, as `Egress.ask` tells."""
+        method = "GET" if form is None else "POST"
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._open().request(method, target, data=form, headers=headers, allow_redirects=False) as response,
+            ):
+                return Answered(response.status, await _body(response, limit_bytes, "url"))
+        except TimeoutError:
+            raise UpstreamTimeout("the URL did not answer in time") from None
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise _error_of(error, "url") from None
+
     async def post(self, target: URL, *, headers: Mapping[str, str], body: bytes, timeout_s: float) -> int:
         """Post a body and give the answer's status, as `Egress.post` tells."""
         try:
@@ -144,6 +166,10 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) 
         raise UpstreamFailed(f"{param}: the URL answered {response.status}", param=param)
     if response.status != 200:
         raise InvalidField(f"{param}: the URL answered {response.status}", param=param)
+    return Fetched(await _body(response, limit_bytes, param), response.content_type)
+
+
+async def _body(response: aiohttp.ClientResponse, limit_bytes: int, param: str) -> bytes:
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidField(f"{param}: the URL answered in an encoding that was not asked for", param=param)
     if (response.content_length or 0) > limit_bytes:
@@ -155,7 +181,7 @@ async def _read(response: aiohttp.ClientResponse, limit_bytes: int, param: str) 
         if size > limit_bytes:
             raise TooLarge(f"{param}: more than {limit_bytes >> 20} MB", param=param)
         pieces.append(piece)
-    return Fetched(b"".join(pieces), response.content_type)
+    return b"".join(pieces)
 
 
 def _error_of(error: Any, param: str) -> Exception:

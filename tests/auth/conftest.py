@@ -115,6 +115,7 @@ async def started(
     database_wait_s: float = 20.0,
     ledger_retention_days: int | None = None,
     smtp_url: str = "",
+    **more: Any,
 ) -> Auth:
     """Start a replica; a busy machine is no database that is away, but for a test that says so."""
     stack = AsyncExitStack()
@@ -135,6 +136,7 @@ async def started(
         smtp_url=SecretStr(smtp_url),
         public_url="https://moa.example.com/",
         drain_s=0,
+        **more,
     )
     replica = await stack.enter_async_context(serving(config))
     postgres = replica.postgres

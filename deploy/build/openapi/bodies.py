@@ -37,9 +37,15 @@ TABLES: Final = frozenset(
 )
 """Methods that answer with comma-separated values."""
 
-KEYLESS: Final = FILES | {
-    f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn", "AskPasswordReset", "ResetPassword")
-}
+REDIRECTS: Final = frozenset({"moa.account.v1.OidcService.StartOidc", "moa.account.v1.OidcService.FinishOidc"})
+"""Methods that send a browser elsewhere."""
+
+KEYLESS: Final = (
+    FILES
+    | REDIRECTS
+    | {f"moa.account.v1.AccountService.{name}" for name in ("SignUp", "LogIn", "AskPasswordReset", "ResetPassword")}
+    | {f"moa.account.v1.OidcService.{name}" for name in ("GetLogInMethods", "LogInByOidc")}
+)
 """Methods of no dialect that need no key."""
 SESSION_ENDS: Final = frozenset({"moa.account.v1.AccountService.LogOut"})
 """Methods that read a session's token where one is sent, and need none."""

@@ -91,7 +91,7 @@ class Accounts:
                     raise Conflict(_NO_INVITED)
             try:
                 async with link.transaction():
-                    await _insert(
+                    await insert_account(
                         link,
                         account_id,
                         role,
@@ -144,7 +144,9 @@ class Accounts:
             if await cursor.fetchone():
                 return None
             account_id = keys.new_id("acc")
-            await _insert(link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False)
+            await insert_account(
+                link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False
+            )
             await credit(link, account_id, micro_credits, "first")
             await audit(link, CONSOLE, "account.created", account_id, "role=admin")
             return account_id, await insert_key(link, account_id, key, name="first key", manages=_manages("admin"))
@@ -161,7 +163,7 @@ class Accounts:
             cursor = await link.execute("select 1 from accounts where id = %s", (account_id,))
             if await cursor.fetchone():
                 return
-            await _insert(link, account_id, "service", limits, rules, account_id, None, None, unlimited=True)
+            await insert_account(link, account_id, "service", limits, rules, account_id, None, None, unlimited=True)
             await link.execute(
                 "insert into keys (id, account_id, name, prefix, digest) values (%s, %s, %s, '', %s)",
                 (key_id, account_id, account_id, digest),
@@ -233,6 +235,8 @@ class Accounts:
                 await check_logs_in(link, account_id)
             if _CREDENTIALS & changes.keys():
                 await link.execute("delete from sessions where account_id = %s", (account_id,))
+            if "role" in changes:
+                await link.execute("update accounts set admin_by_groups = false where id = %s", (account_id,))
             try:
                 async with link.transaction():
                     return await update_account(link, account_id, actor=actor, **changes)
@@ -355,7 +359,10 @@ async def update_account(link: Link, account_id: str, *, actor: str, **changes: 
 
 async def enter_team(link: Link, account_id: str, team_id: str, role: str) -> None:
     """Put an account into the team that it was invited into."""
-    await link.execute("update accounts set team_id = %s, team_role = %s where id = %s", (team_id, role, account_id))
+    await link.execute(
+        "update accounts set team_id = %s, team_role = %s, team_by_groups = null where id = %s",
+        (team_id, role, account_id),
+    )
     await audit(link, account_id, "team.joined", account_id, f"team={team_id}", f"role={role}")
 
 
@@ -374,7 +381,7 @@ async def account_of(link: Link, account_id: str) -> AccountRecord:
     return found
 
 
-async def _insert(
+async def insert_account(
     link: Link,
     account_id: str,
     role: str,
@@ -387,6 +394,7 @@ async def _insert(
     unlimited: bool,
     priority: str = priorities.NORMAL,
 ) -> None:
+    """Insert an account. Raises psycopg.errors.UniqueViolation where another has its email."""
     kept = asdict(limits)
     columns = ["id", "email", "name", "role", "password_hash", "unlimited", "priority", *kept]
     await link.execute(

@@ -16,6 +16,7 @@ _ERASED: Final[tuple[LiteralString, ...]] = (
     # Rows of keys stay: what was borrowed under them is bound by their limits.
     "update keys set name = '', prefix = '', digest = sha256(gen_random_uuid()::text::bytea),"
     " revoked_at = coalesce(revoked_at, now()) where account_id = %(account)s",
+    "delete from identities where account_id = %(account)s",
     "delete from sessions where account_id = %(account)s",
     "delete from rules where account_id = %(account)s",
     "update audit set details = array(select d from unnest(details) d where d not like 'email=%%'"

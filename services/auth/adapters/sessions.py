@@ -23,21 +23,24 @@ class Sessions:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def begin(self, account_id: str, digest: bytes, *, address: str = "", audited: bool = False) -> datetime:
+    async def begin(
+        self, account_id: str, digest: bytes, *, address: str = "", by: str | None = None, id_token: bytes | None = None
+    ) -> datetime:
         """Begin a session; give when it ends if it is not used. Ended ones are swept away.
 
-        `audited`: whether it is noted in the audit log, as a log-in.
+        `by` is how somebody logged in, which is noted in the audit log; None: it is not. `id_token` is the identity
+        provider's, sealed.
         """
         async with self._postgres.transaction() as link:
             await link.execute("delete from sessions where expires_at < now()")
             cursor = await link.execute(
-                "insert into sessions (digest, account_id, address, expires_at)"
-                " values (%s, %s, %s, now() + %s::interval) returning expires_at, id",
-                (digest, account_id, address[:64], _IDLE),
+                "insert into sessions (digest, account_id, address, id_token, expires_at)"
+                " values (%s, %s, %s, %s, now() + %s::interval) returning expires_at, id",
+                (digest, account_id, address[:64], id_token, _IDLE),
             )
             row = await cursor.fetchone()
-            if audited and row is not None:
-                await audit(link, account_id, "session.begun", account_id, f"session={row[1]}")
+            if by is not None and row is not None:
+                await audit(link, account_id, "session.begun", account_id, f"session={row[1]}", f"by={by}")
         assert row is not None
         ends: datetime = row[0]
         return ends
@@ -98,10 +101,12 @@ class Sessions:
             row = await cursor.fetchone()
         return (int(row[0] or 0), int(row[1] or 0)) if row else (0, 0)
 
-    async def end(self, digest: bytes) -> None:
-        """End a session."""
+    async def end(self, digest: bytes) -> bytes | None:
+        """End a session; return the identity provider's token, sealed, where it has one."""
         async with self._postgres.transaction() as link:
-            await link.execute("delete from sessions where digest = %s", (digest,))
+            cursor = await link.execute("delete from sessions where digest = %s returning id_token", (digest,))
+            row = await cursor.fetchone()
+        return bytes(row[0]) if row and row[0] is not None else None
 
     async def invite(self, digest: bytes, *, expires_in_s: float, actor: str) -> datetime:
         """Make an invitation; give when it ends."""

@@ -247,7 +247,7 @@ class Teams:
 
 async def _enter(link: Link, team_id: str, account_id: str, role: str) -> None:
     cursor = await link.execute(
-        "update accounts set team_id = %s, team_role = %s where id = %s and deleted_at is null",
+        "update accounts set team_id = %s, team_role = %s, team_by_groups = null where id = %s and deleted_at is null",
         (team_id, role, account_id),
     )
     if cursor.rowcount == 0:

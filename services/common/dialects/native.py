@@ -16,6 +16,7 @@ NATIVE: Final = Dialect(
         "moa.account.v1.AdminService",
         "moa.account.v1.TeamService",
         "moa.account.v1.BudgetService",
+        "moa.account.v1.OidcService",
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),
