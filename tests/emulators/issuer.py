@@ -1,6 +1,7 @@
 """An identity provider (OpenID Connect Core 1.0) that logs in whoever comes, and checks what a client sends it.
 
-It makes its tokens by itself, from `cryptography`'s keys, so that what reads them is held against another implementation.
+It makes its tokens by itself, from `cryptography`'s keys, so that what reads them is held against another
+implementation.
 """
 
 from __future__ import annotations
@@ -229,7 +230,7 @@ class Issuer(Emulator):
         return {name: value for name, value in said.items() if value is not None}
 
     def _is_client(self, request: web.Request, form: dict[str, str]) -> bool:
-        """A client with a secret sends both in the header, encoded as in a form (RFC 6749, 2.3.1); others their name."""
+        """A client with a secret sends both in the header, encoded as in a form (RFC 6749, 2.3.1)."""
         if not self.client_secret:
             return form.get("client_id") == self.client_id and "authorization" not in request.headers
         kind, _, value = request.headers.get("authorization", "").partition(" ")

@@ -5,6 +5,7 @@ Apart from what asks the issuer, and loaded by the first log-in that needs it.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ _KINDS: Final = {
 """What is taken: the key type and curve of each algorithm. Neither `none` nor one whose key is a shared secret."""
 _MOST_KEYS: Final = 100
 _RSA_BITS: Final = range(2048, 8193)
+
+
+class NoKeySet(Exception):
+    """What an issuer answered is no JWK set."""
 
 
 class _Registry(jws.JWSRegistry):
@@ -58,12 +63,15 @@ class PublicKey:
 def read_keys(data: bytes) -> list[PublicKey]:
     """Return those keys of a JWK set by which tokens may be signed; what is not understood is passed over.
 
-    Raises ValueError for what is no JWK set.
+    Raises NoKeySet.
     """
-    given = json.loads(data)
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        given = None
     found = given.get("keys") if isinstance(given, dict) else None
     if not isinstance(found, list) or len(found) > _MOST_KEYS:
-        raise ValueError("no JWK set")
+        raise NoKeySet
     return [key for one in found if isinstance(one, dict) and (key := _read(one)) is not None]
 
 
@@ -77,13 +85,17 @@ def _read(given: dict[str, Any]) -> PublicKey | None:
     # Only what makes the key itself: another member that is wrong is nothing to it.
     members: dict[str, Any] = {name: given[name] for name in ("kty", "crv", "n", "e", "x", "y") if name in given}
     try:
+        if kind[0] == "RSA" and _bits(members["n"]) not in _RSA_BITS:
+            return None
         key = jwk.import_key(members)
-        public: Any = key.public_key
-    except (JoseError, ValueError, TypeError, KeyError):
-        return None
-    if kind[0] == "RSA" and public.key_size not in _RSA_BITS:
+        _ = key.public_key  # a point that is on no curve is found out here
+    except (JoseError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return PublicKey(kid, kind, algorithm, key)
+
+
+def _bits(number: str) -> int:
+    return int.from_bytes(base64.urlsafe_b64decode(number + "=" * (-len(number) % 4))).bit_length()
 
 
 class SignedToken:
