@@ -219,6 +219,9 @@ class _Operation:
         }
         done = {"description": "Done.", "content": self._answer()}
         responses: Json = {"2XX": done, "4XX": failed, "5XX": failed}
+        if self._name in bodies.REDIRECTS:
+            moved = {"location": {"schema": {"type": "string"}, "description": "Where the browser goes on."}}
+            responses = {"302": {"description": "Sent elsewhere.", "headers": moved}, "4XX": failed, "5XX": failed}
         if self._registered.degrades:
             responses["503"] = {"description": "A part is down; the body tells which.", "content": self._answer()}
         if self._name in _IDEMPOTENT:
