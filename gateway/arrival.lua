@@ -6,12 +6,24 @@ local function take_request_id(headers)
   if #given <= 128 and given:find("^[\33-\126]+$") then headers:replace("x-request-id", given) end
 end
 
+-- The cookies of log-ins that are under way go where those are completed, and no other cookie goes anywhere.
+local function pass_oidc(headers, cookie)
+  headers:remove("cookie")
+  local path = headers:get(":path") or ""
+  if not (path:find("^/auth/oidc/") or path:find("^/account/login/oidc") or path:find("^/account/identities")) then return end
+  local kept = {}
+  for pair in cookie:gmatch("[^;%s]+") do
+    if pair:find("^moa_oidc_") or pair:find("^__Host%-moa_oidc_") then kept[#kept + 1] = pair end
+  end
+  if #kept > 0 then headers:replace("cookie", table.concat(kept, "; ")) end
+end
+
 -- The console keeps its session in a cookie that no script can read. It counts beside a header alone that no link and no form
 -- sends: a page of another origin that would send it asks first, and is refused, because nothing here takes cookies from others.
 local function take_session(headers)
   local cookie = headers:get("cookie")
   if cookie == nil then return end
-  headers:remove("cookie")
+  pass_oidc(headers, cookie)
   if headers:get("moa-console") == nil or (headers:get("sec-fetch-site") or "same-origin") ~= "same-origin" then return end
   if headers:get("x-api-key") or headers:get("authorization") or headers:get("x-goog-api-key") then return end
   -- Over TLS the name is one that browsers let no other host set.

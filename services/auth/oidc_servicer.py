@@ -14,6 +14,7 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.identities import Identities, IdentityRecord
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.callers import Callers, address_of
+from services.auth.cookies import keep_session
 from services.auth.logins import Logins
 from services.auth.oidc_logins import OidcLogins, Sent
 from services.auth.session_tokens import SessionTokens
@@ -100,9 +101,9 @@ class OidcServicer(oidc_service_pb2_grpc.OidcServiceServicer):
         token, expires_at = await self._session_tokens.begin(
             entered, address, by="oidc", kept=lambda digest: self._oidc.sealed_token(digest, arrival.id_token)
         )
-        await context.send_initial_metadata([("set-cookie", self._oidc.spent()), ("cache-control", "no-store")])
         account = render.account(await self._accounts.get(entered))
-        return pb.LogInByOidcResponse(session_token=token, expires_at=expires_at, account=account)
+        told = await keep_session(context, token, also=[self._oidc.spent()])
+        return pb.LogInByOidcResponse(session_token=told, expires_at=expires_at, account=account)
 
     async def _check_second_factor(self, account_id: str, code: str, address: str) -> None:
         if not code:

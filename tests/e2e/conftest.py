@@ -11,6 +11,7 @@ import requests
 
 from deploy.local.stack import Stack
 from tests import stacks
+from tests.emulators.issuer import Issuer, running
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 
 
@@ -61,13 +62,25 @@ def naver() -> Iterator[Naver]:
 
 
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory, naver: Naver) -> Iterator[Gateway]:
-    """A gateway with the models that ship and with shops, shared by all tests that do not break it."""
+def issuer() -> Iterator[Issuer]:
+    """The identity provider that the gateway knows."""
+    with running(Issuer()) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, naver: Naver, issuer: Issuer) -> Iterator[Gateway]:
+    """A gateway with the models that ship, shops and an identity provider, shared by all tests that do not break it."""
     root: Path = tmp_path_factory.mktemp("gateway")
     environment = {
         "MOA_NAVER_URL": naver.url,
         "MOA_NAVER_CLIENT_ID": CLIENT_ID,
         "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,
+        "MOA_OIDC_ISSUER": issuer.url,
+        "MOA_OIDC_CLIENT_ID": issuer.client_id,
+        "MOA_OIDC_CLIENT_SECRET": issuer.client_secret,
+        "MOA_OIDC_NAME": "Example",
+        "MOA_OIDC_SIGNUP": "open",
         "MOA_DESK_LORA": "moa",
         "MOA_DESK_LORA_SCALE": "0.5",
     }

@@ -6,14 +6,18 @@ implementation.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote_plus, urlencode
 
@@ -238,3 +242,23 @@ class Issuer(Emulator):
             return False
         name, _, secret = base64.b64decode(value).decode().partition(":")
         return (unquote_plus(name), unquote_plus(secret)) == (self.client_id, self.client_secret)
+
+
+@contextmanager
+def running(issuer: Issuer) -> Iterator[Issuer]:
+    """Yield an issuer that runs in a thread of its own, for callers that wait for it."""
+    began: Future[None] = Future()
+    loop, ended = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        async with issuer:
+            began.set_result(None)
+            await ended.wait()
+
+    thread = Thread(target=loop.run_until_complete, args=(serve(),), daemon=True)
+    thread.start()
+    began.result(timeout=60)
+    yield issuer
+    loop.call_soon_threadsafe(ended.set)
+    thread.join(timeout=60)
+    loop.close()
