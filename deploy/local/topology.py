@@ -115,6 +115,7 @@ AUTH: Final = Process(
         "MOA_LEDGER_RETENTION_DAYS",
         "MOA_MAIL_FROM",
         "MOA_OIDC_CLIENT_ID",
+        "MOA_OIDC_CLIENT_SECRET",
         "MOA_OIDC_DOMAINS",
         "MOA_OIDC_GROUPS",
         "MOA_OIDC_GROUPS_CLAIM",
@@ -132,7 +133,6 @@ AUTH: Final = Process(
         "MOA_RESPONSES_SECRETS",
         _SERVERS,
     ),
-    secrets=("MOA_OIDC_CLIENT_SECRET",),
 )
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""

@@ -36,7 +36,13 @@ class Logins:
 
     async def arrive(self, address: str) -> None:
         """Count a call of an address that names no account yet. Raises RateLimited."""
-        await self._address.check(address)
+        try:
+            await self._address.check(address)
+        except RateLimited as limited:
+            raise RateLimited(
+                "too many tries from this address; wait as long as Retry-After says",
+                retry_after_s=limited.retry_after_s,
+            ) from None
 
     async def check_sign_up(self, address: str) -> None:
         """Raise RateLimited when lately too many sign-ups from an address were refused: it asks who has an account."""

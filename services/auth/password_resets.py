@@ -13,7 +13,7 @@ from services.auth.adapters.tries import Tries
 from services.auth.domain import keys
 from services.auth.domain.passwords import Passwords
 from services.common import logs
-from services.common.errors import MoaError, PermissionDenied
+from services.common.errors import MoaError, PermissionDenied, RateLimited
 
 _PREFIX: Final = "reset_"
 _SUBJECT: Final = "A new password for Moa"
@@ -56,7 +56,13 @@ class PasswordResets:
         """
         if not self._mails:
             raise PermissionDenied("this gateway sends no e-mail; ask an administrator for a new password")
-        await self._mailboxes.check(email)
+        try:
+            await self._mailboxes.check(email)
+        except RateLimited as limited:
+            raise RateLimited(
+                "too many links were asked for this address; wait as long as Retry-After says",
+                retry_after_s=limited.retry_after_s,
+            ) from None
         task = asyncio.create_task(self._mail(email))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)

@@ -144,8 +144,19 @@ def _set(message: Message, field: FieldDescriptor, value: Any, path: str) -> Non
             _fill_message(several.add(), one, f"{path}[{number}]")
 
 
+def _list_of(kind: Any) -> FieldDescriptor | None:
+    """Return the field of a message that is nothing but a list, which people write as one; None of others."""
+    if len(kind.fields) != 1:
+        return None
+    only: FieldDescriptor = kind.fields[0]
+    return only if only.is_repeated and not kind.GetOptions().map_entry else None
+
+
 def _fill_message(message: Message, value: Any, path: str) -> None:
     described = _TIMES.get(message.DESCRIPTOR.full_name)
+    if described is None and isinstance(value, list) and (only := _list_of(message.DESCRIPTOR)) is not None:
+        _set(message, only, value, path)
+        return
     if described is None:
         if not isinstance(value, dict):
             raise InvalidField(f"{path} must be an object{_written_as(message, value)}", param=path)

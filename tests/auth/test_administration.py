@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import grpc
 import psycopg
 from google.protobuf.duration_pb2 import Duration
@@ -134,6 +136,10 @@ async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: st
         admin_pb.UpdateAccountRequest(account_id=account_id, zone="Asia/Seoul"), metadata=admin
     )
     assert await auth.quota_day(account_id) == before
+    ((details,),) = auth.query(
+        "select details from audit where account_id = %s and act = 'account.zone_set'", account_id
+    )
+    assert details == ["zone=Asia/Seoul", f"from={before[0] + timedelta(days=1)}"]
     auth.query("update accounts set next_zone_day = next_zone_day - 1 where id = %s returning 1", account_id)
     (_, resets_at) = await auth.quota_day(account_id)
     assert resets_at.hour == 15  # midnight in Seoul

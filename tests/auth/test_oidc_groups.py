@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.auth.adapters.group_rules import GroupRules, GroupRulesError, read
 from services.auth.adapters.memberships import follow_groups
@@ -198,3 +199,4 @@ async def test_a_changed_file_counts_at_the_next_log_in(tmp_path: Path) -> None:
             path.write_text(text)
         now: list[Any] = [rule.group for rule in await rules.now()]
         assert now[:1] == groups
+        assert REGISTRY.get_sample_value("moa_oidc_groups_refused") == float(text in ("- [", None))

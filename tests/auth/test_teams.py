@@ -178,9 +178,21 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     assert await refusal(client, whose, client.sent(key.api_key)) == grpc.StatusCode.PERMISSION_DENIED
     change = pb.UpdateTeamKeyRequest(team_id=own, key_id=key.key.key_id, limits=account_pb2.Limits(requests_a_day=5))
     assert (await call.UpdateTeamKey(change, metadata=as_owner)).key.limits.requests_a_day == 5
-    revoke = pb.RevokeTeamKeyRequest(team_id=own, key_id=key.key.key_id)
+    rotate = pb.RotateTeamKeyRequest(team_id=own, key_id=key.key.key_id)
+    rotate.overlap.FromSeconds(3600)
+    assert await code_of(call.RotateTeamKey(rotate, metadata=as_member)) == grpc.StatusCode.PERMISSION_DENIED
+    rotated = await call.RotateTeamKey(rotate, metadata=as_owner)
+    assert (rotated.key.name, rotated.key.limits.requests_a_day) == ("service", 5)
+    for secret in (key.api_key, rotated.api_key):
+        me = await client.account.GetMe(account_service.GetMeRequest(), metadata=client.sent(secret))
+        assert me.account.team_id == own
+    revoke = pb.RevokeTeamKeyRequest(team_id=own, key_id=rotated.key.key_id)
     assert (await call.RevokeTeamKey(revoke, metadata=as_owner)).key.HasField("revoked_at")
-    assert len((await call.ListTeamKeys(pb.ListTeamKeysRequest(team_id=own), metadata=as_owner)).keys) == 1
+    rotate.key_id = rotated.key.key_id
+    assert await code_of(call.RotateTeamKey(rotate, metadata=as_owner)) == grpc.StatusCode.ABORTED
+    rotate.key_id = "key_0"
+    assert await code_of(call.RotateTeamKey(rotate, metadata=as_owner)) == grpc.StatusCode.NOT_FOUND
+    assert len((await call.ListTeamKeys(pb.ListTeamKeysRequest(team_id=own), metadata=as_owner)).keys) == 2
     assert (await call.UpdateTeam(pb.UpdateTeamRequest(team_id=own, name="new"), metadata=as_owner)).team.name == "new"
 
     members = await call.ListMembers(pb.ListMembersRequest(team_id=own, page_size=1), metadata=as_member)
@@ -198,6 +210,7 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
         pb.UpdateTeamRequest(team_id=own, rules=pb.Rules()),
         pb.UpdateTeamRequest(team_id=foreign, name="mine"),
         pb.CreateTeamKeyRequest(team_id=foreign),
+        pb.RotateTeamKeyRequest(team_id=foreign, key_id=key.key.key_id),
         pb.AddMemberRequest(team_id=own, account_id=member),
         pb.GetTeamRequest(team_id=foreign),
         pb.ListTeamsRequest(),

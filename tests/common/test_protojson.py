@@ -288,3 +288,17 @@ def test_dollars_may_be_a_number_whose_digits_stay(written: bytes, dollars: str)
     for other in (b"true", b"[5]", b"{}"):
         with pytest.raises(InvalidField, match="usd_a_day must be a string"):
             read(account_pb2.Limits, b'{"usd_a_day": %s}' % other)
+
+
+def test_a_message_that_is_a_list_is_written_as_one() -> None:
+    """As where the list stands by itself; its items are named by their place, and the longer form is taken too."""
+    kind = team_service_pb2.UpdateTeamRequest
+    as_list = read(kind, b'{"rules": [{"provider": "openai-*"}, {}]}')
+    assert as_list == read(kind, b'{"rules": {"rules": [{"provider": "openai-*"}, {}]}}')
+    assert read(kind, b'{"rules": []}').HasField("rules")
+    assert not read(kind, b'{"rules": null}').HasField("rules")
+    with pytest.raises(InvalidField) as refused:
+        read(kind, b'{"rules": [{}, {"providr": "x"}]}')
+    assert refused.value.param == "rules[1].providr"
+    with pytest.raises(InvalidField, match="limits must be an object"):
+        read(kind, b'{"limits": []}')

@@ -50,6 +50,19 @@ def test_reports_are_files_and_forgotten_passwords_need_no_key(made: dict[str, A
     assert made["paths"]["/account/second-factor"]["post"]["security"]
 
 
+def test_the_document_takes_what_the_gateway_takes(made: dict[str, Any]) -> None:
+    """Dollars as texts or numbers, a team's rules as a list or an object; and says what redirects."""
+    limits = made["components"]["schemas"]["moa.account.v1.Limits"]["properties"]
+    assert limits["usd_a_month"]["type"] == ["string", "number"]
+    change = made["paths"]["/account/teams/{team_id}"]["patch"]["requestBody"]["content"]["application/json"]["schema"]
+    one, other = change["properties"]["rules"]["anyOf"]
+    assert one == {"$ref": "#/components/schemas/moa.account.v1.Rules"}
+    assert other["items"] == {"$ref": "#/components/schemas/moa.quota.v1.Rule"}
+    for path in ("/auth/oidc/start", "/auth/oidc/callback"):
+        assert list(made["paths"][path]["get"]["responses"]) == ["302", "4XX", "5XX"]
+        assert made["paths"][path]["get"]["security"] == []
+
+
 def test_limits_of_the_contracts_are_ranges(made: dict[str, Any]) -> None:
     """Bodies of dialects and messages of contracts tell the ranges that the contracts' options declare."""
     schemas = made["components"]["schemas"]

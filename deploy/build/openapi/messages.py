@@ -148,7 +148,10 @@ class Schemas:
     def field(self, owner: str, field: descriptor_pb2.FieldDescriptorProto) -> Json:
         """Return one field's schema."""
         comments = self._description(f"{owner}.{field.name}") | _limited(field)
-        if field.type in _SCALARS:
+        if field.options.Extensions[limits_pb2.limits].decimal:
+            # Printed as strings, and read as numbers too, taken exactly.
+            schema: Json = {"type": ["string", "number"]}
+        elif field.type in _SCALARS:
             schema = dict(_SCALARS[field.type])
         else:
             entry = self._contracts.messages.get(field.type_name)
@@ -156,6 +159,9 @@ class Schemas:
                 value = self.field(field.type_name, entry.field[1])
                 return {"type": "object", "additionalProperties": value} | comments
             schema = self.ref(field.type_name)
+            if entry is not None and len(entry.field) == 1 and entry.field[0].label == F.LABEL_REPEATED:
+                # What is nothing but a list may be written as one.
+                schema = {"anyOf": [schema, self.field(field.type_name, entry.field[0])]}
         if field.label == F.LABEL_REPEATED:
             return {"type": "array", "items": schema} | comments
         return schema | comments

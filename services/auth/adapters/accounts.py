@@ -276,12 +276,13 @@ class Accounts:
                 " zone = case when (now() at time zone zone)::date >= next_zone_day then next_zone else zone end,"
                 " next_zone = %s,"
                 " next_zone_day = (now() at time zone case when (now() at time zone zone)::date >= next_zone_day"
-                " then next_zone else zone end)::date + 1 where id = %s",
+                " then next_zone else zone end)::date + 1 where id = %s returning next_zone_day",
                 (zone, account_id),
             )
-            if cursor.rowcount == 0:
+            row = await cursor.fetchone()
+            if row is None:
                 raise NotFound("no such account")
-            await audit(link, actor, "account.zone_set", account_id, f"zone={zone}")
+            await audit(link, actor, "account.zone_set", account_id, f"zone={zone}", f"from={row[0]}")
             return await account_of(link, account_id)
 
     async def add_credits(self, account_id: str, micro_credits: int, *, reference: str, actor: str) -> AccountRecord:

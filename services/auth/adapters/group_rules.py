@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+from prometheus_client import Gauge
 
 from services.auth.domain.oidc import GroupRule
 from services.common import logs
 
 _LIMIT_BYTES: Final = 1024 * 1024
+REFUSED: Final = Gauge(
+    "moa_oidc_groups_refused", "Whether the file of groups has a fault, and what it said before counts."
+)
 _log = logs.get("auth")
 
 
@@ -75,8 +79,10 @@ class GroupRules:
         if stamp != self._stamp:
             try:
                 self._rules = await asyncio.to_thread(read, self._path)
+                REFUSED.set(0)
                 _log.info("oidc.groups_read", rules=len(self._rules))
             except GroupRulesError as error:
+                REFUSED.set(1)
                 _log.error("oidc.groups_refused", why=str(error))
             self._stamp = stamp
         return self._rules
