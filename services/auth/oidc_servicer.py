@@ -121,12 +121,12 @@ class OidcServicer(oidc_service_pb2_grpc.OidcServiceServicer):
         arrival = await self._oidc.arrival(_cookies(context), address_of(context))
         record = await self._identities.link(arrival, account_id)
         await context.send_initial_metadata([("set-cookie", self._oidc.spent())])
-        return pb.LinkIdentityResponse(identity=_identity(record))
+        return pb.LinkIdentityResponse(identity=_linked(record))
 
     async def ListIdentities(self, request: pb.ListIdentitiesRequest, context: Any) -> pb.ListIdentitiesResponse:
         """List the account's identities."""
         account_id = await self._logged_in(context)
-        return pb.ListIdentitiesResponse(identities=map(_identity, await self._identities.list(account_id)))
+        return pb.ListIdentitiesResponse(identities=map(_linked, await self._identities.list(account_id)))
 
     async def UnlinkIdentity(self, request: pb.UnlinkIdentityRequest, context: Any) -> pb.UnlinkIdentityResponse:
         """Take an identity away."""
@@ -186,7 +186,7 @@ def _cookies(context: Any) -> dict[str, str]:
     return found
 
 
-def _identity(record: IdentityRecord) -> pb.Identity:
+def _linked(record: IdentityRecord) -> pb.Identity:
     made = pb.Identity(identity_id=record.id, issuer=record.issuer, created_at=render.timestamp(record.created_at))
     if record.last_used_at is not None:
         made.last_used_at.CopyFrom(render.timestamp(record.last_used_at))

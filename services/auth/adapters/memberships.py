@@ -23,7 +23,7 @@ class _Standing(NamedTuple):
 
 
 async def follow_groups(link: Link, account_id: str, rules: Sequence[GroupRule]) -> None:
-    """Give an account what the rules of its person's groups say, and take away what groups gave before and do not now.
+    """Put an account where the rules of its person's groups say, and take away what groups gave before.
 
     A team that somebody put the account into stays, and so does the last owner of a team, and the last administrator.
     """
