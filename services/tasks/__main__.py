@@ -24,6 +24,8 @@ from services.common.signing import Secrets
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.tasks import dialects
+from services.tasks.adapters.batch_queue import BatchQueue
+from services.tasks.adapters.batches import Batches
 from services.tasks.adapters.database import Database, Listener, Notices
 from services.tasks.adapters.files import Files
 from services.tasks.adapters.outbox import Outbox
@@ -40,6 +42,7 @@ from services.tasks.settings import TaskSettings
 from services.tasks.views import Views
 from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.webhooks.servicer import WebhookServicer
+from services.tasks.worker.batches import BatchWorker
 from services.tasks.worker.finishing import Finisher
 from services.tasks.worker.sealing import BadCertificate, Seal
 from services.tasks.worker.work import Work
@@ -78,10 +81,15 @@ class Process:
         )
         self.helper = HelperProcess()
         self.files = Files(self.database, self.store)
+        self.batches = Batches(self.database)
         self.server = _served(self, self._operations())
         self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.notices, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
         self.worker = self._worker()
+        batch_queue = BatchQueue(self.database, per_account=config.batch_per_account, lease_s=config.batch_lease_s)
+        self.batch_worker = BatchWorker(
+            batch_queue, self.upstream.message, self.notices, room=config.batch_workers, keep_s=config.batch_keep_s
+        )
 
     def _operations(self) -> Operations:
         return Operations(
@@ -151,6 +159,8 @@ class Process:
         if self.config.task_workers:
             yield self.worker.run()
             yield self.deliverer.run()
+            if self.config.batch_workers:
+                yield self.batch_worker.run()
 
 
 def _served(process: Process, operations: Operations) -> Server:
@@ -165,6 +175,7 @@ def _served(process: Process, operations: Operations) -> Server:
         operations=operations,
         upstream=process.upstream,
         files=process.files,
+        batches=process.batches,
         helper=process.helper,
         links=process.links,
         desk_model=process.config.desk_model,

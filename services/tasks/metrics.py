@@ -11,6 +11,7 @@ _SECONDS: Final = (0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
 CREATED = Counter("moa_tasks_created_total", "Tasks created, by dialect.", ["dialect"])
 ENDED = Counter("moa_tasks_ended_total", "Tasks ended by this process, by state.", ["state"])
 RETRIED = Counter("moa_tasks_retried_total", "Tasks put back, by reason.", ["reason"])
+BATCHED = Counter("moa_batch_requests_total", "Requests of batches answered by this process, by outcome.", ["outcome"])
 OPEN = Gauge("moa_tasks_open", "Open tasks of all processes, by state.", ["state"])
 RUNNING = Gauge("moa_tasks_running", "Tasks that this process runs.")
 QUEUE_WAIT = Histogram(

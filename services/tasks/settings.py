@@ -46,6 +46,14 @@ class TaskSettings(StoreSettings, FactsSettings):
     """Pause before the first retry; each later one is twice as long, at most a minute."""
     task_keep_s: float = Field(default=7 * 86400.0, gt=0)
     """How long an ended task and its outputs are kept."""
+    batch_workers: int = Field(default=4, ge=0, le=1000)
+    """Requests of batches of messages that this process has answered at once; 0: none."""
+    batch_per_account: int = Field(default=4, ge=1)
+    """Requests of one account's batches that are answered at once, over all processes."""
+    batch_lease_s: float = Field(default=60.0, gt=0)
+    """How long a worker that fell silent keeps such a request before another takes it."""
+    batch_keep_s: float = Field(default=29 * 86400.0, gt=0)
+    """How long a batch that has ended is kept with its results."""
     task_provenance: bool = False
     """Whether outputs carry how they were made, inside the file."""
     task_c2pa_cert: Path | None = None

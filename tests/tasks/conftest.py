@@ -39,7 +39,7 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
     async with pool.transaction() as link:
         await link.execute(
             "truncate tasks.tasks, tasks.events, tasks.objects, tasks.spool, tasks.accounts, tasks.quota_outbox, "
-            "tasks.deliveries, tasks.webhook_keys cascade"
+            "tasks.deliveries, tasks.webhook_keys, tasks.message_batches cascade"
         )
         await link.execute("truncate tasks.credit_entries, tasks.credits_to_carry")
     yield pool

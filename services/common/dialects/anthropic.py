@@ -33,8 +33,8 @@ def _limits(headers: Iterable[Header]) -> list[Header]:
 
 ANTHROPIC: Final = Dialect(
     name="anthropic",
-    services=("moa.router.v1.AnthropicService",),
-    large=("moa.router.v1.AnthropicService",),
+    services=("moa.router.v1.AnthropicService", "moa.task.v1.MessageBatchService"),
+    large=("moa.router.v1.AnthropicService", "moa.task.v1.MessageBatchService"),
     strays=("/v1/messages",),
     header=VERSION_KEY,
     request_id_header="request-id",
@@ -42,7 +42,6 @@ ANTHROPIC: Final = Dialect(
     limits=_limits,
     unserved={
         "/v1/messages": "use POST /v1/messages or POST /v1/messages/count_tokens",
-        "/v1/messages/batches": "there are no batches of messages here; send them one by one",
         "/v1/skills": "skills are not kept here; send tools with each request",
         "/v1/agents": _WHOLE,
         "/v1/sessions": _WHOLE,

@@ -27,6 +27,8 @@ CANCEL: Final = "tasks_cancel"
 """Told when a running task's account asked for its end."""
 WEBHOOKS: Final = "tasks_webhooks"
 """Told when a webhook is due."""
+BATCHES: Final = "tasks_batches"
+"""Told when a request of a batch of messages can be claimed."""
 OWED: Final = "tasks_owed"
 """Told when a task ended whose quota is to be booked."""
 
@@ -115,7 +117,7 @@ class Listener:
     async def _listen(self) -> None:
         link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=2)
         async with link:
-            for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS, OWED):
+            for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS, OWED, BATCHES):
                 await link.execute(f"listen {channel}")
             self._notices.notify_all()
             while True:

@@ -9,6 +9,7 @@ from moa.task.v1 import task_pb2
 from services.common.dialects.registrations import Registration
 from services.common.helper_process import HelperProcess
 from services.common.store import Links
+from services.tasks.adapters.batches import Batches
 from services.tasks.adapters.files import Files
 from services.tasks.adapters.upstream import Upstream
 from services.tasks.domain.task import Task
@@ -23,6 +24,7 @@ class Parts:
     upstream: Upstream
     """The router, and the desk service."""
     files: Files
+    batches: Batches
     helper: HelperProcess
     links: Links
     desk_model: str
@@ -34,9 +36,9 @@ class TaskRegistration(Registration[Parts]):
     """A dialect of tasks.
 
     Args:
-        kept_as: What stored tasks that were created in it have as their dialect.
+        kept_as: What stored tasks that were created in it have as their dialect; empty where it creates none.
         callback: Returns the JSON of a webhook that reports such a task, as stored and as shown.
     """
 
-    kept_as: str
-    callback: Callable[[Task, task_pb2.Task, Links], bytes]
+    kept_as: str = ""
+    callback: Callable[[Task, task_pb2.Task, Links], bytes] | None = None

@@ -10,7 +10,7 @@ from services.tasks.dialects.native import render
 from services.tasks.dialects.parts import TaskRegistration
 from services.tasks.domain.task import Task
 
-_CALLBACKS = {each.kept_as: each.callback for each in registrations(dialects, TaskRegistration)}
+_CALLBACKS = {each.kept_as: each.callback for each in registrations(dialects, TaskRegistration) if each.callback}
 
 
 def body_of(task: Task, shown: task_pb2.Task, links: Links) -> bytes:

@@ -1,0 +1,1 @@
+"""Batches of messages in the task service: Anthropic's Message Batches API."""

@@ -1,0 +1,28 @@
+"""Anthropic's Message Batches API in the task service."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from moa.task.v1 import message_batch_service_pb2, message_batch_service_pb2_grpc
+from services.common.dialects.registrations import Method
+from services.tasks.dialects.anthropic.bodies import BatchBody
+from services.tasks.dialects.anthropic.servicer import MessageBatchServicer
+from services.tasks.dialects.parts import Parts, TaskRegistration
+
+
+def _serve(server: grpc.aio.Server, parts: Parts) -> None:
+    servicer = MessageBatchServicer(parts.operations, parts.batches, parts.helper, parts.links)
+    message_batch_service_pb2_grpc.add_MessageBatchServiceServicer_to_server(servicer, server)
+
+
+REGISTRATION: Final = TaskRegistration(
+    contract=message_batch_service_pb2.DESCRIPTOR,
+    serve=_serve,
+    methods={
+        "MessageBatchService.CreateMessageBatch": Method(reads=BatchBody),
+        "MessageBatchService.CancelMessageBatch": Method(is_paid=False),
+    },
+)
