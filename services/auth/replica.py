@@ -132,7 +132,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             quota.pools,
             tidies,
             every_s=config.lease_s / 20,
-            rest_s=min(config.lease_s, config.block_s) / 4,
+            rest_s=min(config.lease_s, config.block_s) / 2,
             patience_s=grace_s,
         )
         await stack.enter_async_context(sweeper)

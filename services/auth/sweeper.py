@@ -13,6 +13,7 @@ from uuid import UUID
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.pools import Pools
 from services.common import logs
+from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 from services.common.isolate import Isolation
@@ -75,7 +76,7 @@ class Sweeper:
                     await self.round()
                 else:
                     # What is borrowed from here on is due later than the next look.
-                    pause_s = self._rest_s
+                    pause_s = until_beat_s(self._rest_s)
             except Unavailable:
                 self._not_before = self._clock() + self._patience_s
                 _log.warning("sweep.postponed")

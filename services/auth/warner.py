@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.warnings import Delivery, Warnings
 from services.common import logs, signing
+from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
 from services.common.errors import InvalidField, MoaError, Unavailable
 from services.common.isolate import note_failure
@@ -78,17 +79,17 @@ class Warner:
 
     async def _run(self) -> None:
         while True:
-            pause_s = _REST_S
+            rests = True
             try:
-                if await self._warnings.watched():
-                    pause_s = EVERY_S
+                rests = not await self._warnings.watched()
+                if not rests:
                     await self.round()
             except Unavailable:
                 pass
             except Exception:
                 # A bug must not end the only thing that warns.
                 _log.exception("warn.failed")
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(until_beat_s(_REST_S) if rests else EVERY_S)
 
     async def round(self) -> None:
         """Write what is to be warned of, and deliver what is due. Raises Unavailable."""

@@ -16,10 +16,10 @@ from services.catalogue._load import Check, Kept, load, reload
 from services.catalogue._refresh import Refresh
 from services.catalogue._snapshot import Catalogue
 from services.common import logs
+from services.common.beats import until_beat_s
 
-EVERY_S: Final = 2.0
-"""How often the files are looked at. Every process looks, also while nobody calls: a look a second took an eighth of
-the time that they take then."""
+EVERY_S: Final = 5.0
+"""How often the files are looked at. Every process looks, also while nobody calls."""
 
 _log = logs.get("catalogue")
 REFUSED = Gauge(
@@ -89,7 +89,7 @@ class Watched:
 
     async def _watch(self, every_s: float) -> None:
         while True:
-            await asyncio.sleep(every_s)
+            await asyncio.sleep(until_beat_s(every_s))
             stamp = self._stamped()
             if stamp == self._stamp:
                 continue

@@ -14,6 +14,7 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
+from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
 from services.common.rpc.client import metadata
 from services.quota_client._lease_store import LeaseStore
@@ -86,8 +87,9 @@ class Refreshing:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(ROUND_S)
-            if not (self._orphans or self._paces.busy() or self._in_use()):
+            if self._orphans or self._paces.busy() or self._in_use():
+                await asyncio.sleep(ROUND_S)
+            else:
                 await self._rest()
             try:
                 await self.round()
@@ -104,7 +106,7 @@ class Refreshing:
         """Wait until auth is asked about a key, or for so long: keys that nobody uses are to be forgotten."""
         self._stores.taken.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REST_S):
+            async with asyncio.timeout(until_beat_s(REST_S)):
                 await self._stores.taken.wait()
 
     async def round(self) -> None:

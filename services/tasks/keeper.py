@@ -22,6 +22,7 @@ _log = logs.get("tasks.keeper")
 _BATCH: Final = 100
 _FLUSH_S: Final = 0.5
 _TEND_S: Final = 5.0
+_CLEAN_S: Final = 60.0
 _LEFTOVERS: Final = """
 select o.name from tasks.objects o join tasks.tasks t on t.id = o.task_id
 where o.kind <> 'output' and t.ended_at < now() - interval '1 hour' and o.name <> all(%(but)s) limit %(limit)s"""
@@ -70,7 +71,7 @@ class Keeper:
             group.create_task(_every(sweep_s, self._queue.sweep, self._open))
             group.create_task(_every(_TEND_S, self._quota.renew, self._open))
             group.create_task(self._book())
-            group.create_task(_every(30.0, self.clean))
+            group.create_task(_every(_CLEAN_S, self.clean))
 
     async def _look(self) -> None:
         """Count the open tasks: often while there are some, else when one comes."""

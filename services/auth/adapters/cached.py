@@ -14,6 +14,7 @@ import psycopg
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Standing, VerifiedKey
 from services.common import database, logs
+from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 
@@ -62,6 +63,8 @@ class CachedVerifiedKeys:
         self._by_id: dict[str, _Entry] = {}
         self._of_subject: dict[str, set[str]] = {}
         """Keys by what binds them and may change: their account, and its team."""
+        self._any = asyncio.Event()
+        """Set while any key is remembered."""
         self._changes = 0
         self._feed = Feed(url, self._changed)
         self._task: asyncio.Task[None] | None = None
@@ -144,6 +147,7 @@ class CachedVerifiedKeys:
         entry = _Entry(who, time.monotonic())
         self._by_digest[who.digest] = entry
         self._by_id[who.key_id] = entry
+        self._any.set()
         for subject in _bound_by(who):
             self._of_subject.setdefault(subject, set()).add(who.key_id)
 
@@ -167,11 +171,14 @@ class CachedVerifiedKeys:
     async def _reread(self) -> None:
         """Keep what is left of the day of keys in use up to date, and forget the others; a part at a time."""
         while True:
+            await self._any.wait()
             await asyncio.sleep(REREAD_S)
             now = time.monotonic()
             for entry in list(self._by_id.values()):
                 if now - entry.used_at > _KEEP_S:
                     self._drop(entry)
+            if not self._by_id:
+                self._any.clear()
             used = [key_id for key_id, entry in self._by_id.items() if now - entry.used_at < 2 * REREAD_S]
             for start in range(0, len(used), AT_ONCE):
                 began = time.monotonic()
@@ -263,4 +270,4 @@ class Feed:
                     async for notice in link.notifies(timeout=_BEAT_S if busy else 0):
                         self._changed(notice.payload)
                 if not busy:
-                    await database.spoken(link, within_s=_REST_S, stirred=self._stirred)
+                    await database.spoken(link, within_s=until_beat_s(_REST_S), stirred=self._stirred)

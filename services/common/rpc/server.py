@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common import logs, tracing
 from services.common.byte_admission import ByteAdmission
 from services.common.helper_process import HelperProcess
+from services.common.rpc import threads
 from services.common.rpc.interceptor import Around, Interceptor, Reword
 from services.common.rpc.receiving import Welcome
 
@@ -150,7 +151,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], process: str) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        await main(stop)
+        async with threads.late():
+            await main(stop)
 
     try:
         tracing.configure(process)

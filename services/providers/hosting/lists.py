@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
 from services.catalogue import Catalogue, Listed, ListedModel, Provider
 from services.common import logs
+from services.common.beats import until_beat_s
 from services.common.errors import MoaError, UpstreamBroken
 from services.providers.hosting.targets import Target, Targets
 from services.providers.http.client import Outgoing
@@ -90,7 +91,7 @@ class ProviderLists:
         try:
             while True:
                 self._begin(KEPT_S)
-                await asyncio.sleep(_LOOK_S)
+                await asyncio.sleep(until_beat_s(_LOOK_S))
         finally:
             for state in self._states.values():
                 if state.task is not None:

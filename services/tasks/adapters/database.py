@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from services.common import database, logs
+from services.common.beats import until_beat_s
 from services.common.errors import Unavailable
 
 _log = logs.get("tasks.database")
@@ -33,7 +34,7 @@ OWED: Final = "tasks_owed"
 """Told when a task ended whose quota is to be booked."""
 
 REST_S: Final = 20.0
-"""How long nothing is looked for where there is nothing to do: what begins is told."""
+"""How long, in the mean, nothing is looked for where there is nothing to do: what begins is told."""
 _ALIVE_S: Final = 60.0
 """After so long without word the connection is asked whether it stands."""
 _CHECK_S: Final = 5.0
@@ -130,6 +131,8 @@ class Listener:
 
 async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:
     """Wait for a notice, or for so long: a notification that was lost with its connection delays, and loses nothing."""
+    if at_most_s == REST_S:
+        at_most_s = until_beat_s(REST_S)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(at_most_s):
             await event.wait()
