@@ -151,7 +151,7 @@ def test_a_slip_in_a_path_is_answered_with_the_right_one(edge: Stack, path: str,
         ("/v1/responses/compact", "responses", "conversations are not shortened"),
         ("/openai/deployments/some/completions", "native", "use POST /v1/chat/completions"),
         ("/v1/completions", "openai", "use POST /v1/chat/completions"),
-        ("/v1/messages/batches", "anthropic", "one by one"),
+        ("/v1/messages/none", "anthropic", "use POST /v1/messages"),
         ("/v1/chat/completions/some", "openai", "answers are not kept"),
         ("/v1/audio/transcriptions", "openai", "input_audio"),
         ("/v1/moderations", "openai", "use POST /v1/chat/completions"),
@@ -193,7 +193,7 @@ def test_a_client_is_refused_in_its_words_on_the_shared_version(edge: Stack, dia
 def test_anthropics_answers_have_the_requests_id_in_its_header(edge: Stack, upstream: Upstream) -> None:
     """A refusal of a service, one of the edge's own and an answer carry `request-id`; other dialects' have none."""
     refused = post(edge, "anthropic", {"act": "fail", "reason": "malformed", "message": "no"})
-    strange = requests.post(edge.url + "/v1/messages/batches", json={}, timeout=20)
+    strange = requests.post(edge.url + "/v1/messages/none", json={}, timeout=20)
     listed = requests.get(edge.url + "/v1/models", headers={"anthropic-version": "2023-06-01"}, timeout=20)
     for answer in (refused, strange, listed):
         assert answer.headers["request-id"] == answer.headers["x-request-id"]
