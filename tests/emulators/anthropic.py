@@ -162,8 +162,8 @@ def event(value: Mapping[str, Any]) -> bytes:
 def usage_of(counts: Counts) -> dict[str, Any]:
     """Return the counts as Anthropic tells them: what came from the cache is apart."""
     return {
-        "input_tokens": counts.prompt - counts.cached,
-        "cache_creation_input_tokens": 0,
+        "input_tokens": counts.prompt - counts.cached - counts.written,
+        "cache_creation_input_tokens": counts.written,
         "cache_read_input_tokens": counts.cached,
         "output_tokens": counts.completion,
         "output_tokens_details": {"thinking_tokens": counts.reasoning},

@@ -307,12 +307,12 @@ def _event(name: str, value: dict[str, Any]) -> bytes:
 def usage_of(counts: Counts) -> dict[str, int]:
     """Return the counts as Bedrock tells them: what came from the cache is apart."""
     made = {
-        "inputTokens": counts.prompt - counts.cached,
+        "inputTokens": counts.prompt - counts.cached - counts.written,
         "outputTokens": counts.completion,
         "totalTokens": counts.prompt + counts.completion,
     }
-    if counts.cached:
-        made |= {"cacheReadInputTokens": counts.cached, "cacheWriteInputTokens": 0}
+    if counts.cached or counts.written:
+        made |= {"cacheReadInputTokens": counts.cached, "cacheWriteInputTokens": counts.written}
     return made
 
 

@@ -237,15 +237,20 @@ def _chunk(
         "responseId": "resp-1",
     }
     if counts is not None:
-        said = counts.completion - counts.reasoning
-        made["usageMetadata"] = {
-            "promptTokenCount": counts.prompt,
-            "candidatesTokenCount": max(1, round(said * share)),
-            "totalTokenCount": counts.prompt + counts.completion,
-            **({"thoughtsTokenCount": counts.reasoning} if counts.reasoning else {}),
-            **({"cachedContentTokenCount": counts.cached} if counts.cached else {}),
-        }
+        made["usageMetadata"] = usage_of(counts, share)
     return made
+
+
+def usage_of(counts: Counts, share: float = 1.0) -> dict[str, int]:
+    """Return the counts as Google tells them: zeros are left out, and thoughts are no candidates."""
+    said = counts.completion - counts.reasoning
+    return {
+        "promptTokenCount": counts.prompt,
+        "candidatesTokenCount": max(1, round(said * share)),
+        "totalTokenCount": counts.prompt + counts.completion,
+        **({"thoughtsTokenCount": counts.reasoning} if counts.reasoning else {}),
+        **({"cachedContentTokenCount": counts.cached} if counts.cached else {}),
+    }
 
 
 def check(raw: dict[str, Any], model: str) -> Body:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,14 @@ _WIDE = {"1:4", "4:1", "1:8", "8:1"}
 _RATIOS = {"1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"}
 GEMINI_MODELS = frozenset({"gemini-3.1-flash-image", "gemini-3-pro-image", "gemini-2.5-flash-image"})
 IMAGEN_MODELS = frozenset({"imagen-4.0-generate-preview-06-06"})
+USAGE: Final[dict[str, Any]] = {
+    "promptTokenCount": 11,
+    "candidatesTokenCount": 100,
+    "totalTokenCount": 111,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 4}, {"modality": "IMAGE", "tokenCount": 7}],
+    "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 90}],
+}
+"""What an answer with one image is said to have consumed."""
 
 
 class _Output(BaseModel):
@@ -131,18 +139,11 @@ def _predictions(script: ImageScript, count: int) -> dict[str, Any]:
 
 
 def _candidates(script: ImageScript) -> dict[str, Any]:
-    usage = {
-        "promptTokenCount": 11,
-        "candidatesTokenCount": 100,
-        "totalTokenCount": 111,
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 4}, {"modality": "IMAGE", "tokenCount": 7}],
-        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 90}],
-    }
     if script.filtered:
         ended = {"finishReason": "IMAGE_SAFETY", "finishMessage": "It may violate the policy.", "index": 0}
-        return {"candidates": [{"content": {}, **ended}], "usageMetadata": usage}
+        return {"candidates": [{"content": {}, **ended}], "usageMetadata": USAGE}
     parts: list[dict[str, Any]] = [{"text": piece} for piece in script.text]
     inline = {"mimeType": "image/png", "data": base64.b64encode(script.image).decode()}
     parts += [{"inlineData": inline}] * script.copies if script.image else []
     content = {"role": "model", "parts": parts}
-    return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": usage}
+    return {"candidates": [{"content": content, "finishReason": "STOP", "index": 0}], "usageMetadata": USAGE}

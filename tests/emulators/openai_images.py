@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from openai.types import image_generate_params as params
@@ -29,6 +29,14 @@ _FORM_FIELDS = frozenset(
     {"model", "prompt", "n", "size", "quality", "background", "output_format", "user", "stream", "partial_images",
      "moderation", "image", "image[]", "mask", "input_fidelity", "output_compression"}
 )  # fmt: skip
+USAGE: Final[dict[str, Any]] = {
+    "input_tokens": 11,
+    "output_tokens": 100,
+    "total_tokens": 111,
+    "input_tokens_details": {"text_tokens": 4, "image_tokens": 7},
+    "output_tokens_details": {"text_tokens": 10, "image_tokens": 90},
+}
+"""What an answer with one image is said to have consumed."""
 
 
 def invalid(message: str, param: str | None, code: str | None = None) -> Refused:
@@ -107,17 +115,10 @@ class OpenAIImagesEmulator(Emulator):
             words = {"message": "Your request was rejected by the safety system.", "code": "moderation_blocked"}
             return web.json_response({"error": {**words, "type": "image_generation_user_error"}}, status=400)
         encoded = base64.b64encode(script.image).decode()
-        usage = {
-            "input_tokens": 11,
-            "output_tokens": 100,
-            "total_tokens": 111,
-            "input_tokens_details": {"text_tokens": 4, "image_tokens": 7},
-            "output_tokens_details": {"text_tokens": 10, "image_tokens": 90},
-        }
         if body.get("stream"):
             partial = {"type": f"{kind}.partial_image", "b64_json": encoded}
             pieces = [event({**partial, "partial_image_index": i}) for i in range(body.get("partial_images") or 0)]
-            closing = [event({"type": f"{kind}.completed", "b64_json": encoded, "usage": usage})]
+            closing = [event({"type": f"{kind}.completed", "b64_json": encoded, "usage": USAGE})]
             headers = {"Content-Type": "text/event-stream"}
             malformed = b'data: {"type": "image_gen\n\n'
             failure = event({"type": "error", "error": {"type": "server_error", "message": "It broke."}})
@@ -127,7 +128,7 @@ class OpenAIImagesEmulator(Emulator):
         each: dict[str, Any] = {"b64_json": encoded}
         if script.revised:
             each["revised_prompt"] = script.revised
-        answer = {"created": 1, "data": [each] * int(body.get("n") or 1), "usage": usage}
+        answer = {"created": 1, "data": [each] * int(body.get("n") or 1), "usage": USAGE}
         response = web.Response(body=json.dumps(answer).encode(), content_type="application/json")
         return await self.whole(request, script, response)
 

@@ -202,7 +202,7 @@ def usage_of(counts: Counts) -> Json:
     """Return a usage object."""
     return {
         "input_tokens": counts.prompt,
-        "input_tokens_details": {"cached_tokens": counts.cached, "cache_write_tokens": 0},
+        "input_tokens_details": {"cached_tokens": counts.cached, "cache_write_tokens": counts.written},
         "output_tokens": counts.completion,
         "output_tokens_details": {"reasoning_tokens": counts.reasoning},
         "total_tokens": counts.prompt + counts.completion,

@@ -20,12 +20,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the answer consumed. `completion` includes `reasoning`."""
+    """What the answer consumed. `prompt` includes `cached` and `written` (to a cache), `completion` `reasoning`."""
 
     prompt: int = 7
     completion: int = 5
     reasoning: int = 0
     cached: int = 0
+    written: int = 0
 
 
 @dataclass(kw_only=True)
