@@ -68,6 +68,7 @@ GRPC_PREFIXES: Final = (
     "/moa.account.v1.TeamService/",
     "/moa.account.v1.BudgetService/",
     "/moa.account.v1.OidcService/",
+    "/moa.account.v1.RequestLogService/",
     "/moa.task.v1.TaskService/",
     "/moa.task.v1.WebhookService/",
     "/grpc.health.v1.Health/",

@@ -17,6 +17,7 @@ NATIVE: Final = Dialect(
         "moa.account.v1.TeamService",
         "moa.account.v1.BudgetService",
         "moa.account.v1.OidcService",
+        "moa.account.v1.RequestLogService",
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),
