@@ -220,6 +220,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             team_pace=who.team_pace,
             budgets=[_budget(budget) for budget in who.budgets],
             stores_responses=self._storing.of(who.stores_responses),
+            request_logging=who.request_logging,
         )
         if admitted.lease:
             grant.lease.CopyFrom(self._lease(who, admitted.lease))

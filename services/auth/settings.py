@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from services.auth.domain.content_keys import ContentKeys
 from services.common.settings import ServiceSettings
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
@@ -79,6 +80,19 @@ class AuthSettings(DatabaseSettings):
     """Where callers reach the gateway, for the links of e-mails."""
     egress_allow: str = ""
     """Hosts beside public https ones that webhooks of warnings may go to, parted by commas."""
+    request_log_keys: SecretStr = SecretStr("")
+    """What encrypts logged prompts and answers: `name:64 hexadecimal digits`, parted by commas. The first encrypts, the
+    others open what they encrypted; empty: none are kept."""
+    request_log_bucket: str = ""
+    """The bucket that logged requests are exported to, without prompts and answers; empty: none."""
+    request_log_endpoint: str = ""
+    """The base URL of an S3-compatible server with that bucket; empty: Amazon's."""
+    request_log_region: str = ""
+    """The bucket's region; empty: as botocore is configured."""
+    request_log_prefix: str = Field(default="requests/", pattern=r"^([A-Za-z0-9._=-]+/)*$")
+    """What the names of exported objects begin with; it ends in a `/`, or is empty."""
+    request_log_every_s: float = Field(default=300.0, gt=0)
+    """How often what was logged is exported."""
     fresh_s: float = Field(default=1.5, gt=0, lt=2)
     """How long a router may go on with a verified key before it asks again."""
 
@@ -156,11 +170,18 @@ class AuthSettings(DatabaseSettings):
             raise ValueError(f"each secret has {LEAST_SECRET_CHARS} characters or more")
         return value
 
-    @field_validator("responses_stored", "responses_days", "responses_count", "responses_mb", mode="before")
+    @field_validator("responses_stored", "responses_days", "responses_count", "responses_mb", "request_log_every_s", mode="before")
     @classmethod
     def _usual(cls, value: object, info: ValidationInfo) -> object:
         """Return the default for the empty text that compose files make of a variable which is not set."""
         return cls.model_fields[info.field_name or ""].default if value == "" else value
+
+    @field_validator("request_log_keys")
+    @classmethod
+    def _opens(cls, value: SecretStr) -> SecretStr:
+        """Raise ValueError for keys that are none."""
+        ContentKeys(value.get_secret_value())
+        return value
 
     @field_validator("ledger_retention_days", mode="before")
     @classmethod

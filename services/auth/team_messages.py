@@ -9,7 +9,7 @@ from moa.account.v1 import account_pb2, team_service_pb2
 from services.auth import render
 from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.records import InvitationRecord, TeamRecord
-from services.common.errors import InvalidField
+from services.common.errors import Conflict, InvalidField
 
 _MOST_EMAILS: Final = 10
 
@@ -24,7 +24,19 @@ def team(record: TeamRecord) -> team_service_pb2.Team:
         rules=[rule_of(rule) for rule in record.rules],
         created_at=render.timestamp(record.created_at),
         warnings=warnings(record.warn_url, record.warn_emails),
+        request_log=team_service_pb2.RequestLog(
+            on=record.log_requests, content=record.log_content, days=record.log_days
+        ),
     )
+
+
+def read_request_log(given: team_service_pb2.RequestLog, *, seals: bool) -> dict[str, Any]:
+    """Read what is to be logged, by column. Raises Conflict for content where the operator has no key for it."""
+    if given.content and not seals:
+        message = "prompts and answers are kept encrypted, and the operator has set no key: MOA_REQUEST_LOG_KEYS"
+        raise Conflict(message, param="request_log.content")
+    columns = {"on": "log_requests", "content": "log_content", "days": "log_days"}
+    return {column: getattr(given, name) for name, column in columns.items() if given.HasField(name)}  # type: ignore[arg-type]
 
 
 def read_team_name(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -20,6 +20,7 @@ from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord
 from services.auth.domain.teams import check_beneath
 from services.auth.lifetimes import read_overlap
+from services.auth.managers import Manager, manager_of
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.common.signing import Secrets
@@ -27,13 +28,6 @@ from services.common.signing import Secrets
 _WEEK_S = 7 * 86_400.0
 _YEAR_S = 366 * 86_400.0
 _TEN_YEARS_S = 10 * 366 * 86_400
-
-
-class _Manager(NamedTuple):
-    """Who looks after a team."""
-
-    account_id: str
-    is_admin: bool
 
 
 class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
@@ -49,7 +43,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         pepper: bytes,
         check_url: Callable[..., object],
         secrets: Secrets,
+        seals: bool,
     ) -> None:
+        self._seals = seals
         self._check_url = check_url
         self._secrets = secrets
         self._teams = teams
@@ -107,6 +103,8 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             changes["name"] = team_messages.read_team_name(request.name)
         if request.HasField("warnings"):
             changes |= team_messages.read_warnings(request.warnings, self._check_url)
+        if request.HasField("request_log"):
+            changes |= team_messages.read_request_log(request.request_log, seals=self._seals)
         record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)
         return pb.UpdateTeamResponse(team=team_messages.team(record))
 
@@ -162,7 +160,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         caller = await self._callers.of(context)
         if caller.account_id == request.account_id:
             await self._check_account(caller)
-            manager = _Manager(caller.account_id, is_admin=False)
+            manager = Manager(caller.account_id, is_admin=False)
         else:
             manager = await self._manager_of(caller, request.team_id, gives=False)
         await self._teams.remove(
@@ -267,24 +265,12 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         manager = await self._manager_of(caller, "", gives=gives)
         return manager.account_id
 
-    async def _manager(self, context: Any, team_id: str, *, gives: bool) -> _Manager:
+    async def _manager(self, context: Any, team_id: str, *, gives: bool) -> Manager:
         return await self._manager_of(await self._callers.of(context), team_id, gives=gives)
 
-    async def _manager_of(self, caller: Caller, team_id: str, *, gives: bool) -> _Manager:
-        """Return an administrator, or an owner of the team.
-
-        Raises PermissionDenied for everyone else, and for a limited key where the call gives.
-        """
-        record = await self._accounts.get(caller.account_id)
-        owns = bool(team_id) and record.team_id == team_id and record.team_role == "owner"
-        is_admin = record.role == "admin" and (caller.key_id is None or ADMIN in caller.manages or not owns)
-        if not is_admin and not owns:
-            raise PermissionDenied("owners of the team and administrators only" if team_id else "administrators only")
-        scope = ADMIN if is_admin else ACCOUNT
-        caller.check_manages(scope)
-        if gives and caller.key_id is not None:
-            await self._keys.check_gives(record.id, caller.key_id, scope)
-        return _Manager(record.id, is_admin)
+    async def _manager_of(self, caller: Caller, team_id: str, *, gives: bool) -> Manager:
+        """As `manager_of`."""
+        return await manager_of(self._accounts, self._keys, caller, team_id, gives=gives)
 
     async def _check_account(self, caller: Caller) -> None:
         """Raise PermissionDenied for a key that does not manage its account, or is limited: no key takes a limit away

@@ -29,6 +29,7 @@ _ERASED: Final[tuple[LiteralString, ...]] = (
     "delete from stored_responses where account_id = %(account)s",
     "delete from stored_conversations where account_id = %(account)s",
     "delete from stored_room where account_id = %(account)s",
+    "insert into request_log_erasures (account_id) values (%(account)s)",
 )
 
 

@@ -14,6 +14,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import account_of, enter_team, update_account
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
+from services.auth.adapters.request_log_erasing import erase
 from services.auth.adapters.spent import spent_of
 from services.auth.adapters.team_accounts import is_of_a_team
 from services.auth.domain import keys
@@ -28,7 +29,8 @@ KEYS: Final = 100
 """How many keys of its own a new team may have."""
 _TEAMS: LiteralString = (
     # The account of its keys has limits of the same names.
-    "select t.id, t.name, t.account_id, t.rules, t.created_at, t.warn_url, t.warn_emails, "
+    "select t.id, t.name, t.account_id, t.rules, t.created_at, t.warn_url, t.warn_emails,"
+    " t.log_requests, t.log_content, t.log_days, "
     + ", ".join([f"t.{name}" for name in (*LIMITS, *PACES)])
     + ", a.key_count from teams t join accounts a on a.id = t.account_id where t.deleted_at is null"
 )
@@ -119,6 +121,7 @@ class Teams:
                 " where team_id = %s and used_by is null and revoked_at is null",
                 (team_id,),
             )
+            await erase(link, team_id=team_id)
             await audit(link, actor, "team.deleted", account_id, f"team={team_id}")
 
     async def members(self, team_id: str, *, limit: int, after: tuple[str, str] | None) -> list[AccountRecord]:

@@ -11,6 +11,7 @@ from moa.quota.v1 import quota_pb2
 from services.auth.adapters.columns import COLUMNS, each
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import PACES, Budget, Owner, Standing, VerifiedKey
+from services.auth.domain.request_log import Wanted, logging_of
 from services.common.errors import NotFound
 from services.common.isolate import note_failure
 from services.quota_client import priorities
@@ -38,7 +39,8 @@ with found as (
            a.id as account_id, a.unlimited, a.priority, a.micro_credits, a.stores_responses, {_NOW_ZONE} as zone,
            array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
            array[{_limits("m")}] as maker_limits,
-           t.id as team_id, t.name as team_name, t.rules as team_rules, array[{_limits("t")}] as team_limits
+           t.id as team_id, t.name as team_name, t.rules as team_rules, array[{_limits("t")}] as team_limits,
+           t.log_requests, t.log_content
     from keys k join accounts a on a.id = k.account_id left join keys m on m.id = k.bound_by
          left join teams t on t.id = a.team_id
     where {{condition}}
@@ -53,7 +55,7 @@ with found as (
 select d.account_id, d.key_id, d.digest, d.ended, d.disabled, d.expires_at, d.unlimited, d.scopes, d.day,
        d.priority, d.key_priority, d.micro_credits, d.manages, d.counter, d.bound_by,
        d.account_limits, d.key_limits, d.maker_limits, d.team_id, d.team_name, d.team_rules, d.team_limits,
-       d.stores_responses,
+       d.stores_responses, d.log_requests, d.log_content,
        {_PERIODS},
        (select jsonb_agg(jsonb_build_array(c.subject, c.period, {COLUMNS}))
         from quota_counters c join periods_of(d.day) p using (period, starts)
@@ -138,7 +140,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
     (account_id, key_id, digest, ended, disabled, expires_at, unlimited, scopes, day) = row[:9]
     (priority, key_priority, micro_credits, manages, counter, bound_by) = row[9:15]
     (account_limits, key_limits, maker_limits, team_id, team_name, team_rules, team_limits) = row[15:22]
-    (stores_responses, ends, counted, rules, budgets) = row[22:]
+    (stores_responses, log_requests, log_content, ends, counted, rules, budgets) = row[22:]
     taken: dict[str, dict[Period, Amount]] = defaultdict(dict)
     for subject, period, *amounts in counted or ():
         taken[subject][Period(period)] = Amount(*amounts)
@@ -188,6 +190,7 @@ def _verified_key(row: tuple[Any, ...]) -> VerifiedKey:
         team_id=team_id or "",
         team_pace=_pace(of_team),
         budgets=tuple(_budget(budget, taken, whose) for budget in budgets or ()),
+        request_logging=logging_of(Wanted(bool(log_requests), bool(log_content))),
     )
 
 

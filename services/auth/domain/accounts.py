@@ -226,6 +226,8 @@ class VerifiedKey:
     """The pace that the team's accounts keep together; None when there is none."""
     budgets: tuple[Budget, ...] = ()
     """The budgets that its requests may count on."""
+    request_logging: quota_pb2.RequestLogging.ValueType = quota_pb2.REQUEST_LOGGING_UNSPECIFIED
+    """What is logged of its requests."""
 
     @property
     def counter(self) -> str:

@@ -45,6 +45,12 @@ class TeamRecord(PacedLimits):
     """How many keys of its own it may have."""
     warn_url: str
     warn_emails: list[str]
+    log_requests: bool
+    """Whether its requests are logged."""
+    log_content: bool
+    """Whether prompts and answers are, too."""
+    log_days: int
+    """For how many days."""
 
 
 @dataclass(frozen=True, kw_only=True)

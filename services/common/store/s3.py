@@ -29,6 +29,9 @@ PART_BYTES: Final = 8 * 1024 * 1024
 THREADS: Final = 16
 """Transfers at once; botocore blocks, so each holds a thread."""
 
+FAILURES: Final = (ClientError, BotoCoreError, HTTPClientError, HTTPError, OSError)
+"""What a client raises."""
+
 _ABSENT: Final = frozenset({"404", "NoSuchKey", "NotFound"})
 
 
@@ -47,36 +50,15 @@ class S3Store:
     def __init__(self, bucket: str, *, endpoint: str = "", region: str = "") -> None:
         self._bucket = bucket
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        session = botocore.session.get_session()
-        self._client: Any = session.create_client(
-            "s3",
-            endpoint_url=endpoint or None,
-            region_name=region or None,
-            config=Config(
-                # Compatible servers mostly have no name of their own for each bucket.
-                s3={"addressing_style": "path" if endpoint else "auto"},
-                connect_timeout=5,
-                read_timeout=30,
-                retries={"mode": "standard", "total_max_attempts": 3},
-                max_pool_connections=THREADS,
-                # Trailing checksums are refused by several compatible servers.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
-
-        result = session.get_credentials()  # those of the client: found once
-        if result is not None:
-            frozen = result.get_frozen_credentials()
-            scrub.renewed("s3", *filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
+        self._client = client_of(endpoint, region)
 
     async def _call(self, operation: Callable[..., T], **given: Any) -> T:
         """Run a blocking call in a thread. Raises NotFound or StorageFailed."""
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._threads, partial(operation, **given))
-        except (ClientError, BotoCoreError, HTTPClientError, HTTPError, OSError) as error:
-            raise _translated(error) from error
+        except FAILURES as error:
+            raise translated(error) from error
 
     async def put(
         self,
@@ -171,6 +153,32 @@ class S3Store:
         self._client.close()
 
 
+def client_of(endpoint: str, region: str) -> Any:
+    """Return a client of an S3 server; the scrubber knows its credentials. Arguments as `S3Store`'s."""
+    session = botocore.session.get_session()
+    client = session.create_client(
+        "s3",
+        endpoint_url=endpoint or None,
+        region_name=region or None,
+        config=Config(
+            # Compatible servers mostly have no name of their own for each bucket.
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            connect_timeout=5,
+            read_timeout=30,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            max_pool_connections=THREADS,
+            # Trailing checksums are refused by several compatible servers.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    credentials = session.get_credentials()  # those of the client: found once
+    if credentials is not None:
+        frozen = credentials.get_frozen_credentials()
+        scrub.renewed("s3", *filter(None, (frozen.access_key, frozen.secret_key, frozen.token)))
+    return client
+
+
 def _info(name: str, head: Mapping[str, Any], size: int) -> ObjectInfo:
     return ObjectInfo(
         name=name,
@@ -204,7 +212,8 @@ async def _parts(data: bytes | AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(gathered)
 
 
-def _translated(error: Exception) -> MoaError:
+def translated(error: Exception) -> MoaError:
+    """Return what a failure of the client is to callers."""
     code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
     if code in _ABSENT:
         return NotFound("no such object")
