@@ -8,6 +8,7 @@ from typing import Self
 
 from services.auth.adapters.request_log_exports import Exports
 from services.common import logs
+from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 
 _log = logs.get("log_exporter")
@@ -32,10 +33,7 @@ class LogExporter:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A statement of the database may end by a failure of its own where it is cancelled, and the end be lost by it.
-        while self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=1)
+        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -45,9 +45,7 @@ class LoggedRequestsServicer(request_log_service_pb2_grpc.RequestLogServiceServi
             dropped=dropped,
         )
 
-    async def GetLoggedRequest(
-        self, request: pb.GetLoggedRequestRequest, context: Any
-    ) -> pb.GetLoggedRequestResponse:
+    async def GetLoggedRequest(self, request: pb.GetLoggedRequestRequest, context: Any) -> pb.GetLoggedRequestResponse:
         """Describe a request."""
         actor = await self._manager(context, request.team_id)
         if not is_log_id(request.log_id):

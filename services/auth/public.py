@@ -13,6 +13,8 @@ from moa.account.v1 import (
     budget_service_pb2_grpc,
     oidc_service_pb2,
     oidc_service_pb2_grpc,
+    request_log_service_pb2,
+    request_log_service_pb2_grpc,
     team_service_pb2,
     team_service_pb2_grpc,
 )
@@ -25,6 +27,7 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
@@ -40,6 +43,7 @@ from services.auth.domain.passwords import Passwords
 from services.auth.logins import Logins
 from services.auth.oidc_logins import OidcLogins
 from services.auth.oidc_servicer import OidcServicer
+from services.auth.logged_requests_servicer import LoggedRequestsServicer
 from services.auth.password_resets import PasswordResets
 from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer
@@ -64,6 +68,8 @@ def public_server(
     public_url: str,
     oidc: OidcLogins | None,
     oidc_name: str,
+    request_log: RequestLog,
+    seals: bool,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -135,8 +141,12 @@ def public_server(
             pepper=pepper,
             check_url=check_url,
             secrets=secrets,
+            seals=seals,
         ),
         server.grpc,
+    )
+    request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
+        LoggedRequestsServicer(log=request_log, accounts=accounts, keys_kept=keys, callers=callers), server.grpc
     )
     budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(
         BudgetServicer(
@@ -156,5 +166,6 @@ def public_server(
         team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
         budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
         oidc_service_pb2.DESCRIPTOR.services_by_name["OidcService"].full_name,
+        request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name,
     )
     return server

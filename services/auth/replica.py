@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from moa.requestlog.v1 import request_log_service_pb2, request_log_service_pb2_grpc
 from moa.response.v1 import response_store_service_pb2, response_store_service_pb2_grpc
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedVerifiedKeys
@@ -24,6 +26,9 @@ from services.auth.adapters.offered import Offered
 from services.auth.adapters.oidc_issuer import Issuer
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.request_log import RequestLog
+from services.auth.adapters.request_log_exports import Exports
+from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.tries import Tries, tidy
@@ -31,18 +36,22 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
 from services.auth.domain.carrying import CarriedCredits
+from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.oidc_logins import CALLBACK, OidcLogins
+from services.auth.log_exporter import LogExporter
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
+from services.auth.request_log_servicer import RequestLogServicer, Told
 from services.auth.response_servicer import ResponseStoreServicer
 from services.auth.settings import AuthSettings
 from services.auth.storing import responses_of, storing_of
 from services.auth.sweeper import Sweeper
 from services.auth.warner import Warner
+from services.common import otlp
 from services.common.egress import Egress
 from services.common.rpc.server import Server
 from services.common.signing import Secrets
@@ -95,6 +104,14 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
         )
+        content_keys = ContentKeys(config.request_log_keys.get_secret_value())
+        exports = _exports(config, postgres, stack)
+        request_log = RequestLog(postgres, content_keys, exports)
+        collector = await _collector(stack)
+        request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
+            RequestLogServicer(request_log, told=collector), server.grpc
+        )
+        server.offer(request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name)
         first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
         egress = Egress(config.egress_allow.split(","))
         stack.push_async_callback(egress.aclose)
@@ -115,6 +132,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             secrets=secrets,
             oidc=_oidc(config, postgres, stack),
             oidc_name=config.oidc_name,
+            request_log=request_log,
+            seals=bool(content_keys),
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {
@@ -122,7 +141,11 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "tries": partial(tidy, postgres),
             "answers": answers.tidy,
             "responses": responses.tidy,
+            "request_log": RequestLogSweep(postgres).tidy,
         }
+        if exports is not None:
+            tidies["exports"] = exports.tidy
+            await stack.enter_async_context(LogExporter(exports, every_s=config.request_log_every_s))
         if config.ledger_retention_days is not None:
             retention = Retention(postgres, Checker(url), days=config.ledger_retention_days)
             stack.push_async_callback(retention.close)
@@ -180,3 +203,32 @@ def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Oi
         domains=[each.strip().lower() for each in config.oidc_domains.split(",") if each.strip()],
         by_email=config.oidc_link_by_email,
     )
+def _exports(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Exports | None:
+    """Return what exports logged requests to the bucket that the settings name; None where they name none."""
+    if not config.request_log_bucket:
+        return None
+    # botocore takes a third of the time in which the service starts.
+    from services.auth.adapters.export_bucket import ExportBucket
+
+    bucket = ExportBucket(
+        config.request_log_bucket, endpoint=config.request_log_endpoint, region=config.request_log_region
+    )
+    stack.callback(bucket.close)
+    return Exports(postgres, bucket, prefix=config.request_log_prefix)
+
+
+async def _collector(stack: AsyncExitStack) -> Told | None:
+    """Return what sends logged requests to the collector that the environment names; None where it names none.
+
+    Raises SystemExit for a bad variable.
+    """
+    try:
+        collector = otlp.read_logs(os.environ)
+    except otlp.BadTracing as error:
+        raise SystemExit(str(error)) from None
+    if collector is None:
+        return None
+    # OpenTelemetry's messages are loaded where they are sent alone.
+    from services.auth.adapters.otlp_logs import exporting
+
+    return await stack.enter_async_context(exporting(collector))

@@ -1,4 +1,4 @@
-"""Where traces go, read from the variables that OpenTelemetry itself names."""
+"""Where traces and logged requests go, read from the variables that OpenTelemetry itself names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-_HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-_CERTIFICATES: Final = ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE")
 _PORT: Final = 4317
 _DELAY_MS: Final = 5000
 _ALL: Final = {"", "always_on", "parentbased_always_on"}
@@ -46,29 +42,56 @@ class Collector:
 
 
 def read(environ: Mapping[str, str]) -> Collector | None:
-    """Return the collector that the environment names; None where traces are off. Raises BadTracing."""
-    name, endpoint = _first(environ, _ENDPOINTS)
-    if not endpoint or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
+    """Return the collector of traces that the environment names; None where they are off. Raises BadTracing."""
     exporter = environ.get("OTEL_TRACES_EXPORTER", "")
-    if exporter == "none":
+    if not _named(environ, "TRACES") or exporter == "none":
         return None
     if exporter not in ("", "otlp"):
         raise BadTracing("OTEL_TRACES_EXPORTER: otlp or none")
-    if _first(environ, _PROTOCOLS)[1] not in ("", "grpc"):
-        raise BadTracing(f"{_first(environ, _PROTOCOLS)[0]}: only grpc is spoken here")
-    host, port, encrypted = _target(name, endpoint)
-    return Collector(
-        host=host,
-        port=port,
-        trusted=_trusted(environ) if encrypted else None,
-        headers=_headers(environ),
-        share=_share(environ),
-        delay_ms=_delay_ms(environ),
+    return _read(environ, "TRACES", share=_share(environ), delay_ms=_delay_ms(environ))
+
+
+def read_logs(environ: Mapping[str, str]) -> Collector | None:
+    """Return the collector of logged requests that the environment names; None where they are off. Raises BadTracing.
+
+    They are off unless `OTEL_LOGS_EXPORTER` is `otlp`: whoever named a collector for traces asked for no more.
+    """
+    exporter = environ.get("OTEL_LOGS_EXPORTER", "")
+    if exporter in ("", "none"):
+        return None
+    if exporter != "otlp":
+        raise BadTracing("OTEL_LOGS_EXPORTER: otlp or none")
+    return _read(environ, "LOGS", share=1.0, delay_ms=_DELAY_MS) if _named(environ, "LOGS") else None
+
+
+def _named(environ: Mapping[str, str], signal: str) -> bool:
+    """Return whether a collector is named for a signal."""
+    return bool(_first(environ, _names(signal, "ENDPOINT"))[1]) and (
+        environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
     )
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str]:
+def _read(environ: Mapping[str, str], signal: str, *, share: float, delay_ms: int) -> Collector:
+    name, protocol = _first(environ, _names(signal, "PROTOCOL"))
+    if protocol not in ("", "grpc"):
+        raise BadTracing(f"{name}: only grpc is spoken here")
+    host, port, encrypted = _target(*_first(environ, _names(signal, "ENDPOINT")))
+    return Collector(
+        host=host,
+        port=port,
+        trusted=_trusted(environ, signal) if encrypted else None,
+        headers=_headers(environ, signal),
+        share=share,
+        delay_ms=delay_ms,
+    )
+
+
+def _names(signal: str, what: str) -> tuple[str, str]:
+    """Return the variables that say something of a signal, its own first."""
+    return f"OTEL_EXPORTER_OTLP_{signal}_{what}", f"OTEL_EXPORTER_OTLP_{what}"
+
+
+def _first(environ: Mapping[str, str], names: tuple[str, str]) -> tuple[str, str]:
     """Return the first variable that is set, and its value; an empty one is an unset one."""
     for name in names:
         if environ.get(name):
@@ -87,16 +110,16 @@ def _target(name: str, endpoint: str) -> tuple[str, int, bool]:
     return host, port, parts.scheme == "https"
 
 
-def _trusted(environ: Mapping[str, str]) -> Path:
-    name, given = _first(environ, _CERTIFICATES)
+def _trusted(environ: Mapping[str, str], signal: str) -> Path:
+    name, given = _first(environ, _names(signal, "CERTIFICATE"))
     result = Path(given or ssl.get_default_verify_paths().cafile or "")
     if not result.is_file():
         raise BadTracing(f"{name}: {'no such file' if given else 'the system has no certificates; name a file'}")
     return result.resolve()
 
 
-def _headers(environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    name, given = _first(environ, _HEADERS)
+def _headers(environ: Mapping[str, str], signal: str) -> tuple[tuple[str, str], ...]:
+    name, given = _first(environ, _names(signal, "HEADERS"))
     results = []
     for part in filter(None, (part.strip() for part in given.split(","))):
         key, sign, value = part.partition("=")

@@ -14,6 +14,7 @@ from moa.account.v1 import (
     account_service_pb2_grpc,
     admin_service_pb2_grpc,
     budget_service_pb2_grpc,
+    request_log_service_pb2_grpc,
     team_service_pb2_grpc,
 )
 
@@ -35,6 +36,7 @@ class Client:
     admin: admin_service_pb2_grpc.AdminServiceAsyncStub
     team: team_service_pb2_grpc.TeamServiceAsyncStub
     budget: budget_service_pb2_grpc.BudgetServiceAsyncStub
+    log: request_log_service_pb2_grpc.RequestLogServiceAsyncStub
     address: str = field(default_factory=_address)
 
     def sent(self, token: str = "") -> tuple[tuple[str, str], ...]:
@@ -56,6 +58,7 @@ async def connected(port: int) -> tuple[Client, grpc.aio.Channel]:
         admin_service_pb2_grpc.AdminServiceStub(link),
         team_service_pb2_grpc.TeamServiceStub(link),
         budget_service_pb2_grpc.BudgetServiceStub(link),
+        request_log_service_pb2_grpc.RequestLogServiceStub(link),
     ), link
 
 

@@ -115,6 +115,7 @@ async def started(
     database_wait_s: float = 20.0,
     ledger_retention_days: int | None = None,
     smtp_url: str = "",
+    request_log_keys: str = "",
     **more: Any,
 ) -> Auth:
     """Start a replica; a busy machine is no database that is away, but for a test that says so."""
@@ -134,6 +135,7 @@ async def started(
         database_wait_s=database_wait_s,
         ledger_retention_days=ledger_retention_days,
         smtp_url=SecretStr(smtp_url),
+        request_log_keys=SecretStr(request_log_keys),
         public_url="https://moa.example.com/",
         drain_s=0,
         **more,

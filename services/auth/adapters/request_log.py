@@ -10,10 +10,10 @@ from typing import Any, Final, LiteralString, NamedTuple
 from moa.requestlog.v1 import request_log_pb2 as pb
 from moa.requestlog.v1 import request_log_service_pb2
 from services.auth.adapters.audit import audit
-from services.auth.domain.content_keys import ContentKeys, Sealed
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.request_log_erasing import erase
 from services.auth.adapters.request_log_exports import Exports
+from services.auth.domain.content_keys import ContentKeys, Sealed
 from services.auth.domain.request_log import ANY_ERROR, Erasure, Search, Wanted, kept
 from services.common.errors import NotFound
 
@@ -23,7 +23,8 @@ _WRITE: Final = (
 )
 _DROPPED: Final = (
     "insert into request_log_dropped (team_id, day, holder, requests) values (%s, %s, %s, %s)"
-    " on conflict (team_id, day, holder) do update set requests = greatest(request_log_dropped.requests, excluded.requests)"
+    " on conflict (team_id, day, holder) do update"
+    " set requests = greatest(request_log_dropped.requests, excluded.requests)"
 )
 # What is over, or erased, is gone for whoever reads, whenever it is removed.
 _ALIVE: Final[LiteralString] = (

@@ -1,7 +1,7 @@
 """Logged requests on their way to a bucket: JSON lines that wait in the database.
 
-They are written with the requests, so none is lost, whatever dies. Lines that go out together are given the name of their
-object before it is put, and go out under it again where that failed: an object is written twice at most, never doubled.
+They are written with the requests, so none is lost, whatever dies. Lines that go out together are given the name of
+their object for good before it is put: where that failed they go out under it again, and nothing is there twice.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class Exports:
         """Name the object of the oldest lines that wait, for good; None where none wait."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
-                "select id, hour from request_log_exports where object is null order by id limit 1 for update skip locked"
+                "select id, hour from request_log_exports where object is null order by id limit 1"
+                " for update skip locked"
             )
             row = await cursor.fetchone()
             if row is None:

@@ -1,12 +1,14 @@
-"""Removes from the log of requests what is over, or was erased: in bounded batches, and whole months where nothing is left."""
+"""Removes from the log of requests what is over or was erased: in bounded batches, and months that are empty then."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, LiteralString
+
+from psycopg import sql
 
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.request_log import LATEST
@@ -15,10 +17,11 @@ from services.common import logs
 _log = logs.get("request_log")
 
 _BATCH: Final = 2000
+_REST_S: Final = 3600.0
 _AT_WORK_S: Final = 1.0
 """How long it works at once: it is one of the sweeper's duties, and others wait."""
 _PARTITION: Final = re.compile(r"request_log_(\d{4})_(\d{2})")
-_LONGEST_DAYS: Final = 366
+_LONGEST: Final = timedelta(days=366)
 
 _OVER: Final[LiteralString] = (
     "delete from request_log where (id, at) in (select id, at from request_log where team_id = %(team)s"
@@ -26,7 +29,6 @@ _OVER: Final[LiteralString] = (
 )
 _ERASED: Final[LiteralString] = (
     "delete from request_log where (id, at) in (select id, at from request_log where at <= %(upto)s"
-    " and {condition} limit %(limit)s)"
 )
 
 
@@ -36,32 +38,41 @@ class RequestLogSweep:
     def __init__(self, postgres: Postgres, clock: Callable[[], float] = time.monotonic) -> None:
         self._postgres = postgres
         self._clock = clock
+        self._rest_until = clock()
 
     async def tidy(self) -> None:
-        """Remove some of what is to go, for a moment."""
+        """Remove some of what is to go, for a moment: what was erased at once, what is over within the hour."""
         until = self._clock() + _AT_WORK_S
-        removed = await self._erased(until) + await self._over(until)
+        removed = await self._erased(until)
+        if self._clock() >= self._rest_until:
+            names = await self._months()
+            over, whole = await self._over(until) if names else (0, True)
+            removed += over
+            if whole:
+                await self._drop(names)
+                self._rest_until = self._clock() + _REST_S
         if removed:
             _log.info("request_log.swept", rows=removed)
-        await self._months()
 
     async def _erased(self, until: float) -> int:
         removed = 0
         async with self._postgres.transaction() as link:
             # Late requests are judged by it as long as any may come.
-            await link.execute("delete from request_log_erasures where upto < now() - %s and swept_at is not null", (LATEST,))
+            await link.execute(
+                "delete from request_log_erasures where swept_at is not null and upto < now() - %s", (LATEST,)
+            )
             cursor = await link.execute(
                 "select id, team_id, account_id, upto from request_log_erasures where swept_at is null order by id"
             )
             due = await cursor.fetchall()
         for erasure_id, team_id, account_id, upto in due:
-            conditions: list[LiteralString] = []
+            statement: LiteralString = _ERASED
             if team_id is not None:
-                conditions.append("team_id = %(team)s")
+                statement += " and team_id = %(team)s"
             if account_id is not None:
-                conditions.append("account_id = %(account)s")
+                statement += " and account_id = %(account)s"
             given = {"team": team_id, "account": account_id, "upto": upto}
-            count, whole = await self._batches(_ERASED.format(condition=" and ".join(conditions)), given, until)
+            count, whole = await self._batches(statement + " limit %(limit)s)", given, until)
             removed += count
             if not whole:
                 break
@@ -69,17 +80,21 @@ class RequestLogSweep:
                 await link.execute("update request_log_erasures set swept_at = now() where id = %s", (erasure_id,))
         return removed
 
-    async def _over(self, until: float) -> int:
+    async def _over(self, until: float) -> tuple[int, bool]:
+        """Remove what is older than its team keeps; return how many rows, and whether all of them went."""
         removed = 0
         async with self._postgres.transaction() as link:
-            cursor = await link.execute("select id, log_days from teams")
+            cursor = await link.execute(
+                "select id, log_days from teams t where exists (select from request_log r where r.team_id = t.id"
+                " and r.at < now() - make_interval(days => t.log_days))"
+            )
             teams = await cursor.fetchall()
         for team_id, days in teams:
             count, whole = await self._batches(_OVER, {"team": team_id, "days": days}, until)
             removed += count
             if not whole:
-                break
-        return removed
+                return removed, False
+        return removed, True
 
     async def _batches(self, statement: LiteralString, given: dict[str, object], until: float) -> tuple[int, bool]:
         """Delete in batches; return how many rows, and whether all that was to go has gone."""
@@ -93,29 +108,30 @@ class RequestLogSweep:
             if self._clock() >= until:
                 return removed, False
 
-    async def _months(self) -> None:
-        """Drop months that are older than any team keeps, or that nothing is left of, and counts that are."""
-        now = datetime.now(UTC)
+    async def _months(self) -> list[str]:
+        """Return the names of the months that there are."""
         async with self._postgres.transaction() as link:
-            await link.execute("delete from request_log_dropped where day < now() - make_interval(days => %s)", (_LONGEST_DAYS,))
             cursor = await link.execute(
                 "select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid"
                 " where i.inhparent = 'request_log'::regclass order by 1"
             )
-            names = [name for (name,) in await cursor.fetchall()]
-            cursor = await link.execute("select coalesce(max(log_days), 0) from teams")
-            row = await cursor.fetchone()
-        longest = timedelta(days=row[0] if row else 0)
+            return [name for (name,) in await cursor.fetchall()]
+
+    async def _drop(self, names: Iterable[str]) -> None:
+        """Drop months that are over and of which nothing is left, and counts that nobody asks for."""
+        now = datetime.now(UTC)
+        async with self._postgres.transaction() as link:
+            await link.execute("delete from request_log_dropped where day < now() - %s", (_LONGEST,))
         for name in names:
             ends = _end_of(name)
+            # What may still come late would want it back.
             if ends is None or ends > now - LATEST:
                 continue
             async with self._postgres.transaction() as link:
-                if ends > now - longest:
-                    cursor = await link.execute(f"select 1 from {name} limit 1")
-                    if await cursor.fetchone() is not None:
-                        continue
-                await link.execute(f"drop table {name}")
+                cursor = await link.execute(sql.SQL("select 1 from {} limit 1").format(sql.Identifier(name)))
+                if await cursor.fetchone() is not None:
+                    continue
+                await link.execute(sql.SQL("drop table {}").format(sql.Identifier(name)))
             _log.info("request_log.month_dropped", month=name)
 
 
