@@ -226,7 +226,8 @@ class LeaseStore:
         self._leave_paces(reservation, Amount.read(settlement.charged))
 
         def known(charged: quota_pb2.Amount, usage: usage_pb2.Usage) -> None:
-            self._end(reservation, Amount.read(charged))
+            reservation.charged = Amount.read(charged)
+            self._end(reservation, reservation.charged)
             then(usage)
 
         self._settling.deferred(settlement, known)

@@ -10,7 +10,7 @@ from services.common.errors import QuotaExhausted
 from services.quota_client import priorities
 from services.quota_client._payment import Payment
 from services.quota_client._verified_key import VerifiedKey
-from services.quota_client.amounts import Amount
+from services.quota_client.amounts import NOTHING, Amount
 from services.quota_client.grants import ActingFor
 from services.quota_client.labels import Labels
 
@@ -22,6 +22,9 @@ class TaskReservation(Payment):
 
     operation: Final = quota_pb2.OPERATION_TASK
     """A reservation in a grant was made for a task, whatever the task is made of."""
+
+    charged: Final = NOTHING
+    """The signer of the grant charges."""
 
     def __init__(self, verified_key: VerifiedKey, acting: ActingFor) -> None:
         self.verified_key = verified_key

@@ -63,7 +63,19 @@ class VerifiedKey:
         lane: The budgets that what is held counts on.
     """
 
-    __slots__ = ("_day", "_free", "_grant", "_held", "_lane", "_memo", "account_id", "key_id", "priority", "team_id")
+    __slots__ = (
+        "_day",
+        "_free",
+        "_grant",
+        "_held",
+        "_lane",
+        "_memo",
+        "account_id",
+        "key_id",
+        "priority",
+        "request_logging",
+        "team_id",
+    )
 
     def __init__(self, grant: quota_pb2.Grant, held: TaskReservation, lane: tuple[str, ...] = ()) -> None:
         self.account_id = grant.account_id
@@ -72,6 +84,8 @@ class VerifiedKey:
         """The team of the account; empty when it is in none."""
         self.priority = priorities.NAMES.get(grant.priority, priorities.NORMAL)
         """What its requests get where engines are contended: `low`, `normal` or `high`."""
+        self.request_logging = grant.request_logging
+        """What is logged of its requests."""
         self._grant = grant
         self._held = held
         self._day: _Day | None = None

@@ -35,6 +35,7 @@ from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
+from services.router.domain.request_log import Log
 from services.router.domain.terms import Patience
 from services.router.domain.upstreams import Upstreams
 from services.router.files import FilesServicer
@@ -75,6 +76,8 @@ class Around:
     """Has providers list their models anew, and returns whether any did change; none: they list nothing."""
     upstreams: Upstreams | None = None
     """Providers' limits."""
+    request_log: Log | None = None
+    """Takes what is logged of requests; none: nothing is."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -92,6 +95,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         policies=around.policies,
         relisted=around.relisted,
         upstreams=around.upstreams,
+        request_log=around.request_log,
     )
     token = config.service_token.get_secret_value()
     begin = own_keys(token, _takes_key(config, around))

@@ -23,6 +23,7 @@ from services.router.adapters.claims import Claims
 from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
 from services.router.adapters.policy_rows import PoliciesError, PolicyRows
+from services.router.adapters.request_log import RequestLog
 from services.router.adapters.stored import ResponseStore
 from services.router.assembly import Around, serving
 from services.router.domain.upstreams import Upstreams
@@ -48,6 +49,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     channels = {"text": text or channel(config.text_address), **pools}
     if config.image_address:
         channels["image"] = channel(config.image_address)
+    log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
     asked = {name: each for name, each in channels.items() if name not in pools}
     listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
@@ -66,6 +68,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         egress=Egress(config.egress_allow.split(",")),
         policies=rows.policies if rows else None,
         upstreams=Upstreams(admission.upstreams, lambda: watched.now),
+        request_log=log,
     )
     await admission.start()
     backends.watch()
@@ -77,6 +80,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
             yield port
     finally:
         await around.claims.aclose()
+        await log.aclose()
         await cancel_and_wait(*watching)
         await backends.aclose()
         await admission.stop()

@@ -23,6 +23,7 @@ from moa.account.v1 import request_log_service_pb2 as pb
 from moa.account.v1 import team_service_pb2 as team_pb
 from moa.quota.v1 import quota_pb2
 from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2, request_log_service_pb2_grpc
+from moa.requestlog.v1.request_log_pb2 import LoggedRequest
 from services.auth.adapters.export_bucket import ExportBucket
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
@@ -66,13 +67,11 @@ def content_team(auth: Auth, days: int = 30) -> str:
     return team_id
 
 
-def logged(
-    team_id: str, *, at: datetime | None = None, content: str = "", **more: Any
-) -> request_log_pb2.LoggedRequest:
+def logged(team_id: str, *, at: datetime | None = None, content: str = "", **more: Any) -> LoggedRequest:
     """Return a request as a router tells it."""
     given = {"request_id": "r-1", "account_id": "acc_1", "key_id": "key_1", "asked": "p/m", "model": "p/m"}
     log_id = f"log_{secrets.token_hex(16)}"
-    result = request_log_pb2.LoggedRequest(**{**given, "status": 200, **more}, log_id=log_id, team_id=team_id)
+    result = LoggedRequest(**{**given, "status": 200, **more}, log_id=log_id, team_id=team_id)
     result.at.FromDatetime(at or datetime.now(UTC))
     if content:
         result.content.text_request.messages.add().parts.add(text=content)
@@ -256,12 +255,13 @@ async def test_nobody_else_sees_a_teams_requests(auth: Auth, client: Client, roo
     assert told.log_id in [each.log_id for each in everything.requests]
     denied = grpc.StatusCode.PERMISSION_DENIED
     for who in (plain, stranger):
-        for call, request in (
+        calls: list[tuple[Any, Any]] = [
             (client.log.ListLoggedRequests, listed),
             (client.log.GetLoggedRequest, pb.GetLoggedRequestRequest(log_id=told.log_id, team_id=team_id)),
             (client.log.DeleteLoggedRequest, pb.DeleteLoggedRequestRequest(log_id=told.log_id, team_id=team_id)),
             (client.log.DeleteLoggedRequests, pb.DeleteLoggedRequestsRequest(team_id=team_id)),
-        ):
+        ]
+        for call, request in calls:
             assert await code_of(call(request, metadata=client.sent(who))) is denied
     assert await code_of(
         client.log.ListLoggedRequests(pb.ListLoggedRequestsRequest(), metadata=client.sent(owner))
@@ -281,7 +281,7 @@ async def test_nobody_else_sees_a_teams_requests(auth: Auth, client: Client, roo
 
 
 async def test_what_is_erased_is_gone_at_once_also_what_comes_late(auth: Auth) -> None:
-    """Of an account, of a team, and of a deleted one: nobody reads it, a late batch is not written, the sweep ends it."""
+    """Of an account, and of a team: nobody reads it, a late batch is not written, and the sweep removes it."""
     team_id, log, now = content_team(auth), log_of(auth), datetime.now(UTC)
     theirs = [logged(team_id, account_id="acc_a", at=now - timedelta(minutes=one)) for one in range(3)]
     others = logged(team_id, account_id="acc_b", at=now - timedelta(minutes=1))

@@ -15,13 +15,14 @@ from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider, Rates, Route
 from services.common.errors import MoaError, QuotaExhausted, Unsupported
-from services.quota_client.amounts import UNLIMITED, Amount
+from services.quota_client.amounts import NOTHING, UNLIMITED, Amount
 from services.quota_client.labels import NO_LABELS, Labels
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
+from services.router.domain.request_log import Log
 from services.router.domain.terms import Patience
 from services.router.domain.upstreams import Paces, Upstreams
 from services.router.operations.text import TextCall
@@ -53,6 +54,9 @@ class Ledger:
     forbidden: set[str] = field(default_factory=set)
     operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT
     account_id = "acc"
+    key_id = "key"
+    team_id = "team"
+    request_logging: quota_pb2.RequestLogging.ValueType = quota_pb2.REQUEST_LOGGING_UNSPECIFIED
     priority = "normal"
     stores_responses = False
     made = 0
@@ -108,6 +112,7 @@ class Lent:
     told: usage_pb2.Usage | None = None
     labels: Labels = NO_LABELS
     team_id: str = ""
+    charged: Amount = NOTHING
 
     @property
     def verified_key(self) -> Ledger:
@@ -129,6 +134,8 @@ class Lent:
         if self.ledger.open.pop(self.reservation_id, None):
             row = (self.reservation_id, usage.prompt_tokens, usage.completion_tokens + usage.images, model)
             self.ledger.rows.append(row)
+            # A nano-dollar a token.
+            self.charged = Amount(nano_usd=usage.prompt_tokens + usage.completion_tokens)
 
     def release(self) -> None:
         self.settle(usage=usage_pb2.Usage(), provider="", model="released")
@@ -225,6 +232,7 @@ class World:
         policies: Policies | None = None,
         rates: Mapping[str, Rates] | None = None,
         paces: Paces | None = None,
+        request_log: Log | None = None,
         **changes: dict[str, Any],
     ) -> None:
         self.ledger = Ledger()
@@ -271,6 +279,7 @@ class World:
             policies=policies,
             relisted=lambda: self.relisted(),  # as a test may have replaced it
             upstreams=self.upstreams,
+            request_log=request_log,
         )
 
     async def relisted(self) -> bool:

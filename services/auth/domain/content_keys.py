@@ -26,8 +26,8 @@ class Sealed(NamedTuple):
 class ContentKeys:
     """Compresses and encrypts content by AES-256-GCM, under a key of its own for each request.
 
-    The first of the operator's keys encrypts; the others open what they once encrypted. What was encrypted by a key that
-    is not there any more is lost.
+    The first of the operator's keys encrypts; the others open what they once encrypted. What was encrypted by a key
+    that is not there any more is lost.
 
     Args:
         text: `name:64 hexadecimal digits`, parted by commas; empty: there is none. Raises ValueError for anything else.

@@ -16,6 +16,7 @@ from services.router.domain.attempts import Attempts
 from services.router.domain.operation import Metering, WayOn
 from services.router.domain.policies import Screen, Stopped
 from services.router.domain.ports import M, MessageStream, Reservation
+from services.router.domain.request_log import Recording
 from services.router.domain.terms import Begun
 
 OnSettled = Callable[[usage_pb2.Usage], None]
@@ -52,6 +53,7 @@ class Answer(Generic[M]):
         learn: Takes what whoever answers says of its limits.
         stopped: Makes the end of an answer that a policy stops (`Call.stopped`).
         route: The virtual model that was asked for; empty where it was none.
+        recording: What is noted of it for the log of its team's requests; None: nothing is.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Answer(Generic[M]):
         learn: Callable[[Model, UpstreamRates], None] = _nobody,
         stopped: Callable[[Metering, Sequence[Any]], M | None] = _no_end,
         route: str = "",
+        recording: Recording | None = None,
     ) -> None:
         self.model = begun.model
         """Who answers."""
@@ -89,6 +92,7 @@ class Answer(Generic[M]):
         self._screen = screen
         self._learn = learn
         self._stopped = stopped
+        self._recording = recording
         self._background = background
         self._stream: MessageStream[M] = begun.stream
         self._first: M | None = begun.first
@@ -199,6 +203,8 @@ class Answer(Generic[M]):
             self._metering.saw_messages(messages)
             if self._way_on is not None:
                 self._way_on.saw_messages(messages)
+            if self._recording is not None:
+                self._recording.saw_messages(messages)
         return self._metering
 
     async def _screened(self, screen: Screen[M], message: M) -> tuple[MoaError, Sequence[Any]] | None:
@@ -263,6 +269,8 @@ class Answer(Generic[M]):
     def _end(self, error: MoaError) -> None:
         """Note that the last event is this failure."""
         self._ended, self._failure = True, None
+        if self._recording is not None:
+            self._recording.broke(error)
         self.on_broken(error)
 
     def settle(self) -> None:
@@ -276,6 +284,8 @@ class Answer(Generic[M]):
                 self.reservation.release()
             else:
                 self.reservation.void()
+            if self._recording is not None:
+                self._recording.settled(None)
         else:
             self._book(consumed)
 
@@ -288,7 +298,10 @@ class Answer(Generic[M]):
             self.reservation.report(usage=owed.usage, provider=model.provider, model=model.id)
             self._background.run(self._settle_counted(owed.usage, owed.prompt, self.on_settled))
         else:
-            self.reservation.defer(usage=owed.usage, provider=model.provider, model=model.id, then=self.on_settled)
+            then = self.on_settled
+            if self._recording is not None:
+                then = self._recording.booked_by(self.reservation, then)
+            self.reservation.defer(usage=owed.usage, provider=model.provider, model=model.id, then=then)
 
     async def _settle_counted(
         self, usage: usage_pb2.Usage, prompt: Callable[[Model], Awaitable[int]], then: OnSettled
@@ -298,6 +311,8 @@ class Answer(Generic[M]):
 
     def _book(self, usage: usage_pb2.Usage, then: OnSettled | None = None) -> None:
         self.reservation.settle(usage=usage, provider=self.model.provider, model=self.model.id)
+        if self._recording is not None:
+            self._recording.settled(usage, self.reservation)
         (then or self.on_settled)(usage)
 
     async def __aenter__(self) -> Self:
@@ -317,6 +332,8 @@ class Answer(Generic[M]):
             self._settled = True
             self._settle_left()
         self.settle()
+        if self._recording is not None:
+            self._recording.ended(self.model, left=not self.succeeded or self._is_left(error))
         self._let_go()
 
     def _is_left(self, error: BaseException | None) -> bool:

@@ -103,12 +103,10 @@ class Attempts(Generic[M]):
                 self._terms.watch.close()
             left = self._asking
             if left is not None and not isinstance(error, Exception):
-                self.reservation.defer(
-                    usage=usage_pb2.Usage(),
-                    provider=left.provider,
-                    model=left.id,
-                    then=counted_for(left, self.reservation.team_id),
-                )
+                then = counted_for(left, self.reservation.team_id)
+                if self._terms.recording is not None:
+                    then = self._terms.recording.booked_by(self.reservation, then)
+                self.reservation.defer(usage=usage_pb2.Usage(), provider=left.provider, model=left.id, then=then)
             elif isinstance(error, MoaError) and not self._left:
                 self.reservation.release()
             else:
@@ -149,6 +147,8 @@ class Attempts(Generic[M]):
         if isinstance(error, Restarting):
             return self._await_restart(model, error)
         self._left = was_left(error)
+        if self._terms.recording is not None:
+            self._terms.recording.failed(model, error)
         # Its frames hold these attempts, and so the request: it would live as long as the collector does not come.
         self._errors.append(error.with_traceback(None))
         if not isinstance(error, HeldBack):
@@ -271,6 +271,8 @@ class Attempts(Generic[M]):
         self._asked_times[model.full_id] += 1
         if self._terms.watch is not None:
             self._terms.watch.asked(model)
+        if self._terms.recording is not None:
+            self._terms.recording.asking(model)
         return stream
 
     async def silence(self, after_s: float) -> None:

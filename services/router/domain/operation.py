@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.quota.v1 import quota_pb2
@@ -24,6 +24,9 @@ from services.router.domain.attempts import Attempts
 from services.router.domain.caller import Caller
 from services.router.domain.ports import M, MessageStream, Payer, Reservation
 from services.router.domain.terms import Ask, Begun
+
+if TYPE_CHECKING:
+    from services.router.domain.request_log import Recording
 
 R = TypeVar("R", bound="Request")
 T = TypeVar("T")
@@ -230,6 +233,8 @@ class Call(abc.ABC, Generic[R, M]):
     operation: Operation[R, M]
     whole: bool = True
     """Whether the answer is paid for as a whole: a target that may have made it is not asked for it twice."""
+    recording: Recording | None = None
+    """What is noted of it for the log of its team's requests; None: nothing is."""
 
     def __init__(self, request: R) -> None:
         self.request = request

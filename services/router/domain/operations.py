@@ -36,7 +36,8 @@ from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed
 from services.router.domain.paced_attempts import PacedAttempts
 from services.router.domain.policies import Policies, Screen
-from services.router.domain.ports import Admission, Linked, M, Reservation, VerifiedKey
+from services.router.domain.ports import Admission, Linked, LoggedKey, M, Reservation, VerifiedKey
+from services.router.domain.request_log import Log, Recording, refused
 from services.router.domain.routes import Plan, Planning
 from services.router.domain.shadows import Shadows
 from services.router.domain.terms import RETRIES, Patience, Terms
@@ -68,6 +69,7 @@ class Operations:
         headroom: Headroom | None = None,
         relisted: Callable[[], Awaitable[bool]] | None = None,
         upstreams: Upstreams | None = None,
+        request_log: Log | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._admission = admission
@@ -77,6 +79,7 @@ class Operations:
         self._policies = policies
         self._finder = Finder(catalogue, relisted)
         self._upstreams = upstreams
+        self._request_log = request_log
         self._background = Background()
         self.planning = Planning(Measures(self._patience.clock, headroom or upstreams), self._patience.jitter)
         """Who is asked for which request."""
@@ -89,12 +92,17 @@ class Operations:
         The call's request is changed: model and provider are resolved, and what it asks for fits the reservation.
         Raises MoaError for everything that can be known before the first event.
         """
-        name = call.request.model
-        model, ending = await self._finder.find(name, call.request.provider, call.operation, caller)
-        with retirement.naming_the_retired(name, ending):
-            if self._policies is None:
-                return await self._begin(call, model, ending, caller)
-            return await self._begin_judged(self._policies, call, model, ending, caller)
+        name, provider = call.request.model, call.request.provider
+        try:
+            model, ending = await self._finder.find(name, provider, call.operation, caller)
+            with retirement.naming_the_retired(name, ending):
+                if self._policies is None:
+                    return await self._begin(call, model, ending, caller)
+                return await self._begin_judged(self._policies, call, model, ending, caller)
+        except BaseException as error:
+            if self._request_log is not None:
+                refused(self._request_log, call, caller, error, asked=f"{provider}/{name}" if provider else name)
+            raise
 
     async def _begin_judged(
         self, policies: Policies, call: Call[Any, M], model: Model, ending: Retirement | None, caller: Caller
@@ -140,15 +148,22 @@ class Operations:
                 await self._fetch(fetching, linked, paying, caller)
                 paying = call.fetched(paying, (first, *others))
             call.admitted(paying)
+            if self._request_log is not None:
+                key: LoggedKey = paying.verified_key  # type: ignore[assignment]  # played ones know no log
+                if key.request_logging:
+                    asked, route = model.full_id, "" if plan.route is None else plan.route.id
+                    call.recording = Recording(self._request_log, call, caller, key, paying.labels, asked, route)
             shadows = self.shadows.prepared(call, plan.shadows) if plan.shadows else ()
             attempts: Attempts[M] = self._attempts(caller, paying)(
                 first,
                 lambda: plan.able(paying),
-                terms=self._terms(caller, paying, plan, whole=call.whole),
+                terms=self._terms(caller, paying, plan, call),
                 outgrown=outgrown,
                 stake=lambda: call.stake,
             )
             begun = await attempts.first(call.ask)
+            if call.recording is not None:
+                call.recording.began(begun.model)
         if shadows:
             self.shadows.begin(shadows, caller, catalogue)
         metering = call.metering()
@@ -165,6 +180,7 @@ class Operations:
             screen=screen,
             learn=_unlearned if self._upstreams is None or caller.own_key else self._upstreams.learn,
             stopped=call.stopped,
+            recording=call.recording,
         )
 
     def _attempts(self, caller: Caller, paying: Reservation) -> Callable[..., Attempts[Any]]:
@@ -262,7 +278,7 @@ class Operations:
             raise PermissionDenied(f"this key may not use model {model.id}", param="model")
         return verified_key
 
-    def _terms(self, caller: Caller, reserved: Reservation, plan: Plan, *, whole: bool) -> Terms:
+    def _terms(self, caller: Caller, reserved: Reservation, plan: Plan, call: Call[Any, Any]) -> Terms:
         # Tasks come again by themselves, and remember it.
         retries = 0 if reserved.operation == quota_pb2.OPERATION_TASK else RETRIES
         return Terms(
@@ -270,12 +286,13 @@ class Operations:
             request_id=caller.request_id,
             until=caller.until,
             retries=retries,
-            whole=whole,
+            whole=call.whole,
             heard=caller.heard,
             # A key of the caller's own says nothing of the operator's.
             patience=replace(self._patience, breakers=Breakers()) if caller.own_key else self._patience,
             retries_first=plan.retries_first,
-            watch=self.planning.watch(plan.route, whole=whole) if plan.route is not None else None,
+            watch=self.planning.watch(plan.route, whole=call.whole) if plan.route is not None else None,
+            recording=call.recording,
         )
 
     async def _reserve(

@@ -62,6 +62,22 @@ class VerifiedKey(Payer, Protocol):
         """Return what is left of its limits over all periods; perhaps less than there is, where that is `enough`."""
 
 
+class LoggedKey(VerifiedKey, Protocol):
+    """A verified key, with what the log of requests says of it."""
+
+    @property
+    def key_id(self) -> str:
+        """Its id."""
+
+    @property
+    def team_id(self) -> str:
+        """The team of its account; empty when it is in none."""
+
+    @property
+    def request_logging(self) -> quota_pb2.RequestLogging.ValueType:
+        """What is logged of its requests."""
+
+
 class Reservation(Payer, Protocol):
     """A reservation of quota; `services.quota_client.Reservation` is one."""
 

@@ -12,7 +12,7 @@ from typing import Final, Generic, NamedTuple, Protocol
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
-from services.common.errors import UpstreamBroken, error_of
+from services.common.errors import MoaError, UpstreamBroken, error_of
 from services.router import metrics
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import unheard
@@ -64,6 +64,23 @@ class Terms:
     """Whether the target that was asked for is asked once more before the others."""
     watch: Watch | None = None
     """Notes the calls of a request for a virtual model, whose targets are each as good as the first."""
+    recording: Recording | None = None
+    """Notes the calls of a request that is logged."""
+
+
+class Recording(Protocol):
+    """What notes the attempts at a request that is logged."""
+
+    def asking(self, model: Model) -> None:
+        """Note that a target is asked."""
+
+    def failed(self, model: Model, error: MoaError) -> None:
+        """Note that a target failed that was asked."""
+
+    def booked_by(
+        self, reservation: Reservation, then: Callable[[usage_pb2.Usage], None]
+    ) -> Callable[[usage_pb2.Usage], None]:
+        """Return what hears, besides `then`, what was booked of a call that was left."""
 
 
 class Ask(Protocol[M_co]):
