@@ -82,9 +82,14 @@ def read(path: Path) -> dict[str, str]:
 
 
 def internal_secrets(path: Path) -> dict[str, str]:
-    """Return the credentials that the processes share; made once. Losing the pepper makes every key invalid."""
+    """Return the credentials that the processes share; made once.
+
+    Losing the pepper makes every key invalid, losing a key of the request log what it encrypted unreadable.
+    """
     known = read(path)
     wanted = {name: known.get(name) or secrets.token_urlsafe(32) for name in ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER")}
+    log_keys = "MOA_REQUEST_LOG_KEYS"
+    wanted[log_keys] = known.get(log_keys) or f"first:{secrets.token_hex(32)}"
     if wanted != known:
         write_private(path, wanted)
     return wanted

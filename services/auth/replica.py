@@ -210,8 +210,14 @@ def _exports(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) ->
     # botocore takes a third of the time in which the service starts.
     from services.auth.adapters.export_bucket import ExportBucket
 
+    access_key, secret_key = (
+        secret.get_secret_value() for secret in (config.request_log_access_key, config.request_log_secret_key)
+    )
     bucket = ExportBucket(
-        config.request_log_bucket, endpoint=config.request_log_endpoint, region=config.request_log_region
+        config.request_log_bucket,
+        endpoint=config.request_log_endpoint,
+        region=config.request_log_region,
+        credential=(access_key, secret_key) if access_key else None,
     )
     stack.callback(bucket.close)
     return Exports(postgres, bucket, prefix=config.request_log_prefix)

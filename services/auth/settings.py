@@ -89,6 +89,10 @@ class AuthSettings(DatabaseSettings):
     """The base URL of an S3-compatible server with that bucket; empty: Amazon's."""
     request_log_region: str = ""
     """The bucket's region; empty: as botocore is configured."""
+    request_log_access_key: SecretStr = SecretStr("")
+    """The id of the credential by which the bucket is written; empty: as botocore finds one (an instance's role)."""
+    request_log_secret_key: SecretStr = SecretStr("")
+    """Its secret."""
     request_log_prefix: str = Field(default="requests/", pattern=r"^([A-Za-z0-9._=-]+/)*$")
     """What the names of exported objects begin with; it ends in a `/`, or is empty."""
     request_log_every_s: float = Field(default=300.0, gt=0)

@@ -409,31 +409,34 @@ async def test_what_the_bucket_does_not_take_is_put_again_under_the_same_name(au
     assert auth.query("select count(*)::int from request_log_exports") == [(0,)]
 
 
+def s3_client(endpoint: str) -> Any:
+    """Return a client of an S3 server."""
+    secrets = {"aws_access_key_id": "x", "aws_secret_access_key": "y"}
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **secrets)
+
+
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """An S3 server with a bucket."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "y"), ("DEFAULT_REGION", "us-east-1")):
-            patch.setenv(f"AWS_{name}", value)
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="logs")
-        yield f"http://{host}:{port}"
+    s3_client(f"http://{host}:{port}").create_bucket(Bucket="logs")
+    yield f"http://{host}:{port}"
     server.stop()
 
 
 async def test_objects_reach_an_s3_server(auth: Auth, s3: str) -> None:
     """One is a gzip file of JSON lines; a bucket that is not there keeps its lines waiting."""
-    missing = ExportBucket("nowhere", endpoint=s3, region="us-east-1")
+    missing = ExportBucket("nowhere", endpoint=s3, region="us-east-1", credential=("x", "y"))
     log = log_of(auth, exports=Exports(auth.postgres, missing))
     told = logged(content_team(auth), at=datetime.now(UTC))
     await log.write([told])
     assert not await Exports(auth.postgres, missing).round()
-    bucket = ExportBucket("logs", endpoint=s3, region="us-east-1")
+    bucket = ExportBucket("logs", endpoint=s3, region="us-east-1", credential=("x", "y"))
     while await Exports(auth.postgres, bucket).round():
         pass
-    client = boto3.client("s3", endpoint_url=s3)
+    client = s3_client(s3)
     (named,) = client.list_objects_v2(Bucket="logs")["Contents"]
     data = client.get_object(Bucket="logs", Key=named["Key"])["Body"].read()
     assert [json.loads(line)["log_id"] for line in gzip.decompress(data).splitlines()] == [told.log_id]

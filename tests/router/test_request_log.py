@@ -65,7 +65,7 @@ class Logged:
     def __init__(self, wants: quota_pb2.RequestLogging.ValueType, **more: Any) -> None:
         self.auth = Auth()
         played: Any = self.auth
-        limits = {"every_s": 0.001}
+        limits: Any = {"every_s": 0.001}
         limits |= {name: more.pop(name) for name in ("most", "most_bytes", "every_s") if name in more}
         self.log = RequestLog(played, service_token="t" * 16, holder="h", known=lambda _: self.key, **limits)
         self.world = World(request_log=self.log, **more)

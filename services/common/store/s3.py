@@ -153,9 +153,16 @@ class S3Store:
         self._client.close()
 
 
-def client_of(endpoint: str, region: str) -> Any:
-    """Return a client of an S3 server; the scrubber knows its credentials. Arguments as `S3Store`'s."""
+def client_of(endpoint: str, region: str, credential: tuple[str, str] | None = None) -> Any:
+    """Return a client of an S3 server; the scrubber knows its credentials.
+
+    Args:
+        endpoint, region: As `S3Store`'s.
+        credential: An id and a secret; None: they come from the places where botocore looks.
+    """
     session = botocore.session.get_session()
+    if credential is not None:
+        session.set_credentials(*credential)
     client = session.create_client(
         "s3",
         endpoint_url=endpoint or None,
