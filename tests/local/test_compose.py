@@ -32,6 +32,7 @@ each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process:
 TRACES = {
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_LOGS_EXPORTER",
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
 }
