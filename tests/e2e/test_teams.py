@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -48,6 +49,21 @@ def test_the_pages_examples_run_as_printed(gateway: Gateway) -> None:
     team = next(one["member"] for one in told if "member" in one)
     assert isinstance(team, dict)
     assert team["role"] == "TEAM_ROLE_OWNER"
+    _is_logged(gateway, next(one["request"] for one in told if "request" in one))
+
+
+def _is_logged(gateway: Gateway, request: Any) -> None:
+    """Check what the log has of a request: what was said, what the ledger charged, and that the database shows no word."""
+    said = request["content"]["text_request"]["messages"][0]["parts"][0]["text"]
+    assert (said, request["status"], request["tags"]) == ("Hello", 200, ["weekly"])
+    assert request["content"]["text_answer"]["events"][0]["text"]["text"]
+    assert request["model"] == "local-text/moa-tiny-chat"
+    ledger = gateway.get(f"/admin/accounts/{request['account_id']}/ledger").json()["rows"]
+    row = next(row for row in ledger if row.get("request_id") == request["request_id"])
+    usage = request["usage"]
+    assert int(row["tokens"]) == usage["prompt_tokens"] + usage["completion_tokens"]
+    left = gateway.get(f"/admin/requests?team_id={request['team_id']}&page_size=500").json()
+    assert request["log_id"] not in [one["log_id"] for one in left.get("requests", [])]
 
 
 def test_a_warning_goes_to_no_host_inside(gateway: Gateway) -> None:
