@@ -14,13 +14,15 @@ from gateway.settings import EdgeSettings
 from services.auth import render
 from services.auth.adapters import budgets, teams
 from services.auth.adapters.stored_room import Bounds
+from services.auth.domain import request_log
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
 from services.auth.settings import LEAST_KEPT_DAYS, AuthSettings
 from services.common import byte_admission, helper_process, idempotency, images, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
-from services.router.domain import growth
+from services.router.adapters import request_log as request_logs
+from services.router.domain import growth, kept_content
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.prompt import MOST_PARTS
 from services.router.idempotency import calls
@@ -281,6 +283,24 @@ def machine() -> list[Row]:
             f"for ever; {LEAST_KEPT_DAYS} days at least",
             "what came late must be known to be booked",
             "a page of the ledger has `complete_since`; its sums stay",
+        ),
+        Row(
+            "a logged request (`request_log.days` of its team)",
+            f"{request_log.USUAL_DAYS} days; {request_log.MOST_DAYS} at most",
+            "who wants more has it exported",
+            "404; it is in no list",
+        ),
+        Row(
+            "what is kept of a logged prompt, and of an answer",
+            _bytes(kept_content.MOST_BYTES),
+            "a look at a request is not its archive",
+            "`request_truncated`, `answer_truncated`",
+        ),
+        Row(
+            "what waits to be logged in a router",
+            f"{request_logs.MOST:,} requests, {_bytes(request_logs.MOST_BYTES)}",
+            "no request waits for its log",
+            "`dropped` of a list, `moa_request_log_dropped_total`",
         ),
     ]
 

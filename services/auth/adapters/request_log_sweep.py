@@ -11,7 +11,7 @@ from typing import Final, LiteralString
 from psycopg import sql
 
 from services.auth.adapters.postgres import Postgres
-from services.auth.domain.request_log import LATEST
+from services.auth.domain.request_log import LATEST, MOST_DAYS
 from services.common import logs
 
 _log = logs.get("request_log")
@@ -21,7 +21,7 @@ _REST_S: Final = 3600.0
 _AT_WORK_S: Final = 1.0
 """How long it works at once: it is one of the sweeper's duties, and others wait."""
 _PARTITION: Final = re.compile(r"request_log_(\d{4})_(\d{2})")
-_LONGEST: Final = timedelta(days=366)
+_LONGEST: Final = timedelta(days=MOST_DAYS)
 
 _OVER: Final[LiteralString] = (
     "delete from request_log where (id, at) in (select id, at from request_log where team_id = %(team)s"

@@ -17,6 +17,10 @@ EARLIEST: Final = timedelta(hours=1)
 """How far the clock of a router may be ahead."""
 MOST_CONTENT_BYTES: Final = 512 * 1024
 """More is no router's."""
+USUAL_DAYS: Final = 30
+"""For how many days a team's requests are kept where nobody says."""
+MOST_DAYS: Final = 366
+"""For how many they may be."""
 ANY_ERROR: Final = "any"
 """Asks for requests with whatever error."""
 
