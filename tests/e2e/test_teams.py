@@ -53,7 +53,7 @@ def test_the_pages_examples_run_as_printed(gateway: Gateway) -> None:
 
 
 def _is_logged(gateway: Gateway, request: Any) -> None:
-    """Check what the log has of a request: what was said, what the ledger charged, and that the database shows no word."""
+    """Check what the log had of a request: what was said, and what the ledger charged; and that it is deleted."""
     said = request["content"]["text_request"]["messages"][0]["parts"][0]["text"]
     assert (said, request["status"], request["tags"]) == ("Hello", 200, ["weekly"])
     assert request["content"]["text_answer"]["events"][0]["text"]["text"]

@@ -97,7 +97,7 @@ class Exports:
         return True
 
     async def tidy(self) -> None:
-        """Give up what no bucket took for days."""
+        """Drop what no bucket took for days."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "delete from request_log_exports where created_at < now() - make_interval(days => %s)", (_KEPT_DAYS,)

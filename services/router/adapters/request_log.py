@@ -90,12 +90,12 @@ class RequestLog:
         self._untold: set[tuple[str, str]] = set()
         self._came = asyncio.Event()
         self._full = asyncio.Event()
-        self._telling: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
         """Whether anything runs in the background: nothing does until the first request is logged."""
-        return self._telling is not None
+        return self._running is not None
 
     @property
     def held_bytes(self) -> int:
@@ -153,11 +153,11 @@ class RequestLog:
         self._came.set()
         if len(self._whole) >= _AT_ONCE:
             self._full.set()
-        if self._telling is None:
+        if self._running is None:
             # Where no team wants it, nothing runs.
-            self._telling = asyncio.create_task(self._tell(), name="request log")
+            self._running = asyncio.create_task(self._run(), name="request log")
 
-    async def _tell(self) -> None:
+    async def _run(self) -> None:
         pause_s = self._every_s
         while True:
             await self._came.wait()
@@ -168,7 +168,7 @@ class RequestLog:
             self._full.clear()
             try:
                 while self._whole or self._batch or self._untold:
-                    await self._told(_CALL_S)
+                    await self._send(_CALL_S)
                 pause_s = self._every_s
             except grpc.aio.AioRpcError as failure:
                 _log.warning("request_log.postponed", code=failure.code().name, waiting=len(self._whole))
@@ -180,7 +180,7 @@ class RequestLog:
                 _log.exception("request_log.failed", lost=len(self._batch))
                 self._lose()
 
-    async def _told(self, within_s: float) -> None:
+    async def _send(self, within_s: float) -> None:
         """Tell one batch. Raises AioRpcError where that failed; one that auth fails on again and again is lost."""
         if not self._batch:
             self._batch, self._tries = await self._next(), 0
@@ -219,16 +219,16 @@ class RequestLog:
 
     async def aclose(self) -> None:
         """Tell the rest, also what nobody has settled, as far as it is known; give up on it soon."""
-        await cancel_and_wait(self._telling)
+        await cancel_and_wait(self._running)
         self._whole.extend(self._unsettled.values())
         self._unsettled.clear()
         try:
             async with asyncio.timeout(_LAST_S):
                 while self._whole or self._batch or self._untold:
-                    await self._told(_LAST_S)
+                    await self._send(_LAST_S)
         except (grpc.aio.AioRpcError, TimeoutError):
             _log.warning("request_log.lost", requests=len(self._whole) + len(self._batch))
 
 
 def _messages(recordings: Sequence[Recording]) -> list[request_log_pb2.LoggedRequest]:
-    return [recording.told() for recording in recordings]
+    return [recording.message() for recording in recordings]

@@ -28,7 +28,7 @@ _REQUESTS: Final = {
     EmbedTextsRequest: "embedding_request",
 }
 _ANSWERS: Final = {GenerateTextResponse: "text_answer", GenerateImageResponse: "image_answer"}
-_TOLD: Final = frozenset(("text", "reasoning", "tool_call", "candidate_finished", "image", "finished", "error"))
+_KEPT_KINDS: Final = frozenset(("text", "reasoning", "tool_call", "candidate_finished", "image", "finished", "error"))
 """Kinds of events that are part of an answer, rather than of its making."""
 _JOINED: Final = {"text": "text", "reasoning": "text", "tool_call": "arguments_json"}
 """Kinds of events that come in pieces, and the field of a piece that goes on in the next."""
@@ -81,10 +81,10 @@ class _Copying:
         self._left = most
         self.truncated = False
 
-    def fields(self, source: Message, target: Any, path: str) -> None:
+    def fields(self, given: Message, target: Any, path: str) -> None:
         """Copy what a message has, in the order of its fields."""
         self._left -= _MESSAGE_BYTES
-        for field, value in source.ListFields():
+        for field, value in given.ListFields():
             if self._left <= 0:
                 self.truncated = True
                 return
@@ -164,7 +164,7 @@ def _joined(messages: Iterable[Any], copying: _Copying) -> list[_Event]:
             return []
         for event in message.events:
             kind = event.WhichOneof("event")
-            if kind not in _TOLD:
+            if kind not in _KEPT_KINDS:
                 continue
             if kind not in _JOINED or name != "text_answer":
                 events.append(_Event(name, kind, event, None))

@@ -227,7 +227,7 @@ class Recording:
         """Let go of what was said, for which there is no room."""
         self._request, self._messages = None, []
 
-    def told(self) -> pb.LoggedRequest:
+    def message(self) -> pb.LoggedRequest:
         """Return the message that tells it. Takes moments for what is large: call it off the loop."""
         dialect, tags = self._labels
         key = self._key
