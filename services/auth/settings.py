@@ -174,7 +174,9 @@ class AuthSettings(DatabaseSettings):
             raise ValueError(f"each secret has {LEAST_SECRET_CHARS} characters or more")
         return value
 
-    @field_validator("responses_stored", "responses_days", "responses_count", "responses_mb", "request_log_every_s", mode="before")
+    @field_validator(
+        "responses_stored", "responses_days", "responses_count", "responses_mb", "request_log_every_s", mode="before"
+    )
     @classmethod
     def _usual(cls, value: object, info: ValidationInfo) -> object:
         """Return the default for the empty text that compose files make of a variable which is not set."""
