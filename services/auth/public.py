@@ -40,10 +40,10 @@ from services.auth.arrivals import Arrivals
 from services.auth.budget_servicer import BudgetServicer
 from services.auth.callers import Callers, Verifier
 from services.auth.domain.passwords import Passwords
+from services.auth.logged_requests_servicer import LoggedRequestsServicer
 from services.auth.logins import Logins
 from services.auth.oidc_logins import OidcLogins
 from services.auth.oidc_servicer import OidcServicer
-from services.auth.logged_requests_servicer import LoggedRequestsServicer
 from services.auth.password_resets import PasswordResets
 from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer

@@ -41,8 +41,8 @@ from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
-from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.log_exporter import LogExporter
+from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.request_log_servicer import RequestLogServicer, Told
@@ -203,6 +203,8 @@ def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Oi
         domains=[each.strip().lower() for each in config.oidc_domains.split(",") if each.strip()],
         by_email=config.oidc_link_by_email,
     )
+
+
 def _exports(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Exports | None:
     """Return what exports logged requests to the bucket that the settings name; None where they name none."""
     if not config.request_log_bucket:
