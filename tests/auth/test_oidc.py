@@ -157,7 +157,7 @@ async def go(start: Start, issuer: Issuer) -> AsyncIterator[Go]:
         links.append(link)
 
         def browser() -> Browser:
-            other = Client(client.account, client.admin, client.team, client.budget)
+            other = Client(client.account, client.admin, client.team, client.budget, client.log)
             return Browser(oidc_service_pb2_grpc.OidcServiceStub(link), other, http)
 
         issuer.person["sub"] = f"person-{time.monotonic_ns()}"
