@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import secrets
 import time
@@ -65,6 +66,7 @@ class OidcLogins:
 
     Args:
         tries: Counts by address.
+        notes: Bounds what strangers have the audit log hold, which is kept for ever.
         public_url: Where callers reach the gateway.
         sign_up, domains: Who gets an account.
         by_email: Whether an account belongs to whoever has its address verified.
@@ -77,6 +79,7 @@ class OidcLogins:
         identities: Identities,
         rules: GroupRules,
         tries: Tries,
+        notes: Tries,
         *,
         pepper: bytes,
         public_url: str,
@@ -89,6 +92,7 @@ class OidcLogins:
         self._identities = identities
         self._rules = rules
         self._tries = tries
+        self._notes = notes
         self._pepper = pepper
         self._sealer = Sealer(pepper, "oidc state")
         self._home = public_url.rstrip("/")
@@ -138,7 +142,7 @@ class OidcLogins:
         except LogInFailed as failure:
             if away is not None:
                 # Of others it is not known whether there ever was a log-in.
-                await self._identities.note_failure(failure.cause)
+                await self._note(failure.cause)
             return self._failed(failure, away.return_to if away is not None else "/", used)
         ticket = secrets.token_urlsafe(32)
         await self._identities.arrive(self._digest(ticket), person, id_token)
@@ -189,7 +193,7 @@ class OidcLogins:
     async def refused(self, cause: str, account_id: str = "") -> None:
         """Note that a log-in which had come back was refused."""
         LOG_INS.labels(cause).inc()
-        await self._identities.note_failure(cause, account_id)
+        await self._note(cause, account_id)
 
     def sealed_token(self, session: bytes, id_token: str) -> bytes:
         """Return the issuer's token as a session keeps it."""
@@ -203,6 +207,11 @@ class OidcLogins:
     def spent(self) -> str:
         """Return the cookie that takes the place of the one which a completed log-in came back with."""
         return self._cookie("moa_oidc_ready", "", 0, site="Strict")
+
+    async def _note(self, cause: str, account_id: str = "") -> None:
+        with contextlib.suppress(RateLimited):
+            await self._notes.check(account_id)
+            await self._identities.note_failure(cause, account_id)
 
     async def _count(self, address: str) -> None:
         try:

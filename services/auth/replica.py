@@ -197,6 +197,7 @@ def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Oi
         Identities(postgres, pepper=pepper),
         rules,
         Tries(postgres, pepper=pepper, kind="oidc", tries=60, every_s=1),
+        Tries(postgres, pepper=pepper, kind="oidc failure", tries=60, every_s=60),
         pepper=pepper,
         public_url=config.public_url,
         sign_up=config.oidc_signup,

@@ -225,7 +225,7 @@ async def test_no_other_browser_completes_a_log_in_and_none_twice(go: Go, issuer
 
 
 async def test_a_log_in_that_takes_too_long_has_ended(auth: Auth, issuer: Issuer) -> None:
-    """Its cookie says so, sealed, whatever the browser keeps."""
+    """Its cookie says so, sealed, whatever the browser keeps; and the audit log takes only so many failures."""
     now = time.time()
     egress = Egress([f"127.0.0.1:{issuer.port}"])
     asking = Asking(
@@ -239,11 +239,13 @@ async def test_a_log_in_that_takes_too_long_has_ended(auth: Auth, issuer: Issuer
         groups_claim="groups",
     )
     tries = Tries(auth.postgres, pepper=PEPPER, kind="oidc", tries=60, every_s=1)
+    notes = Tries(auth.postgres, pepper=PEPPER, kind="a test's notes", tries=2, every_s=3600)
     logins = OidcLogins(
         asking,
         Identities(auth.postgres, pepper=PEPPER),
         GroupRules(None),
         tries,
+        notes,
         pepper=PEPPER,
         public_url=HOME,
         sign_up="open",
@@ -261,6 +263,11 @@ async def test_a_log_in_that_takes_too_long_has_ended(auth: Auth, issuer: Issuer
     now -= 1
     in_time = await logins.finish(given, {name: value}, "198.51.100.9")
     assert in_time.location == f"{HOME}/console#oidc=failed:declined"
+    # What strangers do is in the audit log for ever, so no more of it than this.
+    ((before,),) = auth.query("select count(*) from audit where act = 'log_in.failed'")
+    for _ in range(3):
+        await logins.finish(given, {name: value}, "198.51.100.9")
+    assert auth.query("select count(*) from audit where act = 'log_in.failed'") == [(before + 1,)]
     await egress.aclose()
 
 
