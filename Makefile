@@ -77,6 +77,10 @@ chaos: proto ## Run all tests that kill, starve or cut off processes, the long o
 browser: proto ## Run all tests of pages in Chromium, the long ones too.
 	@$(PY) -m pytest $(WORKERS) --group browser $(ARGS)
 
+.PHONY: console
+console: $(READY) ## Build the console into gateway/web (Node 20.19 or newer); CHECK=1: build and compare with what is committed.
+	@$(PY) -m deploy.build.console $(if $(CHECK),--compare,--build)
+
 .PHONY: lint
 lint: proto ## Check style, types, contracts and who imports whom.
 	@$(PY) -m ruff check $(CODE)
@@ -84,6 +88,7 @@ lint: proto ## Check style, types, contracts and who imports whom.
 	@$(PY) -m mypy $(CODE)
 	@$(PY) -m deploy.build.naming
 	@$(PY) -m deploy.build.words
+	@$(PY) -m deploy.build.console
 	@$(PY) -m deploy.build.breaking || test $$? -eq 77
 	@PYTHONPATH=gen:. $(VENV)/lint-imports --no-logo
 

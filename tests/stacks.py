@@ -63,14 +63,18 @@ def gateway(
     )
 
 
+def token_of(root: Path) -> str:
+    """Return what services of the gateway in a state folder show each other."""
+    return keep.internal_secrets(root / "secrets.env")["MOA_SERVICE_TOKEN"]
+
+
 @contextmanager
 def painted(root: Path, *, processes: Iterable[str] = ("auth", "router", "tasks", "edge")) -> Iterator[Stack]:
     """Yield a running gateway with no engine: a painter answers for the local image models, and is there at once.
 
     `root` may hold an earlier gateway, which then goes on.
     """
-    token = keep.internal_secrets(root / "secrets.env")["MOA_SERVICE_TOKEN"]
-    with painting(token) as address:
+    with painting(token_of(root)) as address:
         environment = {**QUICK, "MOA_INFERENCE_ADDRESS": address}
         with Stack(root, durable=False, environment=environment, processes=processes, start=forking.spawn) as stack:
             yield stack

@@ -75,6 +75,7 @@ def gates(pytest: Sequence[str] = (), workers: Sequence[str] = ()) -> tuple[Gate
         Gate(name="buf-lint", line=_module("deploy.build.naming")),
         Gate(name="buf-breaking", line=_module("deploy.build.breaking")),
         Gate(name="import-linter", line=_tool("lint-imports", "--no-logo")),
+        Gate(name="console", line=_module("deploy.build.console")),
         Gate(name="licences", line=_module("deploy.build.licences")),
         Gate(name="advisories", line=_module("deploy.build.advisories")),
         Gate(name="openapi", line=_module("deploy.build.openapi_lint")),

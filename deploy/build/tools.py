@@ -48,7 +48,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     Tool(
         names=("chromium", "chromium-browser", "google-chrome"),
         package="chromium",
-        use="the dashboard, the API page and gRPC-Web in a browser",
+        use="the console, the API page and gRPC-Web in a browser",
     ),
 )
 

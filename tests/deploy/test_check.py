@@ -168,7 +168,7 @@ def test_missing_tools_are_told_with_their_packages(
         (tmp_path / name).chmod(0o755)
     assert tools.main([]) == 1
     told = capsys.readouterr().err
-    assert "chromium is missing; it is for the dashboard" in told
+    assert "chromium is missing; it is for the console" in told
     assert told.splitlines()[-1] == "Debian, Ubuntu: apt-get install --no-install-recommends g++ chromium"
     # And where no package manager can bring them, installing fails rather than going on without.
     assert tools.main(["--install"]) == 1

@@ -34,11 +34,15 @@ _FLAGS = (
 class Page:
     """One tab."""
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, session: aiohttp.ClientSession, port: str) -> None:
         self._socket = socket
+        self._session = session
+        self._port = port
         self._ids = itertools.count(1)
         self.errors: list[str] = []
-        """Exceptions and console errors of the page."""
+        """Exceptions of the page, and what its content policy stopped."""
+        self.dialogs: list[str] = []
+        """What a script of the page put into a box of the browser's own."""
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a DevTools method."""
@@ -46,13 +50,22 @@ class Page:
         await self._socket.send_json({"id": number, "method": method, "params": params})
         async for message in self._socket:
             got = json.loads(message.data)
-            if got.get("method") == "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(got["params"]))
+            self._noted(got)
             if got.get("id") == number:
                 assert "error" not in got, got
                 found: dict[str, Any] = got["result"]
                 return found
         raise AssertionError("the browser is gone")
+
+    def _noted(self, got: dict[str, Any]) -> None:
+        params = got.get("params", {})
+        match got.get("method"):
+            case "Runtime.exceptionThrown":
+                self.errors.append(json.dumps(params))
+            case "Log.entryAdded" if params["entry"]["source"] == "security":
+                self.errors.append(params["entry"]["text"])
+            case "Page.javascriptDialogOpening":
+                self.dialogs.append(params["message"])
 
     async def run(self, script: str) -> Any:
         """Evaluate an expression, awaiting it; give its value."""
@@ -67,6 +80,66 @@ class Page:
                 await asyncio.sleep(0.05)
         return value
 
+    async def go(self, url: str) -> None:
+        """Load an address."""
+        await self.call("Page.navigate", url=url)
+
+    @asynccontextmanager
+    async def tab(self, url: str) -> AsyncIterator[Page]:
+        """Open an address in another tab of the same browser."""
+        async with self._session.put(f"http://127.0.0.1:{self._port}/json/new?about:blank") as answer:
+            target = json.loads(await answer.text())["webSocketDebuggerUrl"]
+        async with attached(target, self._session, self._port) as page:
+            await page.go(url)
+            yield page
+
+    async def size(self, width: int, height: int, *, scale: float = 1) -> None:
+        """Have the window of a phone, a desk, …"""
+        await self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
+
+    async def prefer(self, scheme: str) -> None:
+        """Have a light or a dark theme."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        await self.call("Emulation.setEmulatedMedia", features=features)
+
+    async def press(self, key: str, *, modifiers: int = 0) -> None:
+        """Press a key, as a person does: `Tab`, `Enter`, a letter."""
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40}
+        text = {"Enter": "\r", "Tab": "", "Escape": ""}.get(key, key if len(key) == 1 else "")
+        sent = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": codes.get(key, 0)}
+        await self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **sent)
+        await self.call("Input.dispatchKeyEvent", type="keyUp", **sent)
+
+    async def write(self, text: str) -> None:
+        """Write into the field that has the focus."""
+        await self.call("Input.insertText", text=text)
+
+    async def fill(self, form: str, values: dict[str, str | bool]) -> None:
+        """Fill the named fields of a form as a person does, and send it."""
+        script = """(() => {
+          const form = document.querySelector(%s);
+          for (const [name, value] of Object.entries(%s)) {
+            const field = form.elements[name];
+            if (typeof value === 'boolean') { if (field.checked !== value) field.click(); continue; }
+            field.value = value;
+            for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, { bubbles: true }));
+          }
+          form.requestSubmit();
+        })()"""
+        await self.run(script % (json.dumps(form), json.dumps(values)))
+
+    async def click(self, selector: str) -> None:
+        """Click what a selector finds, once it is there."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        await self.until(f"{found} !== null && !{found}.disabled")
+        await self.run(f"{found}.click()")
+
     async def screenshot(self, path: Path) -> None:
         """Write what is to be seen as a PNG."""
         got = await self.call("Page.captureScreenshot", format="png")
@@ -74,9 +147,21 @@ class Page:
 
 
 @asynccontextmanager
+async def attached(target: str, session: aiohttp.ClientSession, port: str) -> AsyncIterator[Page]:
+    """Attach to a tab."""
+    async with session.ws_connect(target, max_msg_size=2**26) as socket:
+        page = Page(socket, session, port)
+        for domain in ("Runtime", "Page", "Log"):
+            await page.call(f"{domain}.enable")
+        yield page
+
+
+@asynccontextmanager
 async def browser(url: str) -> AsyncIterator[Page]:
     """Open a page in a browser of its own."""
-    assert CHROMIUM
+    assert CHROMIUM, (
+        "Chromium is missing: apt-get install chromium (`python3 -m deploy.build.tools` tells of all tools)"
+    )
     with tempfile.TemporaryDirectory(prefix="moa-browser-", ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
             CHROMIUM,
@@ -96,10 +181,7 @@ async def browser(url: str) -> AsyncIterator[Page]:
                 async with session.get(f"http://127.0.0.1:{port}/json") as answer:
                     tabs = json.loads(await answer.text())
                 target = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-                async with session.ws_connect(target, max_msg_size=2**26) as socket:
-                    page = Page(socket)
-                    await page.call("Runtime.enable")
-                    await page.call("Page.enable")
+                async with attached(target, session, port) as page:
                     yield page
         finally:
             process.kill()

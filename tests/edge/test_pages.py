@@ -1,4 +1,4 @@
-"""The dashboard's files and the API's description, as the edge serves them."""
+"""The console's files and the API's description, as the edge serves them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_a_file_comes_as_it_is(edge: Stack, page: Page) -> None:
 def test_a_browser_that_has_a_file_is_told_so(edge: Stack) -> None:
     """The tag of an answer, sent back, is 304 without a body, and the connection goes on; another tag is the file."""
     with requests.Session() as session:
-        first = session.get(edge.url + "/app.js", timeout=10)
+        first = session.get(edge.url + "/docs.js", timeout=10)
         tag = first.headers["etag"]
-        again = session.get(edge.url + "/app.js", headers={"if-none-match": f'"x", W/{tag}'}, timeout=10)
+        again = session.get(edge.url + "/docs.js", headers={"if-none-match": f'"x", W/{tag}'}, timeout=10)
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
         assert again.headers["cache-control"] == "no-cache"
-        assert session.get(edge.url + "/app.js", headers={"if-none-match": '"x"'}, timeout=10).content == first.content
+        assert session.get(edge.url + "/docs.js", headers={"if-none-match": '"x"'}, timeout=10).content == first.content
 
 
 @pytest.mark.parametrize(
@@ -140,5 +140,5 @@ def test_a_console_of_several_files(tmp_path: Path) -> None:
     assert cached == {"/console/assets/app-B7xQ2k9Z.js"}
     assert found["/console"].content_type == "text/html; charset=utf-8"
     assert [path for path, page in found.items() if not page.shrinks] == ["/console/assets/logo.png"]
-    assert pages(others=False).keys() >= {"/", "/app.js", "/docs"}
+    assert pages(others=False).keys() >= {"/", "/docs.js", "/docs"}
     assert FOLDER.is_dir()

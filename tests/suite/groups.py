@@ -50,8 +50,8 @@ GROUPS = (
     Group(
         "browser",
         "pages in a real Chromium",
-        20,
-        ("tests/e2e/test_dashboard.py", "tests/e2e/test_upload_page.py"),
+        30,
+        ("tests/e2e/test_console*.py", "tests/e2e/test_upload_page.py"),
         "browser",
     ),
     Group(

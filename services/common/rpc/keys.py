@@ -9,7 +9,7 @@ from typing import Final
 from services.common.errors import Unauthenticated
 
 SESSION_PREFIX: Final = "ses-"
-"""How a session's token begins, which the dashboard sends where others send a key."""
+"""How a session's token begins, which the console sends where others send a key."""
 _BARE: Final = re.compile(r"(?:moa|sk|dk|ses)-\S+")
 """A key, or a session's token, without the word before it."""
 _SCHEMES: Final = ("bearer", "token")

@@ -1,4 +1,4 @@
-"""Sessions of the dashboard: auth keeps them."""
+"""Sessions of the console: auth keeps them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,100 @@
+// Who is logged in, and the one-time links that lead here. Tabs tell each other when that changes.
+import { ask, hooks, Refused, type Json } from "./api";
+import { t } from "./i18n.svelte";
+import type { Account } from "./types";
+
+export interface Methods {
+  password: boolean;
+  sign_up: string;
+  password_reset: boolean;
+  oidc?: { name: string; start_url: string };
+}
+
+class Session {
+  account = $state<Account | null>(null);
+  /** Whether it is known yet who is there. */
+  known = $state(false);
+  ended = $state(false);
+  setup = $state("");
+  reset = $state("");
+  oidc = $state("");
+  /** Whether the three first steps are to be shown. */
+  fresh = $state(false);
+  methods = $state<Methods>({ password: true, sign_up: "open", password_reset: true });
+
+  get admin(): boolean {
+    return this.account?.role === "ROLE_ADMIN";
+  }
+
+  get owner(): boolean {
+    return this.account?.team_role === "TEAM_ROLE_OWNER";
+  }
+}
+
+export const session = new Session();
+const tabs = new BroadcastChannel("moa-session");
+
+/** Take a one-time link out of the address: what stands behind # is sent to nobody, and leaves the history here. */
+export function takeLinks(): void {
+  const found = new URLSearchParams(location.hash.replace(/^#\/?/, ""));
+  const taken = ["setup", "reset", "oidc"].filter((name) => found.get(name));
+  if (!taken.length) return;
+  session.setup = found.get("setup") ?? session.setup;
+  session.reset = found.get("reset") ?? session.reset;
+  session.oidc = found.get("oidc") ?? "";
+  history.replaceState(null, "", location.pathname);
+}
+
+export async function look(): Promise<void> {
+  try {
+    const { account } = await ask<{ account: Account }>("/account/me", { quiet: true });
+    session.account = account;
+    session.ended = false;
+  } catch (error) {
+    if (error instanceof Refused && error.status !== 401 && error.status !== 403) throw error;
+    session.account = null;
+  } finally {
+    session.known = true;
+  }
+}
+
+export async function findMethods(): Promise<void> {
+  try {
+    const found = await ask<Methods>("/auth/methods", { quiet: true });
+    session.methods = { ...session.methods, ...found };
+  } catch {
+    // A gateway without other ways to log in.
+  }
+}
+
+export async function enter(path: string, values: Json): Promise<void> {
+  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== ""));
+  const { account } = await ask<{ account: Account }>(path, { method: "POST", body: given, quiet: true });
+  session.account = account;
+  session.ended = false;
+  tabs.postMessage("entered");
+}
+
+export async function leave(): Promise<void> {
+  let next = "";
+  try {
+    next = String((await ask("/account/logout", { method: "POST", body: {}, quiet: true })).end_session_url ?? "");
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status !== 401) throw error;
+  }
+  session.account = null;
+  session.ended = false;
+  tabs.postMessage("left");
+  if (next.startsWith("https://")) location.assign(next);
+}
+
+hooks.ended = () => {
+  if (!session.account) return;
+  session.account = null;
+  session.ended = true;
+  tabs.postMessage("left");
+};
+hooks.offline = () => t("offline");
+tabs.onmessage = () => {
+  look().catch(() => {});
+};

@@ -1,0 +1,106 @@
+// What the documented REST answers with, as far as the console reads it.
+
+export interface Limits {
+  [name: string]: number | string | null | undefined;
+}
+
+export interface Account {
+  account_id: string;
+  email: string;
+  name: string;
+  role: string;
+  disabled: boolean;
+  unlimited: boolean;
+  limits: Limits;
+  granted_micro_credits: string;
+  zone: string;
+  created_at: string;
+  priority: string;
+  team_id: string;
+  team_role: string;
+  deleted_at?: string;
+}
+
+export interface Rule {
+  provider: string;
+  model: string;
+  operations: string[];
+}
+
+export interface Key {
+  key_id: string;
+  name: string;
+  prefix: string;
+  scopes: Rule[];
+  created_at: string;
+  expires_at?: string;
+  revoked_at?: string;
+  last_used_at?: string;
+  priority: string;
+  manages?: string[];
+  bound_by?: string;
+  limits?: Limits;
+  [limit: string]: any;
+}
+
+export interface Standing {
+  limit: string;
+  key_id: string;
+  most: string;
+  used: string;
+  resets_at?: string;
+  owner: string;
+  name: string;
+}
+
+export interface Model {
+  id: string;
+  owned_by: string;
+  context_tokens: number | null;
+  max_output_tokens: number | null;
+  input_modalities: string[];
+  output_modalities: string[];
+  capabilities: string[];
+  prices: Record<string, number> | null;
+  retires: string | null;
+  successor: string | null;
+  status: string;
+}
+
+export interface SpendRow {
+  time: string;
+  group: string;
+  name: string;
+  usd: string;
+  requests: string;
+  unpriced_requests: string;
+  prompt_tokens: string;
+  completion_tokens: string;
+  tokens: string;
+  images: string;
+}
+
+export interface Team {
+  team_id: string;
+  name: string;
+  account_id: string;
+  limits: Limits;
+  rules: Rule[];
+  created_at: string;
+  warnings?: { webhook_url: string; emails: string[] };
+}
+
+export interface Task {
+  id: string;
+  state: string;
+  model: string;
+  provider: string;
+  work: Record<string, any>;
+  progress?: { stage: string; step: number; steps: number; eta?: string; preview_link?: string };
+  outputs: { link: string; mime_type: string; width: number; height: number; name: string; receipt?: Record<string, any> }[];
+  error?: { message: string; reason: string };
+  created_at: string;
+  started_at?: string;
+  ended_at?: string;
+  attempts: number;
+}

@@ -1,0 +1,181 @@
+"""A gateway with a played cloud provider and a painter, and a person at its console in headless Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+import requests
+
+from deploy.local.ports import Ports
+from deploy.local.stack import REPOSITORY, Stack
+from services.common.pages import FOLDER
+from tests import stacks
+from tests.e2e import browser
+from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.painter import painting
+from tests.emulators.script import Script
+
+PASSWORD: Final = "correct horse battery"
+PAGES: Final = ("", "chat", "images", "models", "keys", "usage", "tasks", "account")
+ADMIN_PAGES: Final = ("accounts", "teams", "budgets", "invitations", "providers", "audit")
+MARKUP: Final = (
+    "<img src=x onerror=\"window.broken='image'\"><script>window.broken='script'</script>"
+    "<svg onload=\"window.broken='svg'\"></svg> [link](javascript:window.broken='link')"
+)
+"""What would run, were it ever taken for markup."""
+
+
+@dataclass(frozen=True)
+class House:
+    """The gateway, and its provider."""
+
+    stack: Stack
+    port: int
+    """Where the provider listens, while a test plays it."""
+
+    def grant(self, account_id: str) -> None:
+        """Let an account use every model."""
+        headers = {"X-API-Key": self.stack.api_key}
+        url = f"{self.stack.url}/admin/accounts/{account_id}/rules"
+        rule = {"rule": {"provider": "*", "model": "*"}}
+        requests.post(url, json=rule, headers=headers, timeout=20).raise_for_status()
+
+    @asynccontextmanager
+    async def played(self, *scripts: Script) -> AsyncIterator[OpenAIEmulator]:
+        """Play the provider, in the test's own loop."""
+        upstream = OpenAIEmulator()
+        upstream.scripts.extend(scripts)
+        await upstream.start(self.port)
+        try:
+            yield upstream
+        finally:
+            await upstream.stop()
+
+
+@contextmanager
+def house(root: Path, *, environment: dict[str, str] | None = None) -> Iterator[House]:
+    """Yield a running gateway whose sign-ups and log-ins are its own: they are counted by address."""
+    shipped = msgspec.yaml.decode((REPOSITORY / "gateway" / "catalogue.yaml").read_bytes())
+    port = Ports().any()
+    cloud = {
+        "id": "cloud",
+        "adapter": "openai",
+        "makes": "text",
+        "base_url": f"http://127.0.0.1:{port}/v1",
+        "credentials": {"api_key": "CLOUD_KEY"},
+    }
+    model = {"provider": "cloud", "context_tokens": 128_000, "capabilities": ["tools", "vision", "json_schema"]}
+    models = [
+        {**model, "id": "gpt-4o-mini", "prices": {"input": 0.15, "output": 0.6}},
+        {**model, "id": "gpt-4o", "prices": {"input": 2.5, "output": 10.0}},
+        *(row for row in shipped["models"] if row.get("provider") == "local-image"),
+    ]
+    providers = [cloud, *(row for row in shipped["providers"] if row["id"] == "local-image")]
+    catalogue = root / "catalogue.yaml"
+    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
+    state = root / "state"
+    stacks.begun(state)
+    with painting(stacks.token_of(state)) as painter:
+        given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_INFERENCE_ADDRESS": painter}
+        names = ("auth", "text", "router", "tasks", "edge")
+        with stacks.gateway(state, environment={**given, **(environment or {})}, processes=names) as stack:
+            yield House(stack, port)
+
+
+class Console:
+    """A person at the console."""
+
+    def __init__(self, page: browser.Page, url: str) -> None:
+        self.page = page
+        self.url = url
+
+    async def sees(self, text: str, within: str = "body") -> None:
+        """Wait until a text is to be seen."""
+        await self.page.until(f"document.querySelector({json.dumps(within)})?.innerText.includes({json.dumps(text)})")
+
+    async def there(self, selector: str) -> Any:
+        """Wait for an element; return its text."""
+        return await self.page.until(f"document.querySelector({json.dumps(selector)})?.innerText ?? null")
+
+    async def visit(self, path: str) -> None:
+        """Go to a page of the console, and wait until it has what it asked for."""
+        await self.page.run(f"location.hash = '#/{path}'")
+        await self.page.until(
+            "document.querySelector('main h1, main [role=log]') !== null && !/Loading…|불러오는 중…/.test(document.querySelector('main').innerText)"
+        )
+
+    async def fetched(self, path: str) -> Any:
+        """Return what a path answers the page with."""
+        return await self.page.run(
+            f"fetch('{path}', {{headers: {{'moa-console': '1'}}}}).then(answer => answer.json())"
+        )
+
+    async def speak(self, language: str) -> None:
+        """Have the page in a language."""
+        if await self.page.run("document.documentElement.lang") != language:
+            await self.page.click("#language")
+        await self.page.until(f"document.documentElement.lang === '{language}'")
+
+    async def sign_up(self, house: House | None = None) -> str:
+        """Sign up; return the email. With a house, every model may be used."""
+        email = f"{uuid4().hex}@example.com"
+        await self.page.click("#to-signup")
+        await self.page.until("document.querySelector('#signup') !== null")
+        await self.page.fill("#signup", {"name": MARKUP[:90], "email": email, "password": PASSWORD})
+        await self.page.until("document.querySelector('#logout') !== null")
+        if house is not None:
+            house.grant((await self.fetched("/account/me"))["account"]["account_id"])
+            while not any(model["owned_by"] == "cloud" for model in (await self.fetched("/v1/models"))["data"]):
+                await asyncio.sleep(0.1)
+            await self.page.go(f"{self.url}/?again")
+            await self.page.until("document.querySelector('#logout') !== null")
+        return email
+
+    async def log_in(self, email: str) -> None:
+        """Log in."""
+        await self.page.until("document.querySelector('form#login') !== null")
+        await self.page.fill("#login", {"email": email, "password": PASSWORD})
+        await self.page.until("document.querySelector('#logout') !== null")
+
+    async def ask(self, text: str) -> None:
+        """Send a message in the chat."""
+        await self.page.until(
+            "document.querySelector('#draft') !== null && document.querySelector('#model option') !== null"
+        )
+        await self.page.run("document.querySelector('#draft').focus()")
+        await self.page.write(text)
+        await self.page.press("Enter")
+
+    async def unharmed(self) -> None:
+        """Fail where anything ran that was sent as text, or the content policy had to stop something."""
+        assert await self.page.run("window.broken ?? null") is None
+        assert self.page.dialogs == []
+        assert self.page.errors == []
+
+
+@asynccontextmanager
+async def at(
+    house: House, *, path: str = "", link: str = "", width: int = 1280, language: str = "en"
+) -> AsyncIterator[Console]:
+    """Open the console in a browser of its own."""
+    async with browser.browser("about:blank") as page:
+        await page.size(width, 900)
+        await page.call("Page.addScriptToEvaluateOnNewDocument", source=f"localStorage.language ??= '{language}'")
+        await page.go(link or f"{house.stack.url}/{path}")
+        await page.until("document.querySelector('main form, main h1') !== null")
+        yield Console(page, house.stack.url)
+
+
+def first_load() -> dict[str, Path]:
+    """Return the files that a browser reads before it shows the console."""
+    text = (FOLDER / "index.html").read_text()
+    names = [part.split('"')[0] for part in text.split('src="/')[1:] + text.split('href="/')[1:]]
+    return {"index.html": FOLDER / "index.html", **{name: FOLDER / name for name in names}}
