@@ -13,6 +13,7 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     rollupOptions: {
       output: {
+        hashCharacters: "hex",
         entryFileNames: "console/[name]-[hash:12].js",
         chunkFileNames: "console/[name]-[hash:12].js",
         assetFileNames: "console/[name]-[hash:12][extname]",

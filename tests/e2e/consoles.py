@@ -108,9 +108,7 @@ class Console:
     async def visit(self, path: str) -> None:
         """Go to a page of the console, and wait until it has what it asked for."""
         await self.page.run(f"location.hash = '#/{path}'")
-        await self.page.until(
-            "document.querySelector('main h1, main [role=log]') !== null && !/Loading…|불러오는 중…/.test(document.querySelector('main').innerText)"
-        )
+        await self.page.until("document.querySelector('main h1') && !document.querySelector('[data-loading]')")
 
     async def fetched(self, path: str) -> Any:
         """Return what a path answers the page with."""
