@@ -253,8 +253,8 @@ class OidcLogins:
 
 
 def _name_of(state: str) -> str:
-    """Return the name of a log-in's cookie: a browser may have several under way."""
-    return "moa_oidc_" + hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    """Return the name of a log-in's cookie: a browser may have several under way, as many as a request can hold."""
+    return "moa_oidc_" + hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()[0]
 
 
 def _record(name: str) -> UUID:

@@ -540,6 +540,7 @@ async def test_many_starts_from_one_address_are_slowed(go: Go) -> None:
     """The browser is sent back with why, not to the issuer."""
     browser = (await go()).browser()
     places = [await browser.start() for _ in range(62)]
+    assert len(browser.cookies) <= 16
     assert f"{HOME}/#oidc=failed:busy" in places[60:]
     assert all(not place.startswith(HOME) for place in places[:60])
 
