@@ -10,8 +10,9 @@ from google.api import httpbody_pb2
 
 from moa.account.v1 import account_pb2, admin_service_pb2_grpc
 from moa.account.v1 import admin_service_pb2 as pb
-from services.auth import render, spend_pages, usage_pages
+from services.auth import identity_messages, render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.second_factors import SecondFactors
@@ -51,7 +52,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         pepper: bytes,
         offered: Offered,
         second_factors: SecondFactors,
+        identities: Identities,
     ) -> None:
+        self._identities = identities
         self._accounts = accounts
         self._keys = keys_kept
         self._sessions = sessions
@@ -246,6 +249,23 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         actor = await self._administrator(context, gives=False)
         record = await self._keys.revoke(request.account_id, request.key_id, actor=actor)
         return pb.RevokeAccountKeyResponse(key=render.key(record))
+
+    async def ListAccountIdentities(
+        self, request: pb.ListAccountIdentitiesRequest, context: Any
+    ) -> pb.ListAccountIdentitiesResponse:
+        """List an account's identities."""
+        await self._administrator(context, gives=False)
+        await self._accounts.get(request.account_id)
+        found = await self._identities.list(request.account_id)
+        return pb.ListAccountIdentitiesResponse(identities=map(identity_messages.linked, found))
+
+    async def UnlinkAccountIdentity(
+        self, request: pb.UnlinkAccountIdentityRequest, context: Any
+    ) -> pb.UnlinkAccountIdentityResponse:
+        """Take an account's identity away."""
+        actor = await self._administrator(context, gives=False)
+        await self._identities.unlink(request.account_id, request.identity_id, actor=actor)
+        return pb.UnlinkAccountIdentityResponse()
 
     async def GetAccountUsage(self, request: pb.GetAccountUsageRequest, context: Any) -> pb.GetAccountUsageResponse:
         """Tell what an account used."""

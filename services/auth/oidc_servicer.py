@@ -9,10 +9,11 @@ from google.api import httpbody_pb2
 
 from moa.account.v1 import oidc_service_pb2 as pb
 from moa.account.v1 import oidc_service_pb2_grpc
-from services.auth import render
+from services.auth import identity_messages, render
 from services.auth.adapters.accounts import Accounts
-from services.auth.adapters.identities import Identities, IdentityRecord
+from services.auth.adapters.identities import Identities
 from services.auth.adapters.second_factors import SecondFactors
+from services.auth.adapters.sessions import Sessions
 from services.auth.callers import Callers, address_of
 from services.auth.cookies import keep_session
 from services.auth.logins import Logins
@@ -22,6 +23,7 @@ from services.common.errors import InvalidField, Malformed, NotFound, Permission
 from services.common.rpc import rest
 
 _MOST_PARAMETERS: Final = 50
+RECENT_S: Final = 900
 _NONE: Final = "this gateway has no identity provider to log in with; log in with a password"
 
 
@@ -46,6 +48,7 @@ class OidcServicer(oidc_service_pb2_grpc.OidcServiceServicer):
         logins: Logins,
         second_factors: SecondFactors,
         session_tokens: SessionTokens,
+        sessions: Sessions,
         signup: str,
         mails: bool,
     ) -> None:
@@ -57,6 +60,7 @@ class OidcServicer(oidc_service_pb2_grpc.OidcServiceServicer):
         self._logins = logins
         self._second_factors = second_factors
         self._session_tokens = session_tokens
+        self._sessions = sessions
         self._signup = signup
         self._mails = mails
 
@@ -117,26 +121,34 @@ class OidcServicer(oidc_service_pb2_grpc.OidcServiceServicer):
 
     async def LinkIdentity(self, request: pb.LinkIdentityRequest, context: Any) -> pb.LinkIdentityResponse:
         """Link an identity."""
-        account_id = await self._logged_in(context)
+        account_id = await self._logged_in(context, recently=True)
         arrival = await self._oidc.arrival(_cookies(context), address_of(context))
         record = await self._identities.link(arrival, account_id)
         await context.send_initial_metadata([("set-cookie", self._oidc.spent())])
-        return pb.LinkIdentityResponse(identity=_linked(record))
+        return pb.LinkIdentityResponse(identity=identity_messages.linked(record))
 
     async def ListIdentities(self, request: pb.ListIdentitiesRequest, context: Any) -> pb.ListIdentitiesResponse:
         """List the account's identities."""
         account_id = await self._logged_in(context)
-        return pb.ListIdentitiesResponse(identities=map(_linked, await self._identities.list(account_id)))
+        return pb.ListIdentitiesResponse(
+            identities=map(identity_messages.linked, await self._identities.list(account_id))
+        )
 
     async def UnlinkIdentity(self, request: pb.UnlinkIdentityRequest, context: Any) -> pb.UnlinkIdentityResponse:
         """Take an identity away."""
         await self._identities.unlink(await self._logged_in(context), request.identity_id)
         return pb.UnlinkIdentityResponse()
 
-    async def _logged_in(self, context: Any) -> str:
+    async def _logged_in(self, context: Any, *, recently: bool = False) -> str:
+        """Return the account of somebody who is logged in. Raises PermissionDenied for keys.
+
+        `recently`: for what opens the account for good. An old session, as one that was found, is Unauthenticated.
+        """
         caller = await self._callers.of(context)
         if caller.session is None:
             raise PermissionDenied("keys manage no log-ins; log in")
+        if recently and not await self._sessions.is_recent(caller.session, RECENT_S):
+            raise Unauthenticated("log in once more, and link the identity within fifteen minutes")
         return caller.account_id
 
 
@@ -184,10 +196,3 @@ def _cookies(context: Any) -> dict[str, str]:
                 name, _, text = pair.strip().partition("=")
                 found.setdefault(name, text)
     return found
-
-
-def _linked(record: IdentityRecord) -> pb.Identity:
-    made = pb.Identity(identity_id=record.id, issuer=record.issuer, created_at=render.timestamp(record.created_at))
-    if record.last_used_at is not None:
-        made.last_used_at.CopyFrom(render.timestamp(record.last_used_at))
-    return made

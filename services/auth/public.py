@@ -78,7 +78,7 @@ def public_server(
     callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
     logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
-    second_factors = SecondFactors(postgres, pepper=pepper)
+    second_factors, identities = SecondFactors(postgres, pepper=pepper), Identities(postgres, pepper=pepper)
     server = Server(service_token=None, around=limited)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
         AccountServicer(
@@ -106,12 +106,13 @@ def public_server(
         OidcServicer(
             oidc=oidc,
             name=oidc_name,
-            identities=Identities(postgres, pepper=pepper),
+            identities=identities,
             accounts=accounts,
             callers=callers,
             logins=logins,
             second_factors=second_factors,
             session_tokens=session_tokens,
+            sessions=sessions,
             signup=signup,
             mails=mails,
         ),
@@ -129,6 +130,7 @@ def public_server(
             pepper=pepper,
             offered=offered,
             second_factors=second_factors,
+            identities=identities,
         ),
         server.grpc,
     )

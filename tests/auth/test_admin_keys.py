@@ -54,9 +54,9 @@ _GIVES: dict[str, list[dict[str, Any]]] = {
     "CreateInvitation": [{}],
     "DeleteAccount": [{}],
 }
-_TAKES = {"RevokeRule", "RevokeAccountKey"}
+_TAKES = {"RevokeRule", "RevokeAccountKey", "UnlinkAccountIdentity"}
 _READS = {"ListAccounts", "GetAccount", "ListRules", "ListAccountKeys", "GetAccountUsage", "ListLedger", "ListAudit"}
-_READS |= {"ReportSpend", "DownloadSpendReport"}
+_READS |= {"ReportSpend", "DownloadSpendReport", "ListAccountIdentities"}
 
 
 def gifts(account_id: str) -> list[tuple[str, Any]]:

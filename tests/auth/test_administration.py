@@ -153,6 +153,10 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
     stub = client.admin
     account_id, key_id, _ = await auth.account()
     other, _ = await auth.key(account_id)
+    auth.query(
+        "insert into identities (id, issuer, subject, account_id) values ('idn_1', 'i', 's', %s) returning 1",
+        account_id,
+    )
     rule = quota_pb2.Rule(provider="openai-*", model="*")
     granted = await stub.GrantRule(admin_pb.GrantRuleRequest(account_id=account_id, rule=rule), metadata=admin)
     acts = {
@@ -167,6 +171,10 @@ async def test_every_admin_act_is_in_the_audit_log(client: Client, root: str, au
         "RevokeAccountKey": (
             "key.revoked",
             admin_pb.RevokeAccountKeyRequest(account_id=account_id, key_id=key_id),
+        ),
+        "UnlinkAccountIdentity": (
+            "identity.removed",
+            admin_pb.UnlinkAccountIdentityRequest(account_id=account_id, identity_id="idn_1"),
         ),
         "UpdateAccountKey": (
             "key.changed",

@@ -379,6 +379,14 @@ async def test_who_has_no_account_is_told_and_may_link_one(go: Go, issuer: Issue
     assert await code_of(by_key) == DENIED
     log_in = pb.LogInRequest(email=email, password=PASSWORD)
     session = (await browser.client.account.LogIn(log_in, metadata=browser.client.sent())).session_token
+    # Nobody who has found an old session opens the account for good.
+    made_earlier = (
+        "update sessions set created_at = created_at {} interval '20 minutes' where account_id = %s returning 1"
+    )
+    world.auth.query(made_earlier.format("-"), made.account.account_id)
+    old = browser.stub.LinkIdentity(oidc_pb.LinkIdentityRequest(), metadata=browser.sent(session))
+    assert await code_of(old) == UNAUTHENTICATED
+    world.auth.query(made_earlier.format("+"), made.account.account_id)
     linked = await browser.stub.LinkIdentity(oidc_pb.LinkIdentityRequest(), metadata=browser.sent(session))
     assert linked.identity.issuer == issuer.url
     again = browser.stub.LinkIdentity(oidc_pb.LinkIdentityRequest(), metadata=browser.sent(session))
@@ -411,14 +419,23 @@ async def test_who_has_no_account_is_told_and_may_link_one(go: Go, issuer: Issue
     assert stranger.account.account_id
 
 
-async def test_the_only_way_to_log_in_is_not_unlinked(go: Go) -> None:
-    """Whoever has no password would be locked out."""
+async def test_the_only_way_to_log_in_is_not_unlinked(go: Go, root: str) -> None:
+    """Whoever has no password would be locked out; an administrator may, and ends the sessions with it."""
     browser = (await go()).browser()
     session = (await browser.through()).session_token
     listed = await browser.stub.ListIdentities(oidc_pb.ListIdentitiesRequest(), metadata=browser.sent(session))
     (own,) = listed.identities
     unlink = oidc_pb.UnlinkIdentityRequest(identity_id=own.identity_id)
     assert await code_of(browser.stub.UnlinkIdentity(unlink, metadata=browser.sent(session))) == CONFLICT
+    me = await browser.client.account.GetMe(pb.GetMeRequest(), metadata=browser.client.sent(session))
+    account_id, admin = me.account.account_id, browser.client.sent(root)
+    listing = admin_pb.ListAccountIdentitiesRequest(account_id=account_id)
+    assert list((await browser.client.admin.ListAccountIdentities(listing, metadata=admin)).identities) == [own]
+    take = admin_pb.UnlinkAccountIdentityRequest(account_id=account_id, identity_id=own.identity_id)
+    await browser.client.admin.UnlinkAccountIdentity(take, metadata=admin)
+    gone = browser.client.account.GetMe(pb.GetMeRequest(), metadata=browser.client.sent(session))
+    assert await code_of(gone) == UNAUTHENTICATED
+    assert await code_of(browser.client.admin.UnlinkAccountIdentity(take, metadata=admin)) == NOT_FOUND
 
 
 async def test_an_address_that_is_taken_makes_no_second_account(go: Go, issuer: Issuer, root: str) -> None:

@@ -176,8 +176,11 @@ class Identities:
         async with self._postgres.transaction() as link:
             return await _listed(link, account_id)
 
-    async def unlink(self, account_id: str, identity_id: str) -> None:
-        """Take an identity away. Raises NotFound, or Conflict for the only way to log in."""
+    async def unlink(self, account_id: str, identity_id: str, *, actor: str | None = None) -> None:
+        """Take an identity away; `actor` is the administrator who does, by whom sessions end, too.
+
+        Raises NotFound, or Conflict for the only way to log in, which administrators alone take away.
+        """
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "select password_hash is not null from accounts where id = %s for update", (account_id,)
@@ -189,9 +192,11 @@ class Identities:
             gone = await cursor.fetchone()
             if gone is None:
                 raise NotFound("no such identity")
-            if row is not None and not row[0] and not await _listed(link, account_id):
+            if actor is not None:
+                await link.execute("delete from sessions where account_id = %s", (account_id,))
+            elif row is not None and not row[0] and not await _listed(link, account_id):
                 raise Conflict("the account could not be logged in to; set a password first")
-            await audit(link, account_id, "identity.removed", account_id, f"issuer={gone[0]}")
+            await audit(link, actor or account_id, "identity.removed", account_id, f"issuer={gone[0]}")
 
     async def note_failure(self, cause: str, account_id: str = "") -> None:
         """Note in the audit log why a log-in failed."""

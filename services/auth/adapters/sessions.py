@@ -87,6 +87,16 @@ class Sessions:
                 raise NotFound("no such session")
             await audit(link, account_id, "session.ended", account_id, f"session={session_id}")
 
+    async def is_recent(self, digest: bytes, within_s: float) -> bool:
+        """Return whether a session was begun within a time."""
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select created_at > now() - make_interval(secs => %s) from sessions where digest = %s",
+                (within_s, digest),
+            )
+            row = await cursor.fetchone()
+        return bool(row and row[0])
+
     async def end_others(self, account_id: str, digest: bytes) -> None:
         """End an account's sessions but one."""
         async with self._postgres.transaction() as link:
