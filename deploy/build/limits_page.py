@@ -13,6 +13,7 @@ from gateway import limits as edge
 from gateway.settings import EdgeSettings
 from services.auth import render
 from services.auth.adapters import budgets, teams
+from services.auth.adapters.background_responses import MOST_WAITING
 from services.auth.adapters.stored_room import Bounds
 from services.auth.domain import request_log
 from services.auth.domain.accounts import DEFAULT_LIMITS
@@ -22,6 +23,7 @@ from services.common import byte_admission, helper_process, idempotency, images,
 from services.providers.http import client as http
 from services.router.adapters import fetching
 from services.router.adapters import request_log as request_logs
+from services.router.dialects.responses.background import MOST_S
 from services.router.domain import growth, kept_content
 from services.router.domain.operations import MOST_LINKS
 from services.router.domain.prompt import MOST_PARTS
@@ -226,6 +228,12 @@ def accounts() -> list[Row]:
             f" {_bytes(Bounds().one_bytes)} each; {Bounds().chain:,} go on from one another",
             "they are encrypted and stored",
             "429 (`insufficient_quota`) until some are deleted; 413; 400",
+        ),
+        Row(
+            "responses of an account that wait or are made in the background",
+            f"{MOST_WAITING}, each for {MOST_S / 3600:g} h at most",
+            "the queue is everybody's",
+            "429 (`queue_full`); it has failed",
         ),
         Row(
             "a stored response (`MOA_RESPONSES_DAYS`)",

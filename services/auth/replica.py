@@ -46,7 +46,7 @@ from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.request_log_servicer import RequestLogServicer, Told
-from services.auth.response_servicer import ResponseStoreServicer
+from services.auth.response_servicer import ResponseStoreServicer, book_left
 from services.auth.settings import AuthSettings
 from services.auth.storing import responses_of, storing_of
 from services.auth.sweeper import Sweeper
@@ -95,9 +95,9 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(servicer, server.grpc)
         answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
         idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
-        responses = responses_of(config, postgres)
+        responses, background = responses_of(config, postgres)
         response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
-            ResponseStoreServicer(responses), server.grpc
+            ResponseStoreServicer(responses, background, quota), server.grpc
         )
         server.offer(
             response_store_service_pb2.DESCRIPTOR.services_by_name["ResponseStoreService"].full_name,
@@ -142,6 +142,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "answers": answers.tidy,
             "responses": responses.tidy,
             "request_log": RequestLogSweep(postgres).tidy,
+            "background": partial(book_left, background, quota),
         }
         if exports is not None:
             tidies["exports"] = exports.tidy

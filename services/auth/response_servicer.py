@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
+from moa.quota.v1 import quota_pb2
 from moa.response.v1 import response_store_service_pb2 as pb
 from moa.response.v1 import response_store_service_pb2_grpc
+from services.auth.adapters.background_responses import BackgroundResponses
 from services.auth.adapters.stored_responses import StoredResponses
-from services.common.errors import InvalidField
+from services.common import logs
+from services.common.errors import InvalidField, MoaError
 from services.common.rpc import call as calls
+
+_log = logs.get("responses")
+
+_MOST_RENEWED: Final = 1_000
+
+
+class Books(Protocol):
+    """Who books what was consumed; `Quota` is one."""
+
+    async def settle(self, settlements: Iterable[quota_pb2.Settlement]) -> tuple[list[str], list[str], Any]:
+        """Book settlements, each reservation once; return which are booked, and which never can be."""
 
 
 class ResponseStoreServicer(response_store_service_pb2_grpc.ResponseStoreServiceServicer):
     """Answers the routers."""
 
-    def __init__(self, responses: StoredResponses) -> None:
+    def __init__(self, responses: StoredResponses, background: BackgroundResponses, books: Books) -> None:
         self._responses = responses
+        self._background = background
+        self._books = books
 
     async def Prepare(self, request: pb.PrepareRequest, context: Any) -> pb.PrepareResponse:
         """Read what a response goes on from."""
@@ -50,6 +67,67 @@ class ResponseStoreServicer(response_store_service_pb2_grpc.ResponseStoreService
         """Forget a response."""
         await self._responses.delete(_account(request), request.response_id)
         return pb.DeleteResponse()
+
+    async def Enqueue(self, request: pb.EnqueueRequest, context: Any) -> pb.EnqueueResponse:
+        """Store a response that is to be made."""
+        _account(request.response)
+        if not request.response.response_id or not request.key_id:
+            raise InvalidField("a response needs an id, and a key that asked", param="response.response_id")
+        answer = pb.EnqueueResponse(fence=await self._background.enqueue(request))
+        answer.expires_in.FromMilliseconds(int(self._background.lease_s * 1000))
+        return answer
+
+    async def Claim(self, request: pb.ClaimRequest, context: Any) -> pb.ClaimResponse:
+        """Take a response up."""
+        answer = await self._background.claim()
+        answer.expires_in.FromMilliseconds(int(self._background.lease_s * 1000))
+        return answer
+
+    async def Renew(self, request: pb.RenewRequest, context: Any) -> pb.RenewResponse:
+        """Renew leases."""
+        if len(request.made) > _MOST_RENEWED:
+            raise InvalidField(f"at most {_MOST_RENEWED} in one call", param="made")
+        return await self._background.renew(request.made)
+
+    async def Append(self, request: pb.AppendRequest, context: Any) -> pb.AppendResponse:
+        """Store a part of a response."""
+        return pb.AppendResponse(counted=await self._background.append(request))
+
+    async def Finish(self, request: pb.FinishRequest, context: Any) -> pb.FinishResponse:
+        """Store the end of a response, and book what it came to."""
+        counted = await self._background.finish(request)
+        if counted and request.HasField("settlement"):
+            try:
+                await book(self._background, self._books, [(request.made.response_id, request.settlement)])
+            except MoaError as error:
+                # It is stored with the response, and booked later.
+                _log.warning("settlement.postponed", why=error.message)
+        return pb.FinishResponse(counted=counted)
+
+    async def PutBack(self, request: pb.PutBackRequest, context: Any) -> pb.PutBackResponse:
+        """Put a response back."""
+        await self._background.put_back(request.made)
+        return pb.PutBackResponse()
+
+    async def Cancel(self, request: pb.CancelRequest, context: Any) -> pb.CancelResponse:
+        """End a response that is being made."""
+        return pb.CancelResponse(body=await self._background.cancel(_account(request), request.response_id))
+
+
+async def book(
+    background: BackgroundResponses, books: Books, given: Sequence[tuple[str, quota_pb2.Settlement]]
+) -> None:
+    """Book what responses came to, and note which are booked."""
+    booked, refused, _ = await books.settle([settlement for _, settlement in given])
+    done = {*booked, *refused}
+    if names := [name for name, settlement in given if settlement.reservation_id in done]:
+        await background.booked(names)
+
+
+async def book_left(background: BackgroundResponses, books: Books) -> None:
+    """Book what was not booked when it ended."""
+    if left := await background.unbooked():
+        await book(background, books, left)
 
 
 def _account(request: Any) -> str:

@@ -31,6 +31,7 @@ from services.router.adapters.large_processes import LargeProcesses
 from services.router.body_check import BodyCheck
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
+from services.router.dialects.responses.background import BackgroundResponses
 from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
@@ -101,9 +102,11 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     begin = own_keys(token, _takes_key(config, around))
     helper = HelperProcess()
     reading = Reading(helper)
+    background = BackgroundResponses(around.responses, operations, reading, service_token=token)
     idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=token)
-    server = _served(config, around, operations, idempotent_calls, begin, reading, helper)
+    server = _served(config, around, operations, idempotent_calls, begin, reading, helper, background)
     port = await server.start(config.listen)
+    background.start()
     try:
         yield port
     finally:
@@ -111,6 +114,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
         if around.upstreams is not None:
             await around.upstreams.aclose()
         await idempotent_calls.aclose(LAST_WORDS_S)
+        await background.aclose()
         await helper.aclose()
         await operations.aclose()
 
@@ -128,6 +132,7 @@ def _served(
     begin: Callable[[Any], Caller],
     reading: Reading,
     helper: HelperProcess,
+    background: BackgroundResponses,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around))
@@ -154,6 +159,7 @@ def _served(
         links=around.links,
         admission=admission,
         responses=around.responses,
+        background=background,
     )
     for each in registrations(dialects, Registration):
         each.serve(grpc, parts)

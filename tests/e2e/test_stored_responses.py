@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import openai
 import pytest
 
+from tests import waiting
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
 
@@ -48,3 +50,43 @@ def test_an_account_that_turns_storing_on_has_its_responses_stored(gateway: Gate
         client.responses.delete(second.id)
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(second.id)
+
+
+def test_a_response_is_made_in_the_background(gateway: Gateway) -> None:
+    """It is told as it waits, found when it has ended, streamed from any place, cancelled, and gone on from."""
+    person = Person(gateway)
+    assert person.ask("patch", "/account/me", {"stores_responses": True}).status_code == 200
+    with _client(gateway, person.key) as client:
+        made: Any = client.responses.create(model=MODEL, input="Hello!", max_output_tokens=16, background=True)
+        assert (made.status, made.background, made.output) == ("queued", True, [])
+        events: Any = list(
+            client.responses.create(model=MODEL, input="Hello!", max_output_tokens=16, background=True, stream=True)
+        )
+        assert [one.sequence_number for one in events] == list(range(len(events)))
+        assert events[-1].type == "response.completed"
+        streamed = events[-1].response
+        rest = list(client.responses.retrieve(streamed.id, stream=True, starting_after=1))
+        assert [one.to_dict() for one in rest] == [one.to_dict() for one in events[2:]]
+        found = client.responses.retrieve(made.id)
+        for pause_s in waiting.pauses():
+            if found.status == "completed":
+                break
+            assert found.status in ("queued", "in_progress")
+            time.sleep(pause_s)
+            found = client.responses.retrieve(made.id)
+        assert found.output_text == streamed.output_text
+        assert client.responses.cancel(made.id).status == "completed"
+        long: Any = client.responses.create(model=MODEL, input="Tell me all!", background=True)
+        ended = client.responses.cancel(long.id)
+        assert ended.status in ("cancelled", "completed")
+        assert client.responses.retrieve(long.id).status == ended.status
+        after = client.responses.create(
+            model=MODEL, input="What can you do?", max_output_tokens=16, previous_response_id=made.id
+        )
+        assert len(client.responses.input_items.list(after.id).data) == 3
+        with pytest.raises(openai.BadRequestError, match="background: true"):
+            client.responses.cancel(after.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.create(model="no-such-model", input="x", background=True)
+        with pytest.raises(openai.BadRequestError, match="leave store: false out"):
+            client.responses.create(model=MODEL, input="x", background=True, store=False)

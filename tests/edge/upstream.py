@@ -165,7 +165,7 @@ class _Responses(responses_service_pb2_grpc.ResponsesServiceServicer):
     async def CountInputTokens(self, request: Any, context: Any) -> httpbody_pb2.HttpBody:
         return httpbody_pb2.HttpBody(content_type="application/json", data=b'{"input_tokens":1}')
 
-    GetResponse = DeleteResponse = ListInputItems = CountInputTokens  # type: ignore[assignment]
+    CancelResponse = GetResponse = DeleteResponse = ListInputItems = CountInputTokens  # type: ignore[assignment]
 
 
 class _Text(text_service_pb2_grpc.TextServiceServicer):

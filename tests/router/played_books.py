@@ -22,6 +22,7 @@ class VerifiedKey:
 
     account_id: str
     priority: str = "normal"
+    key_id: str = "key"
     stores_responses: bool = False
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:

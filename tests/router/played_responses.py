@@ -54,8 +54,14 @@ class PlayedResponses:
     async def events(self, account_id: str, response_id: str, after: int) -> pb.ReadEventsResponse:
         found = self._found(account_id, response_id)
         return pb.ReadEventsResponse(
-            events=found.events[max(0, after + 1) :], state=found.state, streamed=bool(found.events)
+            events=found.events[max(0, after + 1) :],
+            state=found.state,
+            streamed=bool(found.events),
+            last_sequence=len(found.events) - 1,
         )
+
+    async def claim(self) -> pb.ClaimResponse:
+        return pb.ClaimResponse()
 
     async def delete(self, account_id: str, response_id: str) -> None:
         self._found(account_id, response_id)

@@ -27,6 +27,7 @@ from services.router.settings import RouterSettings
 from services.text.service import SERVICE
 from services.text.settings import TextSettings
 from tests import shipped
+from tests.router.played_responses import PlayedResponses
 from tests.router.rig import KEY, Played
 from tests.walks.walking import Walk
 
@@ -117,7 +118,7 @@ async def _router(
         refused=str,
         admission=await admission() if admission else played,
         claims=None,
-        responses=None,
+        responses=PlayedResponses(),
         backends=backends,
         states=played.states,
         store=FolderStore(folder),

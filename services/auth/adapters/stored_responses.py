@@ -111,7 +111,7 @@ class StoredResponses:
                     "insert into stored_events values (%s, 0, %s, %s)", (name, len(response.events) - 1, events)
                 )
             await take_room(link, response.account_id, self._bounds, entries=1, size_bytes=size)
-            await self._prolong(link, response.account_id, response.previous_response_id)
+            await self.prolong(link, response.account_id, response.previous_response_id)
 
     async def read(self, account_id: str, response_id: str) -> Read:
         """Return a response. Raises NotFound."""
@@ -138,21 +138,22 @@ class StoredResponses:
             if row is None:
                 raise unknown(response_id)
             cursor = await link.execute(
-                "select first_sequence, events from stored_events where response_id = %s and last_sequence > %s"
-                " order by first_sequence",
+                "select first_sequence, events, last_sequence from stored_events"
+                " where response_id = %s and last_sequence > %s order by first_sequence",
                 (response_id, after),
             )
             chunks = await cursor.fetchall()
 
         def opened() -> list[bytes]:
             found: list[bytes] = []
-            for first, sealed in chunks:
+            for first, sealed, _ in chunks:
                 pieces = unpacked(self._opened(f"{response_id} events {first}", sealed, response_id))
                 found += pieces[max(0, after + 1 - first) :]
             return found
 
         events = await asyncio.to_thread(opened) if chunks else []
-        return pb.ReadEventsResponse(events=events, state=row[0], streamed=row[1])
+        last = chunks[-1][2] if chunks else after
+        return pb.ReadEventsResponse(events=events, state=row[0], streamed=row[1], last_sequence=last)
 
     async def delete(self, account_id: str, response_id: str) -> None:
         """Forget a response. Raises NotFound."""
@@ -164,22 +165,26 @@ class StoredResponses:
         """Forget those whose time is over."""
         while True:
             async with self._postgres.transaction() as link:
-                if await self._remove(link, "expires_at <= now()", ()) < _BATCH:
+                if await self._remove(link, "expires_at <= now()", (), lock="for update skip locked") < _BATCH:
                     return
 
-    async def _remove(self, link: Link, which: LiteralString, given: Sequence[Any]) -> int:
+    async def _remove(
+        self, link: Link, which: LiteralString, given: Sequence[Any], *, lock: LiteralString = "for update"
+    ) -> int:
         """Remove rows, at most a batch of them; return how many went."""
         cursor = await link.execute(
             "delete from stored_responses where id in (select id from stored_responses where "
             + which
-            + " order by id limit %s for update skip locked) returning account_id, size_bytes",
+            + " order by id limit %s "
+            + lock
+            + ") returning account_id, size_bytes",
             (*given, _BATCH),
         )
         rows = await cursor.fetchall()
         await give_back(link, [(account_id, 1, size) for account_id, size in rows])
         return len(rows)
 
-    async def _prolong(self, link: Link, account_id: str, previous_id: str) -> None:
+    async def prolong(self, link: Link, account_id: str, previous_id: str) -> None:
         """Have what a new response goes on from last as long as itself."""
         if previous_id:
             await link.execute(

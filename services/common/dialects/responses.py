@@ -8,7 +8,7 @@ from typing import Final
 from services.common.dialects.openai import OPENAI
 from services.common.dialects.shape import StreamEnd
 
-_WHOLE: Final = "use POST /v1/responses, GET and DELETE /v1/responses/{id}, and GET /v1/responses/{id}/input_items"
+_WHOLE: Final = "use POST /v1/responses, and GET, DELETE, /cancel and /input_items of /v1/responses/{id}"
 
 RESPONSES: Final = replace(
     OPENAI,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
@@ -57,6 +58,38 @@ class ResponseStore:
     async def delete(self, account_id: str, response_id: str) -> None:
         """Forget a response."""
         await self._call(self._stub.Delete, pb.DeleteRequest(account_id=account_id, response_id=response_id))
+
+    async def enqueue(self, asked: pb.EnqueueRequest) -> pb.EnqueueResponse:
+        """Store a response that is to be made in the background."""
+        made: pb.EnqueueResponse = await self._call(self._stub.Enqueue, asked)
+        return made
+
+    async def claim(self) -> pb.ClaimResponse:
+        """Take a response up that waits; one without an id: none does."""
+        claimed: pb.ClaimResponse = await self._call(self._stub.Claim, pb.ClaimRequest())
+        return claimed
+
+    async def renew(self, made: Sequence[pb.Made]) -> pb.RenewResponse:
+        """Renew leases of what is being made."""
+        renewed: pb.RenewResponse = await self._call(self._stub.Renew, pb.RenewRequest(made=made))
+        return renewed
+
+    async def append(self, asked: pb.AppendRequest) -> bool:
+        """Store a part; return whether it counted."""
+        return bool((await self._call(self._stub.Append, asked)).counted)
+
+    async def finish(self, asked: pb.FinishRequest) -> bool:
+        """Store the end, and have it booked; return whether it counted."""
+        return bool((await self._call(self._stub.Finish, asked)).counted)
+
+    async def put_back(self, made: pb.Made) -> None:
+        """Let another router take a response up."""
+        await self._call(self._stub.PutBack, pb.PutBackRequest(made=made))
+
+    async def cancel(self, account_id: str, response_id: str) -> bytes:
+        """End a response that is being made; return it."""
+        asked = pb.CancelRequest(account_id=account_id, response_id=response_id)
+        return bytes((await self._call(self._stub.Cancel, asked)).body)
 
     async def _call(self, method: Any, request: Any) -> Any:
         sent = metadata(self._token, calls.current().request_id)

@@ -29,3 +29,5 @@ class Parts:
     admission: RememberingAdmission
     responses: ResponseStore
     """Keeps responses for accounts that have them stored."""
+    background: Any
+    """Makes responses in the background; `dialects.responses.background.BackgroundResponses` is one."""

@@ -273,6 +273,16 @@ class Answer(Generic[M]):
             self._recording.broke(error)
         self.on_broken(error)
 
+    def owed(self) -> tuple[usage_pb2.Usage, str, str] | None:
+        """Return what would be settled now, of whom; None: nothing."""
+        return None if self._settled else self._so_far()
+
+    def give_up(self) -> None:
+        """Settle that nothing was consumed: another process answers in its place, or none."""
+        if not self._settled:
+            self._settled = True
+            self.reservation.release()
+
     def settle(self) -> None:
         """Settle now, by what is known. Leaving the context does this too; only the first time counts."""
         if self._settled:

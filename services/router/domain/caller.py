@@ -39,5 +39,7 @@ class Caller:
     """The dialect that it speaks, by its name; `grpc` for the gRPC API."""
     max_wait_s: float = 0.0
     """How long its request may wait for a provider that is at its limit, before it is refused."""
+    is_durable: bool = False
+    """Whether its request is made again should this process vanish, so that its end alone is booked."""
     heard: Callable[[], None] = unheard
     """Told whenever whoever is asked shows, before the answer begins, that it works."""

@@ -31,6 +31,7 @@ from services.router.domain.answer import Answer
 from services.router.domain.attempts import Attempts
 from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
+from services.router.domain.durable import Durable
 from services.router.domain.finding import Finder
 from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed
@@ -143,6 +144,8 @@ class Operations:
         amount = call.amount((first, *others))
         outgrown = call.outgrown(first, others)
         paying = await self._reserve(call, model, first, caller, amount, countable=not linked)
+        if caller.is_durable:
+            paying = Durable(paying)
         async with AsyncExitStack() as fetching:
             if linked:
                 await self._fetch(fetching, linked, paying, caller)

@@ -182,8 +182,19 @@ class Admission(Protocol):
         """Verify a key and lend it quota."""
 
 
+class KnownKey(VerifiedKey, Protocol):
+    """A verified key that can be acted by."""
+
+    @property
+    def key_id(self) -> str:
+        """Its id."""
+
+
 class RememberingAdmission(Admission, Protocol):
     """One that remembers keys."""
 
-    def known(self, key: str) -> VerifiedKey | None:
+    async def identify(self, key: str) -> KnownKey:
+        """Verify a key."""
+
+    def known(self, key: str) -> KnownKey | None:
         """Return who a key belonged to when it was last verified here; None where it never was."""

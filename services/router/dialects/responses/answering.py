@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from services.router.dialects.responses.echo import Echo
 from services.router.dialects.responses.output import Call, Item, Json, Message, Reasoning
 from services.router.dialects.responses.painting import Sign, Step
 from services.router.dialects.responses.picture import Picture, tool_usage
+from services.router.dialects.responses.standing import UNSTORED, Making, Standing
 from services.router.operations.text import TextAnswer
 
 _ItemT = TypeVar("_ItemT", bound=Item)
@@ -59,17 +60,6 @@ def frame(kind: str, fields: Json) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + encode({"type": kind, **fields}) + b"\n\n"
 
 
-class Standing(NamedTuple):
-    """What a response says of what is stored."""
-
-    store: bool = False
-    previous_response_id: str | None = None
-
-
-UNSTORED: Final = Standing()
-"""What one says that nobody stores, and that goes on from nothing."""
-
-
 class Response:
     """One response under way.
 
@@ -79,22 +69,31 @@ class Response:
         echo: What it says of its request.
         streams: Whether events are rendered.
         standing: What it says of what is stored. Where it is, its last event is rendered when it is asked for (`end`).
+        making: Under which ids and numbers it is made; None: the request's.
     """
 
     def __init__(
-        self, model: str, request_id: str, echo: Echo, *, streams: bool, standing: Standing = UNSTORED
+        self,
+        model: str,
+        request_id: str,
+        echo: Echo,
+        *,
+        streams: bool,
+        standing: Standing = UNSTORED,
+        making: Making | None = None,
     ) -> None:
+        making = making or Making.first(request_id)
         self._model = model
-        self.answer_id = request_id
+        self.answer_id, self._item_id = making.answer_id, making.item_id
         self._standing = standing
         self.status = "in_progress"
         """Where it is; what it came to once it is over."""
         self._echo, self._summary, self._spaces = echo
         self._streams = streams
-        self._created = int(time.time())
+        self._created = making.created
         self._ended = 0
         self._frames: list[bytes] = []
-        self._sequence = 0
+        self._sequence = making.first_sequence
         self._next = 0
         """The place of the next item."""
         self._done: dict[int, Json] = {}
@@ -183,6 +182,14 @@ class Response:
         self._fail(error)
         return head + self._take_frames()
 
+    def fail(self, error: MoaError) -> None:
+        """Note that it failed; its last event is rendered when it is asked for, where it is stored."""
+        self._fail(error)
+
+    def so_far(self, status: str = "in_progress") -> bytes:
+        """Return the response as it stands before its end."""
+        return self._object(status)
+
     def end(self, *, stored: bool = True) -> bytes:
         """Return the last event of a response that is over and was to be stored; once more where it was not."""
         if not self._streams:
@@ -220,7 +227,7 @@ class Response:
             if not delta.text and not delta.signature:
                 return
             self._end_open()
-            item = self._begun(Reasoning(self._next, self.answer_id, self._tell, is_summary=bool(self._summary)))
+            item = self._begun(Reasoning(self._next, self._item_id, self._tell, is_summary=bool(self._summary)))
             self._open = item
         if delta.text:
             item.add(delta.text)
@@ -233,7 +240,7 @@ class Response:
         call = self._calls.get(piece.call_index)
         if call is None:
             self._end_open()
-            call = self._begun(Call(self._next, self.answer_id, self._tell, piece, self._spaces.get(piece.name)))
+            call = self._begun(Call(self._next, self._item_id, self._tell, piece, self._spaces.get(piece.name)))
             self._calls[piece.call_index] = call
         call.add(piece.arguments_json)
 
@@ -253,7 +260,7 @@ class Response:
         """Take in what happened to a picture that the model has made."""
         if self._picture is None:
             self._end_open()
-            self._picture = self._begun(Picture(self._next, self.answer_id, self._tell))
+            self._picture = self._begun(Picture(self._next, self._item_id, self._tell))
         if step.kind == "generating":
             self._picture.generating()
         elif step.kind == "partial":
@@ -269,7 +276,7 @@ class Response:
         if isinstance(self._open, Message):
             return self._open
         self._end_open()
-        item = self._begun(Message(self._next, self.answer_id, self._tell))
+        item = self._begun(Message(self._next, self._item_id, self._tell))
         self._open = item
         kind = b"response.output_text.delta"
         place = b'"item_id":"%b","output_index":%d,"content_index":0' % (item.id.encode(), item.index)
@@ -368,7 +375,6 @@ class Response:
             "created_at": self._created,
             "status": status,
             "completed_at": self._completed_at(status),
-            "background": False,
             "error": self._failure or beside.pop("error", None),
             "incomplete_details": {"reason": self._why} if status == "incomplete" else None,
             "model": beside.pop("model", self._model),
@@ -382,9 +388,11 @@ class Response:
         return encode(made)[:-1] + b"," + self._echo[1:]
 
 
-async def drained(answer: TextAnswer, request_id: str, echo: Echo, standing: Standing = UNSTORED) -> Response:
+async def drained(
+    answer: TextAnswer, request_id: str, echo: Echo, standing: Standing = UNSTORED, making: Making | None = None
+) -> Response:
     """Drain the answer to one response. Raises MoaError when it failed."""
-    response = Response(answer.model.id, request_id, echo, streams=False, standing=standing)
+    response = Response(answer.model.id, request_id, echo, streams=False, standing=standing, making=making)
     while (message := await answer.next()) is not None:
         response.of(message)
     return response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -48,13 +48,11 @@ _HONOURED: Final = frozenset((_LOGPROBS, "reasoning.encrypted_content"))
 _DEFAULTS: Final = {"metadata": {}, "service_tier": "auto", "truncation": "disabled", "verbosity": "medium"}
 """What OpenAI takes for granted: no wish that another vendor could fail to fulfil."""
 _ALL_ITEMS: Final = "send all items in input"
-_LOOKED_UP: Final = ("previous_response_id",)
-"""What is read before the body is."""
 _REFUSED: Final = {
     "previous_response_id": f"what is stored is not looked up here; {_ALL_ITEMS}",
     "conversation": f"conversations are not kept here; {_ALL_ITEMS}",
     "prompt": "prompts by their id are the operator's; send instructions and input",
-    "background": "answers are not kept here, so none is made in the background; use stream: true",
+    "background": "none is made in the background here; use stream: true",
 }
 
 
@@ -75,11 +73,13 @@ class Read(NamedTuple):
     """Whether it offers the tool that makes images, or has images that were made by it."""
 
 
-def read(data: bytes, *, strict: bool = False, earlier: int | None = None, stores: bool = False) -> Read:
+def read(
+    data: bytes, *, strict: bool = False, earlier: int = 0, stores: bool = False, known: Collection[str] = ()
+) -> Read:
     """Read the body, and look through its prompt; `strict`: what would have no effect is refused.
 
-    The first `earlier` items of its input are of the response that it goes on from; None: that was not looked up.
-    `stores`: whether its answer may be stored.
+    The first `earlier` items of its input are of what it goes on from. `stores`: whether its answer may be stored.
+    `known`: fields that were seen to before it is read, and are refused otherwise.
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
@@ -88,7 +88,7 @@ def read(data: bytes, *, strict: bool = False, earlier: int | None = None, store
     ignored = ["store"] if body.store and not stores else []
     refuse(ignored, strict=strict)
     offered = Offered(body.tools or ())
-    conversation = _conversation(body, offered, earlier)
+    conversation = _conversation(body, offered, earlier, known)
     request = GenerateTextRequest(
         model=body.model,
         stream=bool(body.stream),
@@ -134,13 +134,13 @@ def counted(data: bytes) -> tuple[CountTokensRequest, Places, bool]:
 
 
 def _conversation(
-    body: bodies.ResponseBody | bodies.PromptBody, offered: Offered, earlier: int | None = None
+    body: bodies.ResponseBody | bodies.PromptBody, offered: Offered, earlier: int = 0, known: Collection[str] = ()
 ) -> Conversation:
     for name, why in _REFUSED.items():
-        if getattr(body, name, None) and not (name in _LOOKED_UP and earlier is not None):
+        if getattr(body, name, None) and name not in known:
             raise Unsupported(f"{name}: {why}", param=name)
     conversation = Conversation(body.instructions or "", joined={space for space, _ in offered.spaces.values()})
-    conversation.add_input(body.input, earlier=earlier or 0)
+    conversation.add_input(body.input, earlier=earlier)
     if not any(message.role != text_pb2.ROLE_SYSTEM for message in conversation.messages) and not body.input:
         raise InvalidField("input is required", param="input")
     return conversation

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
+from uuid import uuid4
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.common import logs
-from services.common.errors import InvalidField, MoaError, Unsupported
+from services.common.errors import InvalidField, MoaError, TooLarge, Unsupported
 from services.common.rpc import call as calls
 from services.router.adapters.stored import ResponseStore
 from services.router.dialects.reading import Body
 from services.router.dialects.responses import state
-from services.router.dialects.responses.answering import Response, Standing
+from services.router.dialects.responses.answering import Response
+from services.router.dialects.responses.standing import Making, Standing
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller
-from services.router.domain.ports import RememberingAdmission, VerifiedKey
+from services.router.domain.ports import KnownKey, RememberingAdmission, VerifiedKey
 
 _log = logs.get("responses")
 
-_STATES: Final = {
+STATES: Final = {
     "completed": pb.RESPONSE_STATE_COMPLETED,
     "incomplete": pb.RESPONSE_STATE_INCOMPLETE,
     "failed": pb.RESPONSE_STATE_FAILED,
@@ -40,8 +42,10 @@ class Kept:
     Args:
         store: Where.
         wish: What its body says.
+        making: Under which ids it is made.
         stores: Whether it is stored; None: that is known when it has begun.
-        earlier: The items that it goes on from; None: it goes on from none.
+        who: Whose it is; None: that is known when it has begun.
+        earlier: The items that it goes on from.
         given: Its own input, as it stood in its body.
     """
 
@@ -49,14 +53,18 @@ class Kept:
         self,
         store: ResponseStore,
         wish: state.Wish,
+        making: Making,
         *,
         stores: bool | None,
-        earlier: Sequence[bytes] | None = None,
+        who: KnownKey | None = None,
+        earlier: Sequence[bytes] = (),
         given: bytes = b"",
     ) -> None:
         self._store = store
         self._wish = wish
+        self.making = making
         self._stores = stores
+        self.who = who
         self._earlier = earlier
         self._given = given
         self._account_id = ""
@@ -68,9 +76,19 @@ class Kept:
         return self._stores is not False
 
     @property
-    def earlier(self) -> int | None:
-        """How many items of the body that is read are of what it goes on from; None: it goes on from nothing."""
-        return None if self._earlier is None else len(self._earlier)
+    def is_background(self) -> bool:
+        """Whether it is made in the background."""
+        return bool(self._wish.background)
+
+    @property
+    def earlier(self) -> int:
+        """How many items of the body that is read are of what it goes on from."""
+        return len(self._earlier)
+
+    @property
+    def standing(self) -> Standing:
+        """What its response says of what is stored, once it has begun."""
+        return Standing(bool(self._stores), self._wish.previous_response_id or None, self.is_background)
 
     def body(self, given: Body) -> Body:
         """Return the body that is read: with what it goes on from before its own input."""
@@ -85,7 +103,7 @@ class Kept:
         if not self._stores:
             self._given = b""
         self._account_id = verified_key.account_id
-        return Standing(store=self._stores, previous_response_id=self._wish.previous_response_id or None)
+        return self.standing
 
     @property
     def stores(self) -> bool:
@@ -114,30 +132,37 @@ class Kept:
         return response.whole(stored=False)
 
     async def _is_stored(self, response: Response) -> bool:
-        events = [event + b"\n\n" for event in b"".join(self._frames).split(b"\n\n")[:-1]]
+        stored = self.stored(response, response.whole(), STATES[response.status])
+        stored.events.extend(parted(b"".join(self._frames)))
         self._frames.clear()
-
-        def name(item: state.Json, number: int) -> str:
-            return f"{state.prefix_of(item)}_{response.answer_id}_in{number}"
-
         try:
-            await self._store.store(
-                pb.StoredResponse(
-                    response_id=response.id,
-                    account_id=self._account_id,
-                    previous_response_id=self._wish.previous_response_id or "",
-                    state=_STATES[response.status],
-                    input=state.as_stored(self._given, name),
-                    body=response.whole(),
-                    events=events,
-                )
-            )
+            await self._store.store(stored)
         except MoaError as error:
             # It is made and paid for: its caller has it all the same.
             calls.current().fields["unstored"] = error.message[:80]
             _log.warning("response.not_stored", why=error.message)
             return False
         return True
+
+    def stored(self, response: Response, body: bytes, state_now: pb.ResponseState.ValueType) -> pb.StoredResponse:
+        """Return what is stored of a response, without its events."""
+
+        def name(item: state.Json, number: int) -> str:
+            return f"{state.prefix_of(item)}_{response.answer_id}_in{number}"
+
+        return pb.StoredResponse(
+            response_id=response.id,
+            account_id=self._account_id,
+            previous_response_id=self._wish.previous_response_id or "",
+            state=state_now,
+            input=state.as_stored(self._given, name),
+            body=body,
+        )
+
+
+def parted(frames: bytes) -> list[bytes]:
+    """Return events that were sent together, each as it was sent."""
+    return [event + b"\n\n" for event in frames.split(b"\n\n")[:-1]]
 
 
 class StoredStream:
@@ -184,24 +209,36 @@ class Keeping:
         wish = state.wished(data)
         needs = wish.needs_storing
         if wish.store is False and not needs:
-            return Kept(self._store, wish, stores=False)
+            return Kept(self._store, wish, Making.first(caller.request_id), stores=False)
         who = await self._admission.identify(caller.key) if needs or wish.store else self._admission.known(caller.key)
         if needs and (who is None or not who.stores_responses):
             raise Unsupported(
                 f"{needs}: responses of this account are not stored; {TURN_ON}, {_INSTEAD[needs]}", param=needs
             )
-        fits = len(data) <= state.MOST_STORED_BYTES
         stores = None if who is None else who.stores_responses and wish.store is not False
-        if not fits:
+        if len(data) > state.MOST_STORED_BYTES:
             stores = False
-        earlier = None
+        if wish.background and not stores:
+            _refuse_background(wish)
+        earlier: Sequence[bytes] = ()
         if who is not None and (stores or wish.previous_response_id):
             previous = wish.previous_response_id or ""
             earlier = await self._store.prepare(who.account_id, previous, stores=bool(stores))
-            if not previous:
-                earlier = None
+        # A caller may choose its request's id; a stored response has one that nobody can.
+        making = Making.first(caller.request_id if stores is False else uuid4().hex)
         own = b"" if stores is False else state.input_in(data)
-        return Kept(self._store, wish, stores=stores, earlier=earlier, given=own)
+        return Kept(self._store, wish, making, stores=stores, who=who, earlier=earlier, given=own)
+
+
+def _refuse_background(wish: state.Wish) -> NoReturn:
+    """Raise for a response that is to be made in the background and cannot be stored."""
+    if wish.store is False:
+        raise InvalidField(
+            "background: what is made in the background is stored; leave store: false out", param="store"
+        )
+    raise TooLarge(
+        f"background: a body may have {state.MOST_STORED_BYTES:,} bytes; use stream: true", param="background"
+    )
 
 
 def page(items: Sequence[bytes], *, limit: int, order: str, after: str) -> tuple[list[state.Json], bool]:

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from google.api import httpbody_pb2
 
+from moa.response.v1 import response_store_service_pb2 as store_pb
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
-from services.common.errors import MoaError
+from services.common.errors import MoaError, PermissionDenied, Unsupported
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -16,14 +17,19 @@ from services.router.dialects.methods import MethodSet
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
 from services.router.dialects.responses import answering, answers, asked, bodies
+from services.router.dialects.responses.background import Job, packed
 from services.router.dialects.responses.keeping import Keeping, Kept, StoredStream
 from services.router.dialects.responses.pictured import Pictured
 from services.router.dialects.responses.places import as_the_caller_wrote
 from services.router.dialects.responses.rounds import Rounds
+from services.router.dialects.responses.stored import follow
 from services.router.dialects.unknown import is_strict
 from services.router.domain.caller import Caller
 from services.router.operations.text import TEXT, TextCall
 from services.router.serving import begin, note
+
+KNOWN: Final = ("previous_response_id",)
+"""Fields that are seen to before a body is read."""
 
 
 class ResponsesServicer:
@@ -33,6 +39,7 @@ class ResponsesServicer:
         self._operations, self._reading, self._dialect = parts.operations, parts.reading, dialect
         self._pictured = Pictured(parts.operations, parts.reading)
         self._keeping = Keeping(parts.admission, parts.responses)
+        self._responses, self._background = parts.responses, parts.background
 
     async def CreateResponse(self, request: httpbody_pb2.HttpBody, context: Any) -> None:
         """Answer a conversation."""
@@ -40,12 +47,16 @@ class ResponsesServicer:
         given = Body(request)
         del request
         kept = await self._keeping.begin(given, caller)
+        if kept.is_background:
+            await self._queue(kept, kept.body(given), caller, context)
+            return
         read = await self._reading(
             asked.read,
             kept.body(given),
             strict=is_strict(metadata_of(context)),
             earlier=kept.earlier,
             stores=kept.may_store,
+            known=KNOWN,
         )
         if read.request.stream:
             await self._stream(read, kept, caller, context)
@@ -53,7 +64,7 @@ class ResponsesServicer:
         async with await self._begin(read, caller) as answer:
             note(answer, caller)
             standing = kept.begun(answer.reservation.verified_key)
-            response = await answering.drained(answer, caller.request_id, read.echo, standing)
+            response = await answering.drained(answer, caller.request_id, read.echo, standing, kept.making)
             body = await kept.whole(response)
             images = answer.images if isinstance(answer, Rounds) else 0
             headers = reply.headers(
@@ -76,7 +87,9 @@ class ResponsesServicer:
         return reply.json_body({"object": "response.input_tokens", "input_tokens": count})
 
     async def _stream(self, read: asked.Read, kept: Kept, caller: Caller, context: Any) -> None:
-        response = answering.Response(read.request.model, caller.request_id, read.echo, streams=True)
+        response = answering.Response(
+            read.request.model, caller.request_id, read.echo, streams=True, making=kept.making
+        )
 
         def broken(error: MoaError) -> httpbody_pb2.HttpBody:
             return reply.sse_body(data=response.broken(error))
@@ -96,6 +109,49 @@ class ResponsesServicer:
                 await stream.relay(storing.next, storing.events, reply.sse_body)
             else:
                 await stream.answer(answer, response.of)
+
+    async def _queue(self, kept: Kept, body: Body, caller: Caller, context: Any) -> None:
+        """Have a response made in the background: tell it as it waits, or its events as they come."""
+        data, strict = bytes(body.peek()), is_strict(metadata_of(context))
+        known = [*KNOWN, "background"]
+        read = await self._reading(
+            asked.read, body, strict=strict, earlier=kept.earlier, stores=True, known=tuple(known)
+        )
+        if read.has_pictures:
+            raise Unsupported("background: pictures are made in the foreground; use stream: true", param="background")
+        who = kept.who
+        assert who is not None
+        model, _ = await self._operations.model(read.request.model, caller)
+        if not who.may(TEXT.quota, model.provider, model.id):
+            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+        standing = kept.begun(who)
+        response = answering.Response(
+            model.id, caller.request_id, read.echo, streams=False, standing=standing, making=kept.making
+        )
+        waiting = response.so_far("queued")
+        job = Job(
+            body=data,
+            content_type=body.content_type,
+            earlier=kept.earlier,
+            strict=strict,
+            created=kept.making.created,
+            previous_response_id=standing.previous_response_id,
+            known=known,
+            fallback=caller.fallback,
+            max_wait_s=caller.max_wait_s,
+            tags=sorted(caller.tags),
+        )
+        request = store_pb.EnqueueRequest(
+            response=kept.stored(response, waiting, store_pb.RESPONSE_STATE_QUEUED),
+            request=packed(job),
+            key_id=who.key_id,
+            streamed=read.request.stream,
+        )
+        await self._background.enqueue(request)
+        if read.request.stream:
+            await follow(self._responses, who.account_id, response.id, -1, context)
+        else:
+            await context.write(reply.json_piece(data=waiting))
 
     async def _begin(self, read: asked.Read, caller: Caller) -> Any:
         """Begin an answer, or what is read like one: the rounds of one whose model has pictures made."""

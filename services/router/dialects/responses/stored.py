@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from google.api import httpbody_pb2
 
+from moa.response.v1 import response_store_service_pb2 as store_pb
 from moa.router.v1 import responses_service_pb2 as pb
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import InvalidField
 from services.common.rpc import call as calls
+from services.router.adapters.stored import ResponseStore
 from services.router.dialects import reply
+from services.router.dialects.event_stream import COMMENT, SIGN_EVERY_S
 from services.router.dialects.methods import MethodSet
 from services.router.dialects.parts import Parts
 from services.router.dialects.responses import answers
@@ -21,6 +25,9 @@ from services.router.serving import begin
 
 _MOST_ITEMS: Final = 100
 _USUAL_ITEMS: Final = 20
+_SOON_S: Final = 0.1
+_LATER_S: Final = 1.0
+"""How long events that are still to come are waited for, between two looks: at first, and at last."""
 _PIECE_BYTES: Final = 64 * 1024
 """So many bytes of events are sent at once."""
 
@@ -39,11 +46,14 @@ class StoredServicer:
             await context.write(reply.json_piece(data=response.body))
             return
         after = request.starting_after if request.HasField("starting_after") else -1
-        found = await self._responses.events(account_id, request.response_id, after)
-        if not found.streamed:
-            raise InvalidField("stream: this response was made without; read it without, too", param="stream")
-        for piece in _pieces(found.events):
-            await context.write(reply.sse_body(data=piece))
+        await follow(self._responses, account_id, request.response_id, after, context)
+
+    async def CancelResponse(
+        self, request: pb.ResponsesServiceCancelResponseRequest, context: Any
+    ) -> httpbody_pb2.HttpBody:
+        """End a response that is being made in the background."""
+        body = await self._responses.cancel(await self._account(context), request.response_id)
+        return reply.json_piece(data=body)
 
     async def DeleteResponse(
         self, request: pb.ResponsesServiceDeleteResponseRequest, context: Any
@@ -66,6 +76,28 @@ class StoredServicer:
         verified_key = await self._admission.arrive(begin(context).key)
         calls.current().fields["account"] = verified_key.account_id
         return verified_key.account_id
+
+
+async def follow(store: ResponseStore, account_id: str, response_id: str, after: int, context: Any) -> None:
+    """Write the events of a response behind one of them, those that are still to come too, to its end.
+
+    Raises NotFound, or InvalidField for one that was not streamed.
+    """
+    pause_s, silent_s = _SOON_S, 0.0
+    while True:
+        found = await store.events(account_id, response_id, after)
+        if not found.streamed:
+            raise InvalidField("stream: this response was made without; read it without, too", param="stream")
+        for piece in _pieces(found.events):
+            await context.write(reply.sse_body(data=piece))
+        if found.state not in (store_pb.RESPONSE_STATE_QUEUED, store_pb.RESPONSE_STATE_IN_PROGRESS):
+            return
+        after = found.last_sequence
+        pause_s, silent_s = (_SOON_S, 0.0) if found.events else (min(2 * pause_s, _LATER_S), silent_s + pause_s)
+        if silent_s >= SIGN_EVERY_S:
+            await context.write(COMMENT)
+            silent_s = 0.0
+        await asyncio.sleep(pause_s)
 
 
 def read_page(request: Any) -> tuple[int, str]:
@@ -101,6 +133,7 @@ METHODS: Final = MethodSet(
     servicer=StoredServicer,
     methods={
         "GetResponse": Method(answers=answers.ResponseObject, streams=True),
+        "CancelResponse": Method(answers=answers.ResponseObject),
         "DeleteResponse": Method(answers=answers.DeletedResponse),
         "ListInputItems": Method(answers=answers.ItemList),
     },
