@@ -31,6 +31,7 @@ PLOTS: Final[Mapping[str, Plot]] = {
     "embeddings": Plot(),
     "picture": Plot(sees=True),
     "count": Plot(outcome="counted"),
+    "batch": Plot(),
 }
 
 

@@ -197,7 +197,7 @@ CLIENTS: Final = (
             },
         )
         for name, lock, program, package, asked in (
-            ("anthropic-python", "anthropic", "anthropic_python.py", "anthropic", (*_TYPED, "count")),
+            ("anthropic-python", "anthropic", "anthropic_python.py", "anthropic", (*_TYPED, "count", "batch")),
             ("anthropic-js", "node-anthropic", "anthropic_node.mjs", "@anthropic-ai/sdk", _SEEING),
             (
                 "langchain (Anthropic)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import anthropic
 import rig
@@ -132,6 +133,30 @@ def count(question) -> str:
     return "counted" if counted.input_tokens > 0 and described.id in names and len(names) > 2 else f"{counted} {names}"
 
 
+def batch(question) -> str:
+    """Two requests in a batch, from its creation to its deletion; results are read by its link."""
+    batches = client(question).messages.batches
+    params = asked(question, begun())
+    made = batches.create(requests=[{"custom_id": name, "params": params} for name in ("one", "two")])
+    until = time.monotonic() + 60
+    while (found := batches.retrieve(made.id)).processing_status != "ended":
+        if time.monotonic() > until:
+            raise TimeoutError(f"the batch is {found}")
+        time.sleep(0.1)
+    results = {each.custom_id: each for each in batches.results(made.id)}
+    listed = [each.id for each in batches.list(limit=1)]
+    cancelled, deleted = batches.cancel(made.id), batches.delete(made.id)
+    for each in (made, found, cancelled, deleted, *results.values()):
+        unknown(each)
+    try:
+        batches.retrieve(made.id)
+    except anthropic.NotFoundError:
+        said = {text_of(each.result.message) for each in results.values()}
+        known = made.id in listed and found.request_counts.succeeded == 2 and list(results) == ["one", "two"]
+        return "".join(said) if known else f"{found} {listed} {results}"
+    return "the batch is still there"
+
+
 def failure(error) -> int | None:
     """The error is the client's own class, with the request's id."""
     return error.status_code if isinstance(error, anthropic.RateLimitError) and error.request_id else None
@@ -147,5 +172,6 @@ rig.serve(
     structured=structured,
     structured_tool=structured_tool,
     count=count,
+    batch=batch,
     refused=plain,
 )
