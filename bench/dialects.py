@@ -26,10 +26,12 @@ from bench.gateway import upstream
 from bench.upstream import MODEL
 from deploy.local.stack import Stack
 from moa.router.v1 import (
+    anthropic_service_pb2_grpc,
     google_service_pb2,
     google_service_pb2_grpc,
     native_service_pb2_grpc,
     openai_service_pb2_grpc,
+    responses_service_pb2_grpc,
 )
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 
@@ -39,6 +41,8 @@ WORDS: Final = "Say hello."
 MOST: Final = 256
 WARM: Final = 20
 """Rounds before what is counted."""
+
+_TEXT_EVENTS: Final = (b"event: content_block_delta", b"event: response.output_text.delta")
 
 Ask = Callable[[], Awaitable[float]]
 """Makes one call; gives when what is measured had come, by `time.perf_counter`."""
@@ -57,18 +61,23 @@ class Calls:
         self._native = native_service_pb2_grpc.NativeServiceStub(channel)
         self._openai = openai_service_pb2_grpc.OpenAIServiceStub(channel)
         self._google = google_service_pb2_grpc.GoogleServiceStub(channel)
+        self._anthropic = anthropic_service_pb2_grpc.AnthropicServiceStub(channel)
+        self._responses = responses_service_pb2_grpc.ResponsesServiceStub(channel)
 
     def all(self) -> dict[str, tuple[Ask, Ask]]:
         """Return each dialect's call, and the typed one of the same shape, by name."""
         turns = [{"role": "user", "content": WORDS}]
         native = {"model_id": MODEL, "provider": "openai-text", "messages": turns, "max_tokens": MOST}
         openai = {"model": MODEL, "messages": turns, "max_tokens": MOST}
+        responses = {"model": MODEL, "input": WORDS, "max_output_tokens": MOST}
         typed, stream = self._streamed(self._text.GenerateText, self._typed()), self._typed(stream=True)
         typed_stream = self._streamed(self._text.GenerateText, stream, first=True)
         found = {}
         for name, method, body in (
             ("native", self._native.GenerateText, native),
             ("openai", self._openai.CreateChatCompletion, openai),
+            ("anthropic", self._anthropic.CreateMessage, openai),
+            ("responses", self._responses.CreateResponse, responses),
         ):
             found[name] = (self._streamed(method, _json(body)), typed)
             streamed = _json({**body, "stream": True})
@@ -119,7 +128,8 @@ class Calls:
 def _has_text(message: Any) -> bool:
     if isinstance(message, text_service_pb2.GenerateTextResponse):
         return any(event.HasField("text") for event in message.events)
-    return True
+    # Anthropic's streams and those of responses begin with events before the text.
+    return not message.data.startswith(b"event: ") or any(mark in message.data for mark in _TEXT_EVENTS)
 
 
 async def measure(address: str, key: str, calls: int) -> dict[str, dict[str, float]]:

@@ -147,6 +147,7 @@ local function watch_body(handle)
   -- What is too large is read to its end and dropped: a caller that is still sending would not read the answer.
   if refusing then
     headers:remove("content-length")
+    handle:streamInfo():dynamicMetadata():set("moa", "limit", limit)
     judge(handle, "refusing", metadata, "too_large")
   end
   local size, inside, since, dropped, watched, refused_at = 0, 0, now, nil, nil, nil

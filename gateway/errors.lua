@@ -101,6 +101,11 @@ function envoy_on_request(handle)
   if not handle:metadata():get("talks") then watch_body(handle) end
 end
 
+local function size_of(bytes)
+  local mega = bytes / 1048576
+  return mega >= 1 and string.format("%.0f MiB", mega) or string.format("%.0f KiB", bytes / 1024)
+end
+
 local function reason_of(headers, status)
   local reason = headers:get("x-moa-reason")
   if reason ~= nil then return reason end
@@ -160,6 +165,10 @@ function envoy_on_response(handle)
   if not known and asked then
     if reason == "method_not_allowed" and asked.meant then message = message .. "; use " .. asked.meant end
     if reason == "not_found" and asked.step then message = message .. "; " .. asked.step end
+  end
+  if not known and reason == "too_large" then
+    message = message .. "; at most " .. size_of(asked and asked.limit or handle:metadata():get("limit") or FREE)
+      .. " are taken here"
   end
   local param = known and headers:get("x-moa-param") or nil
   local final = dialect.status[reason]

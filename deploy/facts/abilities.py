@@ -86,6 +86,7 @@ def _facts(row: Mapping[str, Any], images: tuple[ImageAt, ...]) -> Facts:
     successor = str(row.get("successor_model", ""))
     return Facts(
         makes=_MAKES[row["mode"]],  # type: ignore[arg-type]
+        method="responses" if row["mode"] == "responses" and row["litellm_provider"] == "openai" else None,
         context_tokens=int(row.get("max_input_tokens") or 0) or None,
         max_output_tokens=int(row.get("max_output_tokens") or 0) or None if row["mode"] != "embedding" else None,
         inputs=_modalities(row, "supported_modalities", _INPUTS),

@@ -52,6 +52,8 @@ class Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
     makes: Literal["text", "image", "embedding"] | None = None
     """What it makes."""
+    method: Literal["responses"] | None = None
+    """By which of its owner's APIs alone it is asked; None: by the usual one, or unknown."""
     context_tokens: Tokens | None = None
     """Longest prompt and answer together; where only the longest prompt is known, that."""
     max_output_tokens: Tokens | None = None

@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from services.catalogue._facts import Book, Facts, Word
+from services.catalogue._limits import asked_by
 from services.catalogue._model import Model, Provider, Retirement
 from services.catalogue._prices import Prices, price_list
 from services.catalogue._wildcards import is_covered
@@ -45,6 +46,8 @@ def _filled(model: Model, written: Collection[str], provider: Provider, facts: F
         known["max_output_tokens"] = facts.max_output_tokens
         known["capabilities"] = capabilities(provider, facts) if facts.makes == "text" else None
     changed = {name: value for name, value in known.items() if value and name not in written}
+    if provider.makes == "text":
+        changed["limits"] = asked_by(model.limits, facts.method)
     if bounds and facts.prices:
         changed["prices"] = None
     return msgspec.structs.replace(model, **changed) if changed else model

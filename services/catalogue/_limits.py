@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from moa.text.v1.text_pb2 import Sampling
@@ -90,3 +91,8 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strength: Range | None = None
     width: Range | None = None
     height: Range | None = None
+
+
+def asked_by(limits: Limits, method: Literal["responses"] | None) -> Limits:
+    """Return limits with the API by which alone a model is asked, where one is known and they say none themselves."""
+    return limits if method is None or limits.method is not None else msgspec.structs.replace(limits, method=method)

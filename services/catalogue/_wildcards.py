@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Final, get_args
 
 from services.catalogue._facts import Facts
+from services.catalogue._limits import asked_by
 from services.catalogue._listed import Listed, ListedModel
 from services.catalogue._model import Model, Provider, Retirement
 from services.catalogue._resolving import Ids
@@ -234,6 +235,7 @@ class Wildcards:
             "max_output_tokens": row.max_output_tokens or entry.max_output_tokens or known.max_output_tokens or 0,
             "prices": row.prices if row.prices is not None or prices else row.assume_price,
             "known_prices": prices,
+            "limits": asked_by(row.limits, known.method) if provider.makes == "text" else row.limits,
             "retirement": self._retirement(row.provider, known),
         }
         return WildcardModel(

@@ -17,14 +17,13 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost
 from services.common.errors import (
     MoaError,
-    PermissionDenied,
     QuotaExhausted,
     RateLimited,
     Unauthenticated,
     Unavailable,
 )
 from services.common.rpc.client import ConnectionWatch
-from services.quota_client import grants, ratelimit
+from services.quota_client import grants, permissions, ratelimit
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
 from services.quota_client._pace import Paces
@@ -212,7 +211,7 @@ class Admission:
         store = self._by_digest.get(digest)
         if store is not None and now < store.fresh_until:
             if not store.verified_key.may(operation, provider, model):
-                raise PermissionDenied(f"this key may not use {model or provider}")
+                raise permissions.refused(model or provider)
             store.used_at = now
             if store.budgets is not None:
                 store = self._stores.for_request(store, provider, model, tags, now)
@@ -261,7 +260,7 @@ class Admission:
             )
         verified_key = await self.identify(asked.key)
         if not verified_key.may(TaskReservation.operation, asked.provider, asked.model):
-            raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
+            raise permissions.refused(asked.model or asked.provider)
         if asked.need.tokens or asked.need.images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")
         return TaskReservation(verified_key, acting)
@@ -407,7 +406,7 @@ class Admission:
         self, store: LeaseStore, lease: Lease | None, asked: Asked, now: float, refused: QuotaExhausted | None = None
     ) -> Reservation:
         if not store.verified_key.may(asked.operation, asked.provider, asked.model):
-            raise PermissionDenied(f"this key may not use {asked.model or asked.provider}")
+            raise permissions.refused(asked.model or asked.provider)
         amount = asked.need
         if lease is None:
             enough = [lease for lease in store.leases if lease.has(asked.least, now)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from moa.quota.v1 import quota_pb2
+from services.common.errors import PermissionDenied
 
 
 def permitted(
@@ -20,6 +21,11 @@ def permitted(
     An unspecified operation and an empty provider or model ask for nothing particular: any rule's will do.
     """
     return _any(rules, operation, provider, model) and (not scopes or _any(scopes, operation, provider, model))
+
+
+def refused(what: str, *, param: str = "") -> PermissionDenied:
+    """Return the refusal of what a key may not use: a model or a provider, as its caller is told of it."""
+    return PermissionDenied(f"this key may not use {what}; GET /v1/models lists those that it may", param=param)
 
 
 def covers(rule: quota_pb2.Rule, other: quota_pb2.Rule) -> bool:

@@ -250,7 +250,7 @@ class Operations:
         PermissionDenied for a key that may make none.
         """
         if not who.may(quota_pb2.OPERATION_TASK, "", ""):
-            raise PermissionDenied("this key may not use tasks")
+            raise PermissionDenied("this key may not use tasks; use one that may, or permit this one tasks")
         before = page_tokens.number(token)
         tasks, following = await self._tasks.page(
             who.account_id, dialect=dialect, state=state, before=before, size=size

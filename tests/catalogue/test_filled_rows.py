@@ -26,6 +26,7 @@ FACTS: dict[str, Any] = {
         "successor": "upstream-new",
     },
     "upstream-new": {"makes": "text", "retires": "2028-01-01", "successor": "told"},
+    "pro": {"makes": "text", "method": "responses", "prices": [OLD]},
     "picture": {"makes": "image", "max_output_tokens": 5, "prices": [{"since": "2026-01-01", "image_output": 7}]},
 }
 BOOK = Book(msgspec.json.encode({"format": 1, "taken": "2026-11-29", "families": {"openai": FACTS}}))
@@ -47,6 +48,16 @@ def read(tmp_path: Path) -> Read:
         return {model.full_id: model for model in checked(path, BOOK)[1]}
 
     return read
+
+
+def test_a_model_is_asked_by_the_api_that_it_has(read: Read) -> None:
+    """As the facts tell it, with the row's own limits kept; a wildcard's model too, and no row of others."""
+    rows = read("id: pro, provider: cloud, limits: {stop: 2}", "id: pro, provider: own", 'id: "*", provider: cloud')
+    limits = rows["cloud/pro"].limits
+    assert (limits.method, limits.stop) == ("responses", 2)
+    assert rows["own/pro"].limits.method is None
+    assert shipped.catalogue().find("openai-text/o3-pro").limits.method == "responses"
+    assert shipped.catalogue().find("openai-text/gpt-4o-mini").limits.method is None
 
 
 def test_what_a_row_does_not_say_is_told_by_the_facts_as_far_as_its_protocol_carries_it(read: Read) -> None:

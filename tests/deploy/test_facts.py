@@ -105,6 +105,7 @@ def test_prices_are_of_the_package_that_dates_them_and_abilities_of_the_other() 
     assert (big.retires, big.successor) == (dt.date(2027, 3, 1), "other")
     assert openai["other"].prices == (Price(since=ALWAYS, input=10**9, tiers=(Tier(above=200_000, input=2 * 10**9),)),)
     assert not openai["other"].successor, "nobody knows it"
+    assert (openai["other"].method, big.method) == ("responses", None)
     assert openai["free"] == Facts()
 
 

@@ -278,6 +278,7 @@ def test_too_large(edge: Stack, upstream: Upstream, dialect: str, chunked: bool)
     assert answer.status == 413
     code = RIGS[dialect].code
     assert code(body) == code(rendered(dialect, "too_large", ""))
+    assert "the request body is too large; at most 20 MiB are taken here" in json.dumps(body)
     if dialect == "anthropic":
         assert answer.headers["request-id"] == answer.headers["x-request-id"] == body["request_id"]
     assert upstream.held.calls == 0

@@ -196,6 +196,8 @@ def test_what_only_anthropic_knows_is_carried() -> None:
         ),
         ({"tools": [{"input_schema": {}}]}, InvalidField, "tools[0].name is required"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, InvalidField, "tool_choice.name is required"),
+        ({"tool_choice": {"type": "any"}}, InvalidField, "tool_choice: there are no tools"),
+        ({"tool_choice": {"type": "tool", "name": "f"}}, InvalidField, "tool_choice: there are no tools"),
         ({"system": [{"type": "image", "source": PIXELS}]}, Unsupported, "system[0]: only text"),
     ],
 )

@@ -14,9 +14,11 @@ from moa.common.v1 import error_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, MoaError, Unsupported
 from services.router.dialects.responses import answering, asked, sealed
+from services.router.dialects.responses.registration import REGISTRATION
 from tests.router.responses_played import ASKED, called, carrying, events, finished, read, thought, whole
 from tests.router.test_openai_dialect import Books, answer, ended, message, said
 
+DIALECT = REGISTRATION.dialects["moa.router.v1.ResponsesService"]
 ANSWERS: dict[str, list[text_pb2.TextEvent]] = {
     "text": [said("안"), said('녕 "\\\n'), said("!"), *finished(reason=text_pb2.FINISH_REASON_STOP)],
     "nothing": finished(reason=text_pb2.FINISH_REASON_STOP),
@@ -243,7 +245,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "tool_choice.tools",
     ),
+    "a choice among none": ({"tool_choice": "required"}, "tool_choice"),
+    "a choice of one among none": ({"tool_choice": {"type": "function", "name": "f"}}, "tool_choice"),
     "no schema": ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
+    "reasoning that is no object": ({"reasoning": "high"}, "reasoning"),
     "an effort": ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
 }
 
@@ -255,6 +260,7 @@ def test_what_is_refused_is_named(case: str) -> None:
     with pytest.raises((InvalidField, Unsupported)) as refused:
         read(**fields)
     assert refused.value.param == param
+    assert DIALECT.spelled(param) == param
     assert refused.value.message.startswith((param, "images by their id", "files by their id", "items are not"))
 
 

@@ -14,6 +14,7 @@ from deploy.build.openapi import bodies
 from deploy.build.openapi.messages import Contracts, Json, Schemas
 from gateway.routes import DIALECTS
 from services.common import dialects, idempotency
+from services.common.dialects.anthropic import VERSION_KEY
 from services.router.idempotency.calls import PAID
 
 HTTP_BODY = ".google.api.HttpBody"
@@ -112,6 +113,12 @@ _ANSWERED = {path.removeprefix("/").replace("/", "."): bodies.ANSWERED_ONCE for 
 _IDEMPOTENT = _ANSWERED | {name: bodies.CREATED_ONCE for name, method in bodies.METHODS.items() if method.creates_task}
 """What the header does, by the methods that take it."""
 
+_ANTHROPICS: Final = {
+    VERSION_KEY: "The version of the API that its caller speaks; any is taken, and answers are those of 2023-06-01.",
+    "anthropic-beta": "Betas that Anthropic's own models are asked with, parted by commas; others ignore them.",
+}
+"""Headers of Anthropic's dialect."""
+
 
 class _Operation:
     """One method's operations: one for each of its bindings."""
@@ -191,6 +198,8 @@ class _Operation:
         if description := _IDEMPOTENT.get(self._name):
             schema = {"type": "string", "minLength": 1, "maxLength": idempotency.MOST_CHARS}
             yield {"name": idempotency.HEADER, "in": "header", "schema": schema, "description": description}
+        for name, description in _ANTHROPICS.items() if DIALECTS[self._service] == "anthropic" else ():
+            yield {"name": name, "in": "header", "schema": {"type": "string"}, "description": description}
 
     def _request(self, rule: http_pb2.HttpRule, bound: set[str]) -> Json:
         model = self._registered.reads

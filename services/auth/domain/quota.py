@@ -20,7 +20,7 @@ from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown
-from services.quota_client.permissions import permitted
+from services.quota_client.permissions import permitted, refused
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,7 +121,7 @@ class Quota:
         `budgets` are those on which it counts whatever is asked for; None: all that the key has.
         """
         if not permitted(who.rules, who.scopes, operation, provider, model):
-            raise PermissionDenied(f"this key may not use {model or provider or 'this'}")
+            raise refused(model or provider or "this")
         who = who.asking(provider, model, tags, budgets)
         if not need and not want:
             return Admitted(who=who, lease=None, pooled=self.pools.free(who.key_id))

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from services.catalogue import Catalogue, Model
-from services.common.errors import ModelNotFound, PermissionDenied, ProviderNotConfigured
+from services.common.errors import ModelNotFound, ProviderNotConfigured
+from services.quota_client.permissions import refused
 from services.router.domain import retirement
 from services.router.domain.caller import Caller
 from services.router.domain.described import Description, described
@@ -106,7 +107,7 @@ class Listing:
                 raise ModelNotFound(f"unknown model {name[:200]!r}", param="model")
             raise ProviderNotConfigured(f"provider {model.provider} is not configured here", param="model")
         if not self._may(verified_key, catalogue, model):
-            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+            raise refused(f"model {model.id}", param="model")
         return model
 
     @staticmethod

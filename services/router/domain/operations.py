@@ -23,7 +23,7 @@ from services.common.errors import (
     QuotaExhausted,
 )
 from services.policies import Asked
-from services.quota_client import costless
+from services.quota_client import costless, permissions
 from services.quota_client.labels import labelled
 from services.router.background import Background
 from services.router.domain import retirement
@@ -278,7 +278,7 @@ class Operations:
         """Return who asks, for what is done without a reservation. Raises Unauthenticated or PermissionDenied."""
         verified_key = await self._admission.identify(caller.key)
         if not verified_key.may(operation, model.provider, model.id):
-            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+            raise permissions.refused(f"model {model.id}", param="model")
         return verified_key
 
     def _terms(self, caller: Caller, reserved: Reservation, plan: Plan, call: Call[Any, Any]) -> Terms:

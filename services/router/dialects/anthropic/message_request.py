@@ -120,7 +120,11 @@ def _tool(tool: bodies.Tool, where: str, extra: Extra) -> text_pb2.Tool:
 
 
 def _set_choice(request: text_service_pb2.GenerateTextRequest, choice: bodies.ToolChoice | None) -> None:
-    if choice is None or not request.tools:
+    if choice is None:
+        return
+    if not request.tools:
+        if choice.type in ("any", "tool"):
+            raise InvalidField("tool_choice: there are no tools to choose from; send tools", param="tool_choice")
         return  # A choice among none is none.
     request.tool_choice.mode = _CHOICES[choice.type]
     if choice.type == "tool":

@@ -51,7 +51,10 @@ class NativeServicer:
         """List a provider's models. Unknown provider 404; none of its models permitted 403."""
         models = await self._listing.models(begin(context), provider=request.provider)
         if not models:
-            raise PermissionDenied(f"this key may not use provider {request.provider}", param="provider")
+            raise PermissionDenied(
+                f"this key may not use provider {request.provider}; GET /providers lists those that it may",
+                param="provider",
+            )
         response = native_service_pb2.ListProviderModelsResponse(models=[m.id for m in models])
         for model in models:
             if result := await self._listing.readiness(model):

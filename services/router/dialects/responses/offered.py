@@ -85,6 +85,8 @@ class Offered:
         Raises InvalidField.
         """
         if not self.tools:
+            if choice not in (None, "auto", "none"):
+                raise InvalidField("tool_choice: there are no tools to choose from; send tools", param="tool_choice")
             return None  # A choice among none is none.
         own = None
         kept = self.tools

@@ -179,6 +179,5 @@ METHODS: Final = MethodSet(
         "response_format": "text.format",
         "response_format.kind": "text.format.type",
         "response_format.schema_json": "text.format.schema",
-        "reasoning": "reasoning.effort",
     },
 )

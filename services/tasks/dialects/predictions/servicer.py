@@ -170,7 +170,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         """Return whose files are meant. Raises PermissionDenied for a key that could use them for nothing."""
         _, who = await self._operations.caller(context)
         if not who.may(quota_pb2.OPERATION_TASK, "", ""):
-            raise PermissionDenied("this key may not use tasks")
+            raise PermissionDenied("this key may not use tasks; use one that may, or permit this one tasks")
         return who.account_id
 
     async def _followed(self, request: pb.StreamPredictionRequest, context: Any) -> Task:
