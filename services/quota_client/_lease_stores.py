@@ -233,6 +233,8 @@ class LeaseStores:
                 self._guesses.check(address)
             raise
         store = self._take(digest, answer.grant, asked_at)
+        # Who asked has yet to take it up: a key that was long unused gives back what it holds.
+        store.used_at = time.monotonic()
         if asked.need:
             store.demand.helped(wanted, asked_at)
         return store

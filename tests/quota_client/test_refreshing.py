@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import grpc
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
-from services.quota_client import _refreshing
+from services.quota_client import _refreshing, costless
 from services.quota_client._lease_store import LeaseStore
-from services.quota_client._lease_stores import LeaseStores
+from services.quota_client._lease_stores import Asked, LeaseStores
 from services.quota_client._pace import Paces
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._settling import Settling
+from services.quota_client.amounts import Amount
 
 ACTIVE = 3_000
 
@@ -41,6 +43,12 @@ class _Auth:
                 answer.grants.append(_grant(key_id, self.version))
         answer.leases.extend(_lease(lease_id) for lease_id in request.lease_ids)
         return answer
+
+    async def Admit(self, request: quota_service_pb2.AdmitRequest, **_: Any) -> quota_service_pb2.AdmitResponse:
+        grant = _grant("key_0", self.version)
+        grant.lease.CopyFrom(_lease("lent"))
+        grant.remaining.resets_at.FromSeconds(2**31)
+        return quota_service_pb2.AdmitResponse(grant=grant)
 
 
 def _lease(lease_id: str) -> quota_pb2.Lease:
@@ -154,3 +162,17 @@ async def test_leases_are_renewed_while_keys_are_asked_about(auth: _Auth, monkey
     assert [name for request in auth.asked if request.key_ids for name in request.lease_ids] == []
     assert all(len(request.lease_ids) <= 500 for request in auth.asked)
     assert sum(len(request.key_ids) for request in auth.asked) == len(stores) == ACTIVE
+
+
+async def test_what_was_just_lent_for_a_request_is_not_given_back(auth: _Auth) -> None:
+    """A request whose body came slowly asks for its lease long after its key was looked at: a round that comes before
+    it takes the lease up leaves that alone."""
+    now = time.monotonic()
+    refreshing, keys = held(auth, now - 60, 1)
+    (key,) = keys.values()
+    auth.stores.by_digest[key.digest] = key
+    need = Amount(tokens=5)
+    asked = Asked("key", quota_pb2.OPERATION_TEXT, "p", "m", need, need, costless, "r")
+    store = await auth.stores.ask(key.digest, asked, least=need)
+    await refreshing.round()
+    assert any(lease.has(need, time.monotonic()) for lease in store.leases)
