@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,20 @@ def available_bytes(device: torch.device) -> int:
     return min(free, most - used)
 
 
+@dataclass(frozen=True, slots=True)
+class _Predicted:
+    """What was predicted of a pipeline, by the picture's size."""
+
+    lane_bytes: dict[tuple[int, int], int] = field(default_factory=dict)
+    decode_bytes: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+_PREDICTED: weakref.WeakKeyDictionary[Family, _Predicted] = weakref.WeakKeyDictionary()
+"""A prediction takes as long as dozens of steps of a small model: it stands for as long as its pipeline."""
+
+
 class Budget:
-    """How large a call may be.
+    """How large a call may be. Budgets over one pipeline share what was predicted of it.
 
     Args:
         family: The pipeline.
@@ -93,8 +106,8 @@ class Budget:
     def __init__(self, family: Family, limit_bytes: int = 0) -> None:
         self._family = family
         self._limit_bytes = limit_bytes
-        self._lane_bytes: dict[tuple[int, int], int] = {}
-        self._decode_bytes: dict[tuple[int, int], int] = {}
+        predicted = _PREDICTED.setdefault(family, _Predicted())
+        self._lane_bytes, self._decode_bytes = predicted.lane_bytes, predicted.decode_bytes
 
     def lanes(self, width: int, height: int, condition: Condition) -> int:
         """Return how many lanes of a size fit into one call; 0: none, or the decoded picture does not."""

@@ -297,6 +297,19 @@ def test_calls_are_kept_within_memory(make: Make) -> None:
     assert max(sum(lanes for _, lanes in tick) for tick in ticks) < 8
 
 
+def test_what_a_size_takes_is_predicted_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines over one pipeline share what was predicted of it: the second predicts nothing for a known size."""
+    from inference.image import memory
+
+    make().make(ask(1, steps=2))
+
+    def predict(call: Callable[[], Any]) -> int:
+        raise AssertionError("predicted again")
+
+    monkeypatch.setattr(memory, "peak_bytes", predict)
+    assert make().make(ask(1, steps=2))[0].files
+
+
 def test_fixed_lanes_keep_the_bytes_in_a_crowd(make: Make) -> None:
     """With calls padded to one number of lanes, as on GPUs, a file is the same alone and in a crowd too."""
     bench = make(most_lanes=8, fixed_lanes=4)
