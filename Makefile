@@ -73,6 +73,10 @@ vendor-tests: proto ## Run the API tests that OpenAI, Google and Anthropic publi
 chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too.
 	@$(PY) -m pytest $(WORKERS) --group crash $(ARGS)
 
+.PHONY: laws
+laws: proto ## Try the laws that hold for any input with twenty times the examples of `make test`.
+	@MOA_LAWS=20 $(PY) -m pytest $(WORKERS) --timeout 3600 $$(grep -rl 'laws import tries' tests --include='test_*.py') $(ARGS)
+
 .PHONY: browser
 browser: proto ## Run all tests of pages in Chromium, the long ones too.
 	@$(PY) -m pytest $(WORKERS) --group browser $(ARGS)

@@ -9,7 +9,6 @@ The real ledger in the real PostgreSQL, with replicas' memories over it; time is
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -50,6 +49,7 @@ from tests.auth.asking import PEPPER
 from tests.auth.law_books import LawBooks, by_period, sum_of
 from tests.auth.law_lent import Lease, Replica, Reservation, booking_of, opened, part_of
 from tests.auth.law_limits import AMOUNTS, BUDGETS, CREDITS, KEY_LIMITS, LIMITS, TEAM_LIMITS
+from tests.laws import tries
 
 FIRST_DAY = date(2026, 11, 29)
 LEASE_S, BLOCK_S, GRACE_S, ALIVE_S = 20.0, 60.0, 10.0, 20.0
@@ -386,7 +386,7 @@ def test_no_interleaving_breaks_the_law(database_url: str) -> None:
     run_state_machine_as_test(
         LedgerLaw,
         settings=settings(
-            max_examples=int(os.environ.get("MOA_LAW_EXAMPLES", "12")),
+            max_examples=tries(8),
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

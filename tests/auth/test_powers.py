@@ -33,6 +33,7 @@ from services.quota_client.permissions import covers, permitted
 from tests.auth.asking import audited, reserve, settle
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
+from tests.laws import tries
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 _NAMES = ("a", "b", "ab", "abc", "b/a", "[", "a]", "ba")
@@ -93,7 +94,7 @@ def within(made: Power, maker: Power) -> bool:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(maker=_POWERS, made=_POWERS)
 def test_what_is_permitted_is_no_more_than_its_maker(maker: Power, made: Power) -> None:
     """Whatever a key is and asks for: what the law lets pass reaches no further in any dimension."""
@@ -105,7 +106,7 @@ def test_what_is_permitted_is_no_more_than_its_maker(maker: Power, made: Power) 
     assert within(made, maker)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(maker=_POWERS, more=st.sampled_from([f.name for f in dataclasses.fields(Power)]), other=_POWERS)
 def test_more_in_one_dimension_is_refused_by_its_name(maker: Power, more: str, other: Power) -> None:
     """A key that is another but for one dimension, and more in that, is refused with the field's name."""
@@ -173,7 +174,7 @@ def shown(key: account_pb2.Key) -> Power:
     )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(maker=_POWERS, made=_POWERS, priority=st.integers(0, 3), data=st.data())
 async def test_no_call_makes_a_key_more_than_the_one_that_calls(
     client: Client, auth: Auth, maker: Power, made: Power, priority: Any, data: st.DataObject

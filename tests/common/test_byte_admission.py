@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from services.common.byte_admission import Bounds, ByteAdmission
 from services.common.errors import RateLimited, Unavailable
+from tests.laws import tries
 
 BOUNDS = Bounds(served=100, served_of_account=60, waiting=200, waiting_of_account=100)
 
@@ -151,7 +152,7 @@ ACTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(acts=ACTS)
 def test_the_bounds_hold_whatever_comes_and_goes(acts: list[tuple[str, str, int]]) -> None:
     """And nothing is left of what has gone."""

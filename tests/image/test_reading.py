@@ -25,6 +25,7 @@ from services.providers.image.reading import Out
 from services.providers.openai.image import reader
 from tests.emulators.openai import event
 from tests.emulators.pictures import png
+from tests.laws import tries
 
 BLOB = bytes(range(256)) * 20
 LONG = "not base64! " * 400
@@ -56,7 +57,7 @@ def test_blobs_are_taken_out_and_the_rest_stays() -> None:
     assert _lifted([TEXT.replace(b"/", b"\\/")])[1:] == EXPECTED[1:]
 
 
-@settings(max_examples=200)
+@settings(max_examples=tries(80))
 @given(st.lists(st.integers(0, len(TEXT)), max_size=30))
 def test_any_pieces_give_the_same(cuts: list[int]) -> None:
     """Wherever the bytes are split, inside escapes and base64 groups too."""

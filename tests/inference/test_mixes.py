@@ -13,6 +13,7 @@ from inference.image.ask import ImageAsk
 from tests.inference.bench import Bench
 from tests.inference.pipes import built
 from tests.inference.test_image import drawn, half_mask
+from tests.laws import tries
 
 SOURCE: dict[str, Any] = {"image": drawn(), "strength": 0.7}
 PAINTED: dict[str, Any] = {"image": drawn(), "mask": half_mask(), "strength": 1.0}
@@ -96,7 +97,7 @@ ARRIVALS = st.lists(
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=tries(6), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(arrivals=ARRIVALS)
 def test_any_crowd_gives_the_bytes_that_each_has_alone(
     crowd: tuple[Bench, list[dict[int, bytes]]], arrivals: list[tuple[int, int, str, str, int | None]]

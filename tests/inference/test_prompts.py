@@ -16,6 +16,7 @@ from inference.image.families.prompts import windows
 from services.common.errors import InvalidField, ModelMisconfigured, Unsupported
 from tests.inference.bench import Bench, pixels
 from tests.inference.pipes import TOKENIZER, built
+from tests.laws import tries
 
 LONG = "a small red circle to the left of a large blue square, " * 4
 """About 56 tokens: two windows of the tiny tokenizer's 32."""
@@ -41,7 +42,7 @@ def count(tokenizer: Any, text: str) -> int:
 WORDS = st.lists(st.sampled_from(["red", "circle,", "빨간", "동그라미", "(desk:1.2)", "a", "🎨", "x" * 50, "\n", "  "]))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(words=WORDS, room=st.integers(3, 30))
 def test_windows_hold_all_of_a_prompt(tokenizer: Any, words: list[str], room: int) -> None:
     """Whatever the text, its windows put together are the text, none is too long, and one that fits is whole."""

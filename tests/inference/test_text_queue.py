@@ -13,6 +13,7 @@ from inference.fair import WEIGHTS, Flow
 from inference.text.queue import CHUNK, Queue
 from inference.text.work import Candidate, Work
 from services.common.errors import QueueFull
+from tests.laws import tries
 
 ROWS, MOST = 3, 6
 FLOWS = [Flow(tenant, priority) for tenant in "ab" for priority in WEIGHTS]
@@ -80,7 +81,7 @@ class Player:
         self.queue.withdraw(work)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(75), deadline=None)
 @given(ARRIVALS)
 def test_everybody_is_served_or_refused_and_pays_what_it_took(arrivals: list[tuple[Any, ...]]) -> None:
     """Whoever was let in and stays gets every answer; what is charged in the end is what was read and decoded."""

@@ -17,6 +17,7 @@ from inference import tokenizing
 from inference.fair import Flow
 from inference.shared_thread import SharedThread
 from inference.tokenizing import SLICE_CHARS, counted, slices, tokenized
+from tests.laws import tries
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ texts = st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), max_s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(30), deadline=None)
 @given(text=texts)
 def test_slices_have_the_tokens_of_the_whole(kind: str, text: str) -> None:
     """Nothing is lost, and no token is another."""

@@ -4,7 +4,6 @@ the providers were asked for and did."""
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,9 +17,10 @@ import pytest
 from tests.dialects import ANSWERING, PAINTING
 from tests.emulators.pictures import ImageScript
 from tests.emulators.script import Counts, Script
+from tests.laws import tries
 from tests.matrix.conftest import CLOUDS, PICTURES, WAIT_S, World
 
-CUTS = int(os.environ.get("MOA_LAW_CUTS", "48"))
+CUTS = tries(28)
 """How many random requests are made."""
 PIECES = ("Once ", "upon ", "a ", "time ", "there ", "was.")
 """Each is a token, wherever it is counted."""

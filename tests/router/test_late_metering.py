@@ -18,6 +18,7 @@ from services.common.estimate import tokens_of
 from services.common.metering import TextMeter
 from services.router.domain.answer import Answer
 from tests.common.test_metering import TEXTS
+from tests.laws import tries
 from tests.router.answering import text_answer, text_metering
 
 Message = text_service_pb2.GenerateTextResponse
@@ -61,7 +62,7 @@ def metered(*messages: Message, by: TextMeter) -> TextMeter:
     return by
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(20))
 @given(pieces=MESSAGES, asked_at=st.sets(st.integers(1, 12)))
 def test_what_was_consumed_is_known_whenever_it_is_asked(
     pieces: list[list[dict[str, Any]]], asked_at: set[int]
@@ -81,7 +82,7 @@ def test_what_was_consumed_is_known_whenever_it_is_asked(
     asyncio.run(deliver())
 
 
-@settings(max_examples=40)
+@settings(max_examples=tries(20))
 @given(pieces=MESSAGES, mark=st.integers(1, 2000))
 @example(pieces=[[{"text": {"text": "x"}}]] * 12, mark=5)
 @example(pieces=[[{"text": {"text": "x" * 1000}}]] * 3, mark=500)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.laws import tries
 from tests.router.passage import ALL, DIALECTS, outcome
 from tests.router.recordings import Json, Recording
 
@@ -150,7 +151,7 @@ def _is_event(recording: Recording, piece: Json) -> bool:
     dialect=st.sampled_from(DIALECTS),
     stream=st.booleans(),
 )
-@settings(max_examples=400)
+@settings(max_examples=tries(150))
 def test_no_success_lacks_a_word(name: str, mutations: list[tuple[int, str]], dialect: str, stream: bool) -> None:
     """However a server's pieces are mutated."""
     check(name, mutations, dialect, stream=stream)

@@ -32,6 +32,7 @@ from services.router.dialects.google.spelling import parse_either
 from services.router.dialects.openai import chat_reply, chat_request
 from services.router.dialects.reply import encode, frame
 from services.router.operations.text import TextAnswer
+from tests.laws import tries
 from tests.router.answering import text_answer
 from tests.router.played_books import Books, Reservation, VerifiedKey
 from tests.router.rig import MessageStream, picture
@@ -39,7 +40,7 @@ from tests.router.rig import MessageStream, picture
 Json = dict[str, Any]
 
 MODEL = Model(id="m", provider="p", capabilities=frozenset({"reasoning"}))
-LAW = settings(deadline=None, max_examples=150)
+LAW = settings(deadline=None, max_examples=tries(60))
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
 names = st.from_regex(r"[a-zA-Z_][a-zA-Z0-9_-]{0,20}", fullmatch=True)

@@ -27,25 +27,29 @@ def s3_endpoint() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+@pytest.fixture(scope="module")
+def credentials() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        yield
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_endpoint: str, credentials: None) -> Iterator[S3Store]:
+    """A store in a bucket that all tests share: botocore reads its descriptions for a third of a second at each."""
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="moa")
+    client.close()
+    made = S3Store("moa", endpoint=s3_endpoint, region="us-east-1")
+    yield made
+    asyncio.run(made.aclose())
 
 
 @pytest.fixture(params=["folder", "s3"])
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, s3_endpoint: str, credentials: None
-) -> AsyncIterator[Store]:
-    if request.param == "folder":
-        made: Store = FolderStore(tmp_path / "objects")
-    else:
-        client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket="moa")
-        client.close()
-        made = S3Store("moa", endpoint=s3_endpoint, region="us-east-1")
-    yield made
-    await made.aclose()
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    made: Store = FolderStore(tmp_path / "objects") if request.param == "folder" else request.getfixturevalue("bucket")
+    return made
 
 
 async def read(store: Store, name: str, *, start: int = 0, stop: int | None = None) -> bytes:
