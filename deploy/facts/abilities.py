@@ -21,6 +21,8 @@ FAMILIES: Final = {
 }
 """Its providers whose models are ours, each with the family's name."""
 
+_WITH_RESPONSES: Final = ("openai", "azure")
+"""Families whose models may have the Responses API alone."""
 _PREFIXES: Final = {"azure": "azure/", "gemini": "gemini/", "stability": "stability/"}
 _MAKES: Final = {"chat": "text", "responses": "text", "embedding": "embedding", "image_generation": "image"}
 _WORDS: Final = {
@@ -86,7 +88,7 @@ def _facts(row: Mapping[str, Any], images: tuple[ImageAt, ...]) -> Facts:
     successor = str(row.get("successor_model", ""))
     return Facts(
         makes=_MAKES[row["mode"]],  # type: ignore[arg-type]
-        method="responses" if row["mode"] == "responses" and row["litellm_provider"] == "openai" else None,
+        method="responses" if row["mode"] == "responses" and row["litellm_provider"] in _WITH_RESPONSES else None,
         context_tokens=int(row.get("max_input_tokens") or 0) or None,
         max_output_tokens=int(row.get("max_output_tokens") or 0) or None if row["mode"] != "embedding" else None,
         inputs=_modalities(row, "supported_modalities", _INPUTS),

@@ -13,7 +13,9 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
-from tests.emulators.openai import REFUSALS, OpenAIEmulator, Refused, check_chat, event, json_of
+from tests.emulators.openai import MODELS, REFUSALS, Refused, check_chat, event, json_of
+from tests.emulators.openai_responses import ResponsesEmulator
+from tests.emulators.openai_responses import check as check_response
 
 KEYS = frozenset({"azure-good"})
 API_VERSIONS = frozenset({"2024-10-21", "2024-06-01"})
@@ -27,8 +29,8 @@ _RESOURCE = "https://cognitiveservices.azure.com"
 _FILTER = {"hate": {"filtered": False, "severity": "safe"}, "violence": {"filtered": False, "severity": "safe"}}
 
 
-class AzureEmulator(OpenAIEmulator):
-    """`/openai/deployments/{deployment}/chat/completions`, the list of models, and the tenant's token endpoint."""
+class AzureEmulator(ResponsesEmulator):
+    """`/openai/deployments/{deployment}/chat/completions`, `/openai/v1/responses`, lists, and the tenant's tokens."""
 
     refusals: ClassVar[Mapping[str, tuple[int, dict[str, Any]]]] = {
         **REFUSALS,
@@ -53,6 +55,7 @@ class AzureEmulator(OpenAIEmulator):
         """Return the service's routes."""
         return [
             web.post("/openai/deployments/{deployment}/chat/completions", self.completions),
+            web.post("/openai/v1/responses", self.responses),
             web.get("/openai/models", self._models_of_resource),
             web.get("/openai/deployments", self._deployments),
             web.post("/{tenant}/oauth2/v2.0/token", self._token),
@@ -62,7 +65,9 @@ class AzureEmulator(OpenAIEmulator):
 
     def check_key(self, request: web.Request) -> None:
         """Raise Refused unless the request names a good version and brings a key or a token."""
-        if request.query.get("api-version") not in API_VERSIONS:
+        # Next-generation paths have no versions.
+        versions = {None} if request.path.startswith("/openai/v1/") else API_VERSIONS
+        if request.query.get("api-version") not in versions:
             raise Refused(404, "Resource not found", kind="", code="404")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if request.headers.get("api-key") not in KEYS and not (scheme == "Bearer" and token in self.tokens):
@@ -79,6 +84,17 @@ class AzureEmulator(OpenAIEmulator):
             raise Refused(400, "The body must be an object.", kind="invalid_request_error")
         body = {**body, "model": DEPLOYMENTS[deployment]}
         check_chat(body)
+        return body
+
+    async def response_of(self, request: web.Request) -> dict[str, Any]:
+        """Return the request's body as OpenAI would see it: its model is a deployment."""
+        self.check_key(request)
+        body = await json_of(request)
+        if not isinstance(body, dict) or body.get("model") not in DEPLOYMENTS:
+            words = "The API deployment for this resource does not exist."
+            raise Refused(404, words, kind="", code="DeploymentNotFound")
+        body = {**body, "model": DEPLOYMENTS[body["model"]]}
+        check_response(body, models=MODELS)
         return body
 
     def preamble(self) -> list[bytes]:

@@ -36,9 +36,7 @@ class ResponsesEmulator(OpenAIEmulator):
     async def responses(self, request: web.Request) -> web.StreamResponse:
         """Answer a conversation."""
         try:
-            self.check_key(request)
-            body = await json_of(request)
-            check(body, models=self.models())
+            body = await self.response_of(request)
         except Refused as refused:
             return self.refusal(refused)
         self.note(request, body)
@@ -64,6 +62,13 @@ class ResponsesEmulator(OpenAIEmulator):
             failure=told.failure(),
             headers={"Content-Type": "text/event-stream; charset=utf-8", "x-request-id": "req_1"},
         )
+
+    async def response_of(self, request: web.Request) -> Json:
+        """Return the request's body. Raises Refused."""
+        self.check_key(request)
+        body: Json = await json_of(request)
+        check(body, models=self.models())
+        return body
 
     def models(self) -> frozenset[str]:
         """Return the models that there are."""

@@ -11,10 +11,11 @@ import openai
 import pytest
 from openai import AsyncAzureOpenAI
 
+from moa.text.v1.text_pb2 import ReasoningOptions
 from services.common import errors
 from tests import shipped
 from tests.emulators.azure import CLIENT_ID, CLIENT_SECRET, IDENTITY_HEADER, TENANT, AzureEmulator
-from tests.emulators.script import Script
+from tests.emulators.script import Call, Script
 from tests.text.harness import Row, chat, text_of, text_service
 
 APPLICATION = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT_ID, "AZURE_CLIENT_SECRET": CLIENT_SECRET}
@@ -131,3 +132,39 @@ async def test_a_token_that_someone_else_renews_is_read_again(upstream: AzureEmu
                     break
                 except errors.UpstreamAuth:  # files are looked at once a second
                     await asyncio.sleep(0.05)
+
+
+async def test_a_row_may_name_the_responses_api(upstream: AzureEmulator, tmp_path: Path) -> None:
+    """At Azure's path without a version, with a key or an Entra token; tools, reasoning and refusals as at OpenAI's."""
+    rows: list[Row] = [
+        {
+            "id": "m",
+            "provider": "p",
+            "upstream": "thinking-deployment",
+            "capabilities": ["tools", "reasoning"],
+            "limits": {"method": "responses"},
+        },
+        {"id": "gone", "provider": "p", "upstream": "no-deployment", "limits": {"method": "responses"}},
+    ]
+    upstream.scripts.append(
+        Script(reasoning=("h", "m"), calls=(Call("c1", "f", ('{"a":', "1}")),), finish="tool_calls", text=())
+    )
+    async with text_service(tmp_path, [_entra(upstream)], rows, {"AZURE_OPENAI_API_KEY": "azure-good"}) as service:
+        request = chat()
+        request.tools.add(name="f", parameters_json='{"type": "object"}')
+        request.reasoning.effort, request.reasoning.include = ReasoningOptions.EFFORT_LOW, True
+        events = await service.ask(request)
+        pieces = [event.tool_call for event in events if event.HasField("tool_call")]
+        assert "".join(piece.arguments_json for piece in pieces) == '{"a":1}'
+        assert any(event.reasoning.signature for event in events)
+        seen = upstream.seen[-1]
+        assert (seen.path, seen.body["model"], seen.body["store"]) == ("/openai/v1/responses", "o4-mini", False)
+        upstream.scripts.append(Script(refuse="content_policy"))
+        with pytest.raises(errors.ContentPolicy):
+            await service.ask(chat())
+        gone = chat()
+        gone.model = "gone"
+        with pytest.raises(errors.ModelNotFound):
+            await service.ask(gone)
+    async with text_service(tmp_path, [_entra(upstream)], rows, APPLICATION) as service:
+        assert text_of(await service.ask(chat())) == "Hello 안녕 🌍!"

@@ -1,4 +1,4 @@
-"""Azure OpenAI: OpenAI's chat protocol behind deployment URLs, with a resource key or an Entra token.
+"""Azure OpenAI, with a resource key or an Entra token: chats behind deployment URLs, and where a row says so responses.
 
 https://learn.microsoft.com/azure/ai-services/openai/reference
 """
@@ -17,9 +17,10 @@ from services.catalogue import Model, Provider
 from services.providers.azure import entra, listing
 from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
+from services.providers.openai import text as openai
 from services.providers.openai.errors import error_from
+from services.providers.openai.responses import request as responses_request
 from services.providers.openai.text.carried import VENDOR
-from services.providers.openai.text.read import reader
 from services.providers.openai.text.request import Options, body_from, url_of
 from services.providers.text.base import Adapter
 from services.providers.text.ignored import Ignored
@@ -43,8 +44,12 @@ def options_of(provider: Provider) -> AzureOptions:
 
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
-    """Return the HTTP request for a chat. The deployment is the model's upstream name."""
+    """Return the HTTP request for a chat, by the API that its row names. The deployment is the model's name."""
     options = options_of(provider)
+    if model.limits.method == "responses":
+        # Azure's next-generation paths, which have no versions: the deployment stands in the body.
+        body = responses_request.body_from(request, model, options.system_role, ignored)
+        return Outgoing(url_of(provider.base_url, "/openai/v1/responses"), _encode(body), {})
     path = f"/openai/deployments/{quote(model.name, safe='')}/chat/completions?api-version={options.api_version}"
     return Outgoing(url_of(provider.base_url, path), _encode(body_from(request, model, options, ignored)), {})
 
@@ -65,11 +70,12 @@ ADAPTER = Adapter(
     name="azure",
     options=AzureOptions,
     request_from=request_from,
-    reader=reader,
+    reader=openai.reader,
     error_from=error_from,
     authority=authority,
     request_id_header="apim-request-id",
     vendor=VENDOR,
+    own_kinds=openai.ADAPTER.own_kinds,
     custom_tools=True,
     list_models=listing.list_models,
     check_request=check_request,
