@@ -47,6 +47,8 @@ class SigningKey:
     kid: str | None
     private: PrivateKey
     alg: str
+    names_alg: bool = True
+    """Whether the key set says what it is for."""
 
     @classmethod
     def make(cls, alg: str = "ES256", kid: str | None = "first") -> SigningKey:
@@ -57,7 +59,8 @@ class SigningKey:
 
     def jwk(self) -> dict[str, Any]:
         public: Any = self.private.public_key()
-        named = {"use": "sig", "alg": self.alg} | ({"kid": self.kid} if self.kid is not None else {})
+        named = {"use": "sig", "alg": self.alg, "kid": self.kid}
+        named = {name: value for name, value in named.items() if value and (name != "alg" or self.names_alg)}
         if self.alg == "RS256":
             numbers = public.public_numbers()
             return {"kty": "RSA", "n": _number(numbers.n), "e": _number(numbers.e), **named}
@@ -141,6 +144,7 @@ class Issuer(Emulator):
             web.get("/jwks", self._jwks),
             web.get("/authorize", self._authorize),
             web.post("/token", self._token),
+            web.route("*", "/elsewhere", self._elsewhere),
         ]
 
     async def _document(self, request: web.Request) -> web.StreamResponse:
@@ -158,6 +162,10 @@ class Issuer(Emulator):
             **self.manners.document,
         }
         return web.json_response({name: value for name, value in said.items() if value is not None})
+
+    async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
+        self.fetched.append(request.path)
+        return web.json_response({"id_token": self.keys[0].token(self.claims("n" * 43))})
 
     async def _jwks(self, request: web.Request) -> web.StreamResponse:
         self.fetched.append(request.path)
