@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
@@ -9,6 +10,7 @@ from typing import NamedTuple, Protocol
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
 from services.quota_client.amounts import BOUNDLESS, NOTHING, UNLIMITED, Amount
+from services.quota_client.budgets import counts
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
@@ -124,6 +126,11 @@ class VerifiedKey:
                 self._memo.clear()
             self._memo[asked] = answer
         return answer
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> VerifiedKey:
+        """Return the key as it is bound for a request: by those of its budgets on which that counts."""
+        lane = tuple(one.budget_id for one in self._grant.budgets if counts(one, provider, model, tags))
+        return VerifiedKey(self._grant, self._held, lane) if lane else self
 
     def remaining(self) -> Remaining:
         """Return what is left: the account's, or the key's own where that is less. A second old at most."""

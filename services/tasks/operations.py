@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -53,6 +53,9 @@ class VerifiedKey(Protocol):
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Return whether the key may do this. Empty names ask whether there is any that it may."""
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> unpriced.Limited:
+        """Return the key as it is bound for a request: by those of its budgets on which that counts."""
 
     def free(self, enough: Amount) -> Amount:
         """Return what is left of its limits."""
@@ -166,6 +169,7 @@ class Operations:
         Raises what `Quota.hold` and `Tasks.create` raise, and InvalidField for a webhook that is never called.
         """
         model = self.model(who, order.model, order.provider)
+        unpriced.check(who.asking(model.provider, model.id, tags), model)
         images = max(1, order.images)
         if images > MAX_IMAGES:
             raise InvalidField(f"at most {MAX_IMAGES} images a task", param="n")

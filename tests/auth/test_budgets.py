@@ -375,7 +375,8 @@ async def test_images_and_dollars_of_a_minute_are_counted_over_routers(
     talk.release()
     long = await reserve(one, key, need=need._replace(nano_usd=5000), least=need, model="gpt-5")
     assert long.amount == need._replace(nano_usd=1000, requests=1)
-    assert long.verified_key.free(NOTHING).nano_usd < UNLIMITED
+    who = await one.identify(key)
+    assert who.asking("local-text", "gpt-5", ()).free(NOTHING).nano_usd < UNLIMITED == who.free(NOTHING).nano_usd
     long.release()
     await one.stop()
     await audited(auth.url)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Self
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
@@ -122,6 +122,9 @@ class Lender:
 
     def void(self) -> None:
         self.ended = "voided"
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> Self:
+        return self
 
     def free(self, enough: Amount) -> Amount:
         return enough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -37,6 +38,9 @@ class VerifiedKey:
             resets_at=datetime.now(UTC) + timedelta(hours=1),
             unlimited=False,
         )
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> Self:
+        return self
 
     def free(self, enough: Amount) -> Amount:
         return enough

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,20 @@ async def test_a_limit_in_dollars_needs_a_price() -> None:
     priced = world_of(Model(id="*", provider="one", assume_price=Prices(input=1, output=2)), dollars=10**12)
     got, _, _ = await priced.ask(model="new-1")
     assert got == "I am new-1"
+
+
+async def test_a_budget_in_dollars_needs_a_price_too() -> None:
+    """Where a request counts on one, by the model that it names and its tags, and nowhere else."""
+    world = world_of()
+    ledger: Any = world.ledger
+    bound = SimpleNamespace(free=lambda enough: Amount(ledger.left, 0, 10**12))
+    counts = ("one", "new-1", ("x",))
+    ledger.asking = lambda provider, model, tags: bound if (provider, model, tags) == counts else ledger
+    tagged = Caller(key="k", request_id="rid", tags=frozenset({"x"}))
+    with pytest.raises(PermissionDenied, match="this key is under a limit in dollars"):
+        await world.ask(model="new-1", caller=tagged)
+    assert (await world.ask(model="new-2", caller=tagged))[0] == "I am new-2"
+    assert (await world.ask(model="new-1"))[0] == "I am new-1"
 
 
 async def test_without_a_limit_in_dollars_an_unknown_price_is_no_matter() -> None:

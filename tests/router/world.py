@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from moa.common.v1 import usage_pb2
 from moa.image.v1 import image_service_pb2
@@ -96,6 +96,9 @@ class Ledger:
 
     def remaining(self) -> Any:
         raise AssertionError
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> Self:
+        return self
 
     def free(self, enough: Amount) -> Amount:
         return Amount(self.left, 0, UNLIMITED)

@@ -24,7 +24,7 @@ from services.common.errors import (
 )
 from services.policies import Asked
 from services.quota_client import costless, permissions
-from services.quota_client.labels import labelled
+from services.quota_client.labels import Labels, labelled
 from services.router.background import Background
 from services.router.domain import retirement
 from services.router.domain.answer import Answer
@@ -134,7 +134,8 @@ class Operations:
         catalogue = self._catalogue()
         plan = self.planning.plan(catalogue, model, call, caller)
         if not caller.own_key and any(each.lacks_price for each in (plan.first, *plan.others)):
-            plan = plan.payable(await self._admission.identify(caller.key))
+            who = await self._admission.identify(caller.key)
+            plan = plan.payable(who.asking(model.provider, model.id, _labels(call, caller).tags))
         first, others = plan.first, plan.others
         if plan.route is not None and others:
             call.bind(replace(caller, has_others=True), self._backends)
@@ -327,7 +328,7 @@ class Operations:
             reserved.labels = labels
             return reserved
 
-        labels = labelled(caller.dialect, caller.tags).of_user(getattr(call.request, "user", ""))
+        labels = _labels(call, caller)
         try:
             return await reserve(needed)
         except QuotaExhausted as refused:
@@ -340,6 +341,11 @@ class Operations:
             if counted is None:
                 raise
             return await reserve(counted)
+
+
+def _labels(call: Call[Any, Any], caller: Caller) -> Labels:
+    """Return what a request is called in reports, and by budgets."""
+    return labelled(caller.dialect, caller.tags).of_user(getattr(call.request, "user", ""))
 
 
 def _unlearned(*_: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from moa.common.v1 import media_pb2, usage_pb2
@@ -54,6 +54,9 @@ class VerifiedKey(Payer, Protocol):
 
     def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
         """Return whether the key may do this."""
+
+    def asking(self, provider: str, model: str, tags: Collection[str]) -> VerifiedKey:
+        """Return the key as it is bound for a request: by those of its budgets on which that counts."""
 
     def remaining(self) -> Remaining:
         """Tell what is left of its account's day."""
