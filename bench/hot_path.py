@@ -26,6 +26,7 @@ from statistics import median
 from types import FrameType
 from typing import Any, Final
 
+import psycopg
 import uvloop
 from google.api import httpbody_pb2
 
@@ -39,6 +40,7 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import logs
 from services.common.rpc.client import channel
 from services.quota_client import Admission
+from services.router.adapters.request_log import RequestLog
 from tests.auth.asking import TOKEN
 from tests.walks import deltas
 
@@ -157,30 +159,54 @@ Counts = dict[str, dict[str, float]]
 """By what was done and who did it: the counts of `_KINDS`."""
 
 
-async def measured(folder: Path) -> tuple[Counts, dict[str, float]]:
-    """Return what each piece of work takes in each service, in calls and in CPU over that of the fixed work."""
+async def measured(folder: Path, logged: str = "") -> tuple[Counts, dict[str, float]]:
+    """Return what each piece of work takes in each service, in calls and in CPU over that of the fixed work.
+
+    `logged`: what is logged of the requests, `facts` or `content`; empty: nothing is.
+    """
     loop = asyncio.get_running_loop()
     steps = Steps(loop)
     async with replica() as (url, address):
         (key,) = await made_keys(url, 1)
+        if logged:
+            _have_logged(url, content=logged == "content")
+        admits: list[Admission] = []
 
         async def admission(thread: deltas.Thread) -> Admission:
             link = await thread.running.enter_async_context(channel(address))
             made = Admission(link, service_token=TOKEN, journal=folder / "journal")
             await made.start()
             thread.running.push_async_callback(made.stop)
+            admits.append(made)
+            return made
+
+        async def request_log(thread: deltas.Thread) -> RequestLog:
+            link = await thread.running.enter_async_context(channel(address))
+            made = RequestLog(link, service_token=TOKEN, holder="bench", known=admits[-1].known)
+            thread.running.push_async_callback(made.aclose)
             return made
 
         server = await loop.create_server(lambda: Upstream(loop, steps), "127.0.0.1", 0)
         base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         try:
             async with (
-                deltas.services(folder, base_url, admission) as (port, router, text),
+                deltas.services(folder, base_url, admission, request_log) as (port, router, text),
                 channel(f"127.0.0.1:{port}") as link,
             ):
                 return await _all(Caller(link, key, steps), {"router": router, "text": text})
         finally:
             server.close()
+
+
+def _have_logged(url: str, *, content: bool) -> None:
+    """Put every account into a team whose requests are logged."""
+    with psycopg.connect(url) as link:
+        link.execute(
+            "insert into teams (id, name, account_id, rules, log_requests, log_content)"
+            " select 'team_bench', 'bench', min(id), '[]', true, %s from accounts",
+            (content,),
+        )
+        link.execute("update accounts set team_id = 'team_bench', team_role = 'member'")
 
 
 async def _all(caller: Caller, threads: Mapping[str, deltas.Thread]) -> tuple[Counts, dict[str, float]]:
@@ -279,10 +305,13 @@ def main() -> None:
     """Measure, print, and end with 1 where something costs more than is recorded."""
     parser = argparse.ArgumentParser(prog="python -m bench.hot_path", description=__doc__)
     parser.add_argument("--record", action="store_true", help="write what is found into the record")
+    parser.add_argument("--logged", choices=("facts", "content"), help="have the requests logged, and compare nothing")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moa-cost-") as folder:
-        counts, cpu = uvloop.run(measured(Path(folder)))
+        counts, cpu = uvloop.run(measured(Path(folder), chosen.logged or ""))
     print(table(counts, cpu))
+    if chosen.logged:
+        return
     if chosen.record:
         RECORD.write_text(json.dumps({"python": _python(), "calls": counts, "cpu": cpu}, indent=2) + "\n")
         return

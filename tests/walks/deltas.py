@@ -104,6 +104,7 @@ async def _router(
     catalogue: Path,
     text_port: int,
     admission: Callable[[], Coroutine[Any, Any, Any]] | None,
+    request_log: Callable[[], Coroutine[Any, Any, Any]] | None,
 ) -> int:
     config = RouterSettings(
         service_token=SecretStr(SERVICE_TOKEN), listen="127.0.0.1:0", store_dir=folder, public_url="http://x", drain_s=0
@@ -124,17 +125,22 @@ async def _router(
         store=FolderStore(folder),
         links=links_of(config),
         egress=await thread.running.enter_async_context(aclosing(Egress([]))),
+        request_log=await request_log() if request_log else None,
     )
     return await thread.running.enter_async_context(serving(config, around))
 
 
 @asynccontextmanager
 async def services(
-    folder: Path, base_url: str, admission: Callable[[Thread], Coroutine[Any, Any, Any]] | None = None
+    folder: Path,
+    base_url: str,
+    admission: Callable[[Thread], Coroutine[Any, Any, Any]] | None = None,
+    request_log: Callable[[Thread], Coroutine[Any, Any, Any]] | None = None,
 ) -> AsyncIterator[tuple[int, Thread, Thread]]:
     """Run a router over a text service over OpenAI's API at an address; yield the router's port and both threads.
 
-    `admission` makes what admits, in the router's thread; without it admission is played.
+    `admission` makes what admits, in the router's thread, and `request_log` then what takes logged requests; without
+    them admission is played, and nothing is logged.
     """
     threads = Thread(), Thread()
     router, text = threads
@@ -146,7 +152,8 @@ async def services(
         shipped.written(catalogue, [{**provider, **credentials}], [model])
         text_port = await text.do(lambda: _text(text, catalogue))
         admits = partial(admission, router) if admission else None
-        yield await router.do(lambda: _router(router, folder, catalogue, text_port, admits)), router, text
+        logs = partial(request_log, router) if request_log else None
+        yield await router.do(lambda: _router(router, folder, catalogue, text_port, admits, logs)), router, text
     finally:
         for thread in threads:
             await thread.close()
