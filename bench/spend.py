@@ -117,8 +117,8 @@ def _summed(link: psycopg.Connection) -> bytes:
     return f"{alike}; {made}; select pg_temp.sum_up()".encode()
 
 
-def _cpu_ms(pid: int) -> float:
-    """Return what a process has used of processors (Linux)."""
+def server_ms(pid: int) -> float:
+    """Return what a server's process has used of processors (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
@@ -131,12 +131,12 @@ async def _asked(url: str, report: Report, times: int) -> tuple[list[float], flo
     try:
         async with postgres.transaction() as link:
             pid = link.info.backend_pid
-        before = _cpu_ms(pid)
+        before = server_ms(pid)
         for _ in range(times):
             began = time.perf_counter()
             await spend.read(report, limit=1001)
             took.append((time.perf_counter() - began) * 1000)
-        cpu_ms = (_cpu_ms(pid) - before) / times
+        cpu_ms = (server_ms(pid) - before) / times
     finally:
         await postgres.close()
     return took, cpu_ms

@@ -231,6 +231,9 @@ async def test_requests_are_found_by_what_is_known_of_them(auth: Auth) -> None:
         ({"error": "any"}, [3, 1]),
         ({"error": "any", "status": 499}, [3]),
         ({"tag": "nightly"}, [2]),
+        ({"tag": "nightly", "model": "p/m"}, []),
+        ({"tag": "user:bo", "since": told[1].at.ToDatetime(UTC), "until": told[3].at.ToDatetime(UTC)}, [2]),
+        ({"tag": "user:bo", "until": told[1].at.ToDatetime(UTC)}, []),
         ({"request_id": "r-a"}, [0]),
         ({"since": told[1].at.ToDatetime(UTC), "until": told[3].at.ToDatetime(UTC)}, [2, 1]),
     ):
@@ -283,8 +286,8 @@ async def test_nobody_else_sees_a_teams_requests(auth: Auth, client: Client, roo
 async def test_what_is_erased_is_gone_at_once_also_what_comes_late(auth: Auth) -> None:
     """Of an account, and of a team: nobody reads it, a late batch is not written, and the sweep removes it."""
     team_id, log, now = content_team(auth), log_of(auth), datetime.now(UTC)
-    theirs = [logged(team_id, account_id="acc_a", at=now - timedelta(minutes=one)) for one in range(3)]
-    others = logged(team_id, account_id="acc_b", at=now - timedelta(minutes=1))
+    theirs = [logged(team_id, account_id="acc_a", tags=["x"], at=now - timedelta(minutes=one)) for one in range(3)]
+    others = logged(team_id, account_id="acc_b", tags=["x", "y"], at=now - timedelta(minutes=1))
     await log.write([*theirs, others])
     await log.erase(team_id, "acc_a", actor="acc_9")
     assert await found(log, team_id=team_id) == [others.log_id]
@@ -295,6 +298,8 @@ async def test_what_is_erased_is_gone_at_once_also_what_comes_late(auth: Auth) -
     sweep = RequestLogSweep(auth.postgres)
     await sweep.tidy()
     assert auth.query("select id from request_log where team_id = %s", team_id) == [(others.log_id,)]
+    tags = auth.query("select tag, id from request_log_tags where team_id = %s order by tag", team_id)
+    assert tags == [("x", others.log_id), ("y", others.log_id)]
     after = logged(team_id, account_id="acc_a", at=datetime.now(UTC) + timedelta(seconds=5))
     assert await log.write([after]) == [after]
     await log.erase(team_id, "", actor="acc_9")

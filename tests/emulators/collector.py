@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2, logs_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -111,3 +112,35 @@ def _attributes(given: Any) -> dict[str, Any]:
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
     return [_value(each) for each in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+
+
+class LogCollector(logs_service_pb2_grpc.LogsServiceServicer):
+    """An OTLP collector of logs that keeps the records that it is sent."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        """The name of each record's event, and its attributes."""
+        self.raw: list[bytes] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.port = 0
+
+    async def Export(self, request: Any, context: Any) -> Any:
+        """Keep an export."""
+        self.raw.append(request.SerializeToString())
+        self.metadata.append(dict(context.invocation_metadata()))
+        for resource in request.resource_logs:
+            for scope in resource.scope_logs:
+                self.records.extend((record.event_name, _attributes(record.attributes)) for record in scope.log_records)
+        return logs_service_pb2.ExportLogsServiceResponse()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Serve until the block ends, at the port that it had before or at any."""
+        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        logs_service_pb2_grpc.add_LogsServiceServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop(0)
