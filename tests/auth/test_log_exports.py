@@ -56,7 +56,8 @@ async def test_a_collector_has_each_request_by_its_facts() -> None:
         await until(lambda: collector.records)
         sending([request()])
         await until(lambda: len(collector.records) == 2)
-    (name, told), (_, other) = collector.records
+        # One that the end of the process cuts off is sent again.
+        (name, told), (_, other) = list(collector.records)
     assert name == "moa.request.finished"
     assert (told["error.type"], told["http.response.status_code"], told["moa.tags"]) == (
         "rate_limited",
@@ -86,7 +87,7 @@ async def test_what_no_collector_takes_is_dropped_and_counted(monkeypatch: pytes
             monkeypatch.setattr(otlp_logs, "_EXPORT_S", 30)
             sending([request()])
             await until(lambda: collector.records)
-    assert len(collector.records) == 1
+            assert len(collector.records) == 1
 
 
 async def test_the_end_of_a_process_sends_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
