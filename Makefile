@@ -79,6 +79,7 @@ laws: proto ## Try the laws that hold for any input with twenty times the exampl
 
 .PHONY: browser
 browser: proto ## Run all tests of pages in Chromium, the long ones too.
+	@test -d gateway/console/node_modules/axe-core || (cd gateway/console && npm ci --no-audit --no-fund)
 	@$(PY) -m pytest $(WORKERS) --group browser $(ARGS)
 
 .PHONY: console

@@ -110,6 +110,26 @@ class Console:
         await self.page.run(f"location.hash = '#/{path}'")
         await self.page.until("document.querySelector('main h1') && !document.querySelector('[data-loading]')")
 
+    async def button(self, text: str, *, within: str = "main") -> None:
+        """Click the button of a text, once it is there."""
+        shown = f"[...document.querySelectorAll({json.dumps(within + ' button')})]"
+        found = f"{shown}.find(one => one.textContent.trim() === {json.dumps(text)} && !one.disabled)"
+        await self.page.until(f"{found} !== undefined")
+        await self.page.run(f"{found}.click()")
+
+    async def set(self, label: str, value: str, *, within: str = "dialog[open]") -> None:
+        """Write into the field of a label, or of a selector that begins with a dot or #, as a person does."""
+        if label.startswith((".", "#")):
+            found = f"document.querySelector({json.dumps(label)})"
+        else:
+            shown = f"[...document.querySelectorAll({json.dumps(within + ' label')})]"
+            found = f"{shown}.find(one => one.textContent.trim() === {json.dumps(label)})?.control"
+        await self.page.until(f"Boolean({found})")
+        await self.page.run(
+            f"(field => {{ field.value = {json.dumps(value)}; for (const kind of ['input', 'change'])"
+            f" field.dispatchEvent(new Event(kind, {{bubbles: true}})); }})({found})"
+        )
+
     async def fetched(self, path: str) -> Any:
         """Return what a path answers the page with."""
         return await self.page.run(

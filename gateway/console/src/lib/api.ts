@@ -9,6 +9,7 @@ export class Refused extends Error {
     public code = "",
     public retryAfterS = 0,
     public requestId = "",
+    public body: Json = {},
   ) {
     super(message);
   }
@@ -29,7 +30,7 @@ async function refusal(answer: Response): Promise<Refused> {
   const message = error.message ?? found.detail ?? `HTTP ${answer.status}`;
   const code = String(error.code ?? error.type ?? "");
   const wait = Number(answer.headers.get("retry-after") ?? 0);
-  return new Refused(answer.status, String(message), code, wait, answer.headers.get("x-request-id") ?? "");
+  return new Refused(answer.status, String(message), code, wait, answer.headers.get("x-request-id") ?? "", found);
 }
 
 export interface Sent {

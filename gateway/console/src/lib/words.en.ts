@@ -9,7 +9,7 @@ export const en = {
   requestId: "(request {id})", unknown: "unknown", others: "others", nobody: "(none)", unnamed: "Unnamed",
 
   // Pages.
-  start: "Start", chat: "Chat", imagesPage: "Images", models: "Models", keys: "API keys", usage: "Usage", tasks: "Tasks", account: "Account",
+  start: "Start", chat: "Chat", imagesPage: "Images", models: "Models", keys: "API keys", usage: "Usage", tasks: "Tasks", account: "Account", myAccount: "My account",
   team: "Team", accounts: "Accounts", teams: "Teams", budgets: "Budgets", invitations: "Invitations", providers: "Providers", audit: "Audit log",
 
   // The door.

@@ -9,7 +9,7 @@ export const ko: Record<Word, string> = {
   offline: "게이트웨이에 연결할 수 없습니다. 연결을 확인하고 다시 시도하세요.", retryAfter: "{seconds}초 뒤에 다시 시도하세요.",
   requestId: "(요청 ID {id})", unknown: "알 수 없음", others: "기타", nobody: "(없음)", unnamed: "이름 없음",
 
-  start: "홈", chat: "채팅", imagesPage: "이미지", models: "모델", keys: "API 키", usage: "사용량", tasks: "작업", account: "내 계정",
+  start: "홈", chat: "채팅", imagesPage: "이미지", models: "모델", keys: "API 키", usage: "사용량", tasks: "작업", account: "계정", myAccount: "내 계정",
   team: "팀", accounts: "계정", teams: "팀 관리", budgets: "예산", invitations: "초대", providers: "공급자", audit: "감사 로그",
 
   welcome: "Moa 로그인", welcomeNote: "모든 모델을 하나의 게이트웨이로.", login: "로그인", signup: "가입하기", email: "이메일", password: "비밀번호",
