@@ -355,6 +355,32 @@ def test_what_was_booked_before_is_reported(database: Database) -> None:
     assert not [name for name in found.faults if "spending" in name]
 
 
+def test_months_of_what_was_booked_before_are_reported(database: Database) -> None:
+    """By team, model and dialect there were sums by day alone: those of months are made of them, and go on."""
+    url = database.create("t_spend_by_month")
+    (by_month,) = (number for number, path in SCHEMA.migrations().items() if "spend_by_month" in path.name)
+    migrations.upgrade(url, SCHEMA, f"{int(by_month) - 1:04}")
+    summed = (
+        "select grouping, sum(charged_nano_usd)::int from spend where scope = '' and period = 'month'"
+        " and grouping <> 'tag' group by 1 order by 1"
+    )
+    with psycopg.connect(url) as link:
+        book(link, ROWS)
+        assert link.execute(summed).fetchall() == [("account", 47), ("key", 47)]
+        link.commit()
+        migrate(url)
+        assert link.execute(summed).fetchall() == [
+            (name, 47) for name in ("account", "dialect", "key", "model", "team")
+        ]
+        book(link, ROWS)
+        assert link.execute(summed).fetchall() == [
+            (name, 94) for name in ("account", "dialect", "key", "model", "team")
+        ]
+        link.commit()
+    found = asyncio.run(Checker(url).check(whole=True))
+    assert not [name for name in found.faults if "spending" in name]
+
+
 async def test_an_account_and_an_administrator_see_what_was_spent(
     client: Client, root: str, auth: Auth, admit: Admit
 ) -> None:

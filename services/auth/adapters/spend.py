@@ -24,8 +24,6 @@ _NAMES: Final[dict[str, LiteralString]] = {
     "account": "(select name from accounts where id = r.value)",
     "key": "(select name from keys where id = r.value)",
 }
-_BY_MONTH: Final = frozenset({"account", "key", "tag"})
-"""The groupings of which there are sums by month: of others a year's days are few."""
 _TOTALLED: Final = "dialect"
 """A grouping in which every row of the ledger is once."""
 
@@ -46,13 +44,11 @@ class Spend:
     async def read(self, report: Report, *, limit: int, after: tuple[date, str] | None = None) -> Spent:
         """Return rows, the newest time first and behind a row, with the total of all: one snapshot of the books."""
         value: LiteralString = "split_part(value, '/', 1)" if report.group == "provider" else "value"
-        summed = report.time == "month" and report.group in _BY_MONTH
-        time: LiteralString = "date_trunc('month', starts)::date" if report.time == "month" and not summed else "starts"
         starts, name = after or (None, None)
         given: dict[str, object] = {
             "scope": report.scope,
             "grouping": "model" if report.group == "provider" else report.group,
-            "period": "month" if summed else "day",
+            "period": report.time,
             "first": report.first,
             "last": report.last,
             "limit": limit,
@@ -60,7 +56,7 @@ class Spend:
             "value": name,
         }
         behind: LiteralString = (
-            f" and {time} <= %(starts)s and ({time} < %(starts)s or {value} > %(value)s)" if after is not None else ""
+            f" and starts <= %(starts)s and (starts < %(starts)s or {value} > %(value)s)" if after is not None else ""
         )
         called: LiteralString = _NAMES.get(report.group, "''")
         async with (
@@ -70,15 +66,15 @@ class Spend:
             await cursor.execute("set transaction isolation level repeatable read")
             await cursor.execute(
                 f"select r.*, coalesce({called}, '') as name from ("
-                f"select {time} as starts, {value} as value, {_SUMS}{_OF}{behind}"
-                f" group by {time}, {value} order by {time} desc, {value} limit %(limit)s"
+                f"select starts, {value} as value, {_SUMS}{_OF}{behind}"
+                f" group by starts, {value} order by starts desc, {value} limit %(limit)s"
                 ") r order by starts desc, value",
                 given,
             )
             rows = await cursor.fetchall()
             await cursor.execute(
                 f"select null::date as starts, '' as value, '' as name, {_SUMS}{_OF}",
-                given | {"grouping": _TOTALLED, "period": "day"},
+                given | {"grouping": _TOTALLED},
             )
             (total,) = await cursor.fetchall()
         return Spent(rows, total)
