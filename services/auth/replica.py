@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from moa.requestlog.v1 import request_log_service_pb2, request_log_service_pb2_grpc
-from moa.response.v1 import response_store_service_pb2, response_store_service_pb2_grpc
+from moa.response.v1 import (
+    conversation_store_service_pb2,
+    conversation_store_service_pb2_grpc,
+    response_store_service_pb2,
+    response_store_service_pb2_grpc,
+)
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedVerifiedKeys
 from services.auth.adapters.carried import CarriedBlocks
@@ -35,6 +40,7 @@ from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
+from services.auth.conversation_servicer import ConversationStoreServicer
 from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.ledger import LeaseIds
@@ -95,11 +101,15 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(servicer, server.grpc)
         answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
         idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
-        responses, background = responses_of(config, postgres)
+        responses, background, conversations = responses_of(config, postgres)
         response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
             ResponseStoreServicer(responses, background, quota), server.grpc
         )
+        conversation_store_service_pb2_grpc.add_ConversationStoreServiceServicer_to_server(
+            ConversationStoreServicer(conversations), server.grpc
+        )
         server.offer(
+            conversation_store_service_pb2.DESCRIPTOR.services_by_name["ConversationStoreService"].full_name,
             response_store_service_pb2.DESCRIPTOR.services_by_name["ResponseStoreService"].full_name,
             quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
@@ -141,6 +151,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "tries": partial(tidy, postgres),
             "answers": answers.tidy,
             "responses": responses.tidy,
+            "conversations": conversations.tidy,
             "request_log": RequestLogSweep(postgres).tidy,
             "background": partial(book_left, background, quota),
         }

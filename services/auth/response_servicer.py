@@ -37,8 +37,10 @@ class ResponseStoreServicer(response_store_service_pb2_grpc.ResponseStoreService
     async def Prepare(self, request: pb.PrepareRequest, context: Any) -> pb.PrepareResponse:
         """Read what a response goes on from."""
         account_id, previous_id = _account(request), request.previous_response_id
-        items = await self._responses.prepare(account_id, previous_id, stores=not request.reads_only)
-        return pb.PrepareResponse(items=items)
+        items, until = await self._responses.prepare(
+            account_id, previous_id, conversation_id=request.conversation_id, stores=not request.reads_only
+        )
+        return pb.PrepareResponse(items=items, conversation_until=until)
 
     async def Store(self, request: pb.StoreRequest, context: Any) -> pb.StoreResponse:
         """Store a response."""

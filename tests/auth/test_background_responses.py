@@ -13,6 +13,7 @@ import pytest
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.background_responses import BackgroundResponses as Queue
 from services.auth.adapters.content_sealing import ContentSealer
+from services.auth.adapters.stored_conversations import StoredConversations
 from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
 from services.common.errors import InvalidField, NotFound, QueueFull, Unavailable
@@ -64,10 +65,15 @@ class Router:
     async def vanish(self) -> None:
         """Have nobody hear of it any more; what is being made goes on, as in a process that is taken for dead."""
 
+        silent = asyncio.Event()
+
         async def unheard(_: object) -> pb.RenewResponse:
+            silent.set()
             raise Unavailable("nobody hears of this router")
 
         self.store.renew = unheard  # type: ignore[method-assign,assignment]
+        # One that was on its way has been answered.
+        await silent.wait()
 
 
 Routers = Callable[[], Awaitable[Router]]
@@ -320,7 +326,7 @@ async def test_what_is_refused_when_it_is_made_fails(auth: Auth, routers: Router
 async def test_so_many_of_an_account_wait(auth: Auth) -> None:
     """The next is refused, and says when it can be sent; another account's is not."""
     sealer, bounds = ContentSealer([b"a secret of the test's"]), Bounds()
-    stored = StoredResponses(auth.postgres, sealer, bounds)
+    stored = StoredResponses(auth.postgres, sealer, bounds, StoredConversations(auth.postgres, sealer, bounds))
     queue = Queue(auth.postgres, sealer, bounds, stored, most_waiting=2)
     for _ in range(2):
         await queue.enqueue(asked("acc_full", "key"))

@@ -15,6 +15,7 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.deleting import erase
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.stored_conversations import StoredConversations
 from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
 from services.auth.domain.accounts import DEFAULT_LIMITS
@@ -34,7 +35,8 @@ async def replica(migrated: str) -> AsyncIterator[Replicas]:
         postgres = Postgres(migrated, size=2, wait_s=20)
         await postgres.open()
         opened.append(postgres)
-        return StoredResponses(postgres, ContentSealer(secrets or (SECRET,)), Bounds(**bounds))
+        kept = postgres, ContentSealer(secrets or (SECRET,)), Bounds(**bounds)
+        return StoredResponses(*kept, StoredConversations(*kept))
 
     yield made
     for postgres in opened:
@@ -106,7 +108,7 @@ async def test_what_a_response_goes_on_from_is_all_before_it_in_order(kept: Stor
     account = an_account()
     made = await a_chain(kept, account, length)
     expected = [name for number in range(length) for name in (f"msg_{number}", f"out_{number}")]
-    assert ids(await kept.prepare(account, made[-1].response_id)) == expected
+    assert ids((await kept.prepare(account, made[-1].response_id))[0]) == expected
     for number, each in enumerate(made):
         assert ids(await kept.input_of(account, each.response_id)) == [*expected[: 2 * number], f"msg_{number}"]
 
@@ -184,7 +186,7 @@ async def test_an_account_has_room_for_so_much(replica: Replicas, migrated: str)
     for refused in (kept.prepare(account, ""), kept.store(a_response(account))):
         with pytest.raises(QuotaExhausted, match=r"stored 2 responses.*DELETE /v1/responses/\{id\}.*store: false"):
             await refused
-    assert len(await kept.prepare(account, made[-1].response_id, stores=False)) == 4
+    assert len((await kept.prepare(account, made[-1].response_id, stores=False))[0]) == 4
     await kept.store(a_response(an_account()))
     await kept.delete(account, made[0].response_id)
     await kept.store(a_response(account))
@@ -212,7 +214,7 @@ async def test_a_chain_is_as_long_as_it_may_be(replica: Replicas) -> None:
     kept = await replica(chain=3)
     account = an_account()
     made = await a_chain(kept, account, 4)
-    assert len(await kept.prepare(account, made[2].response_id)) == 6
+    assert len((await kept.prepare(account, made[2].response_id))[0]) == 6
     with pytest.raises(InvalidField, match="begin anew"):
         await kept.prepare(account, made[3].response_id)
 
@@ -236,7 +238,7 @@ async def test_only_what_ended_well_is_gone_on_from(
     await kept.store(made)
     change(migrated, "update stored_responses set state = %s where id = %s", state, made.response_id)
     if error is None:
-        assert len(await kept.prepare(account, made.response_id)) == 2
+        assert len((await kept.prepare(account, made.response_id))[0]) == 2
     else:
         with pytest.raises(error) as refused:
             await kept.prepare(account, made.response_id)

@@ -90,3 +90,54 @@ def test_a_response_is_made_in_the_background(gateway: Gateway) -> None:
             client.responses.create(model="no-such-model", input="x", background=True)
         with pytest.raises(openai.BadRequestError, match="leave store: false out"):
             client.responses.create(model=MODEL, input="x", background=True, store=False)
+
+
+def test_responses_are_made_in_a_conversation(gateway: Gateway) -> None:
+    """It is made, changed, listed and deleted; a response goes on from its items, and is added to them."""
+    person, other = Person(gateway), Person(gateway)
+    assert person.ask("patch", "/account/me", {"stores_responses": True}).status_code == 200
+    with _client(gateway, person.key) as client, _client(gateway, other.key) as stranger:
+        with pytest.raises(openai.BadRequestError, match="stores_responses"):
+            stranger.conversations.create()
+        made = client.conversations.create(
+            metadata={"topic": "demo"}, items=[{"type": "message", "role": "user", "content": "Hello!"}]
+        )
+        assert (made.object, made.metadata) == ("conversation", {"topic": "demo"})
+        assert client.conversations.retrieve(made.id) == made
+        assert client.conversations.update(made.id, metadata={"topic": "x"}).metadata == {"topic": "x"}
+        first: Any = client.responses.create(
+            model=MODEL, input="What can you do?", max_output_tokens=16, conversation=made.id
+        )
+        assert first.conversation.id == made.id
+        stream = client.responses.create(
+            model=MODEL, input="And more?", max_output_tokens=16, conversation={"id": made.id}, stream=True
+        )
+        last: Any = list(stream)[-1]
+        items = client.conversations.items.list(made.id, order="asc", limit=2)
+        listed = [item.to_dict() for item in items]
+        assert [item["role"] for item in listed] == ["user", "user", "assistant", "user", "assistant"]
+        assert listed[-1]["id"] == last.response.output[0].id
+        assert client.conversations.items.retrieve(first.output[0].id, conversation_id=made.id).to_dict() == listed[2]
+        inside = client.responses.input_items.list(last.response.id, order="asc").data
+        assert [item.to_dict()["id"] for item in inside] == [item["id"] for item in listed[:4]]
+        after = client.responses.create(model=MODEL, input="On.", max_output_tokens=16, previous_response_id=first.id)
+        assert len(client.responses.input_items.list(after.id).data) == 4
+        added = client.conversations.items.create(made.id, items=[{"role": "user", "content": "One more"}])
+        client.conversations.items.delete(str(added.data[0].id), conversation_id=made.id)
+        assert len(client.conversations.items.list(made.id).data) == 5
+        for refused in (
+            lambda: stranger.conversations.retrieve(made.id),
+            lambda: stranger.conversations.items.list(made.id),
+            lambda: stranger.conversations.delete(made.id),
+            lambda: client.conversations.items.retrieve("msg_none", conversation_id=made.id),
+            lambda: client.responses.create(model=MODEL, input="x", conversation="conv_none"),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                refused()
+        with pytest.raises(openai.BadRequestError, match="name one of them"):
+            client.responses.create(model=MODEL, input="x", conversation=made.id, previous_response_id=first.id)
+        with pytest.raises(openai.BadRequestError, match=r"items\[0\]"):
+            client.conversations.items.create(made.id, items=[{"role": "user", "content": []}])
+        assert client.conversations.delete(made.id).deleted is True
+        with pytest.raises(openai.NotFoundError):
+            client.conversations.retrieve(made.id)

@@ -166,6 +166,10 @@ class _Responses(responses_service_pb2_grpc.ResponsesServiceServicer):
         return httpbody_pb2.HttpBody(content_type="application/json", data=b'{"input_tokens":1}')
 
     CancelResponse = GetResponse = DeleteResponse = ListInputItems = CountInputTokens  # type: ignore[assignment]
+    CreateConversation = GetConversation = UpdateConversation = CountInputTokens
+    DeleteConversation = CreateConversationItems = CountInputTokens
+    ListConversationItems = GetConversationItem = CountInputTokens
+    DeleteConversationItem = CountInputTokens
 
 
 class _Text(text_service_pb2_grpc.TextServiceServicer):

@@ -12,6 +12,9 @@ from services.common.errors import MoaError, NotFound
 class PlayedResponses:
     """Keeps responses. `calls` are the names of what was asked; `refusal` is raised by the next `store`."""
 
+    conversations: Any = None
+    """None are kept here."""
+
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], pb.StoredResponse] = {}
         self.calls: list[str] = []
@@ -27,11 +30,14 @@ class PlayedResponses:
             raise NotFound(f"there is no response {response_id!r}", param="response_id")
         return found
 
-    async def prepare(self, account_id: str, previous_id: str, *, stores: bool) -> list[bytes]:
+    async def prepare(
+        self, account_id: str, previous_id: str, *, stores: bool, conversation_id: str = ""
+    ) -> pb.PrepareResponse:
         self.calls.append("prepare")
         if not previous_id:
-            return []
-        return [*await self.input_of(account_id, previous_id), *_output(self._found(account_id, previous_id))]
+            return pb.PrepareResponse()
+        before = await self.input_of(account_id, previous_id)
+        return pb.PrepareResponse(items=[*before, *_output(self._found(account_id, previous_id))])
 
     async def store(self, response: pb.StoredResponse) -> None:
         self.calls.append("store")

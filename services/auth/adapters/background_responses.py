@@ -9,11 +9,14 @@ from typing import Final
 
 from moa.quota.v1 import quota_pb2
 from moa.response.v1 import response_store_service_pb2 as pb
-from services.auth.adapters.content_sealing import ContentSealer, packed
+from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.adapters.stored_responses import RUNNING, StoredResponses, unknown
+from services.auth.adapters.stored_responses import RUNNING, WHOLE, StoredResponses, output_in, unknown
 from services.auth.adapters.stored_room import Bounds, check_room, take_room
-from services.common.errors import InvalidField, NotFound, QueueFull
+from services.common import logs
+from services.common.errors import InvalidField, MoaError, NotFound, QueueFull
+
+_log = logs.get("responses")
 
 LEASE_S: Final = 15.0
 """How long a making lasts after its router was last heard of."""
@@ -76,12 +79,14 @@ class BackgroundResponses:
                     retry_after_s=5,
                 )
             await link.execute(
-                "insert into stored_responses (id, account_id, previous_id, state, streamed, input, body, request,"
-                " key_id, size_bytes, attempts, fence, leased_until, expires_at) values"
-                " (%s, %s, nullif(%s, ''), %s, %s, %s, %s, %s, %s, %s, %s, %s,"
+                "insert into stored_responses (id, account_id, previous_id, conversation_id, conversation_until, state,"
+                " streamed, input, body, request, key_id, size_bytes, attempts, fence, leased_until, expires_at) values"
+                " (%s, %s, nullif(%s, ''), nullif(%s, ''), %s, %s, %s, %s, %s, %s, %s, %s, %s, %s,"
                 " now() + make_interval(secs => %s), now() + make_interval(secs => %s))",
                 (
-                    *(name, account_id, response.previous_response_id, pb.RESPONSE_STATE_QUEUED, asked.streamed),
+                    *(name, account_id, response.previous_response_id),
+                    *(response.conversation_id, response.conversation_until),
+                    *(pb.RESPONSE_STATE_QUEUED, asked.streamed),
                     *(given, body, request, asked.key_id, size, int(asked.claims), int(asked.claims)),
                     *(self.lease_s if asked.claims else 0, self._bounds.keep_s),
                 ),
@@ -166,8 +171,8 @@ class BackgroundResponses:
         settlement = asked.settlement.SerializeToString() if asked.HasField("settlement") else None
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
-                "select account_id, state, fence, length(body) + length(request) from stored_responses where id = %s"
-                " for update",
+                "select account_id, state, fence, length(body) + length(request), conversation_id, input"
+                " from stored_responses where id = %s for update",
                 (name,),
             )
             row = await cursor.fetchone()
@@ -182,7 +187,20 @@ class BackgroundResponses:
             )
             await self._resize(link, name, row[0], len(body or b"") - (row[3] or 0))
             await self._add_events(link, name, row[0], asked.first_sequence, len(asked.events), events)
+            if row[4] is not None and asked.state in WHOLE:
+                await self._tell(link, row[0], row[4], name, bytes(row[5]), asked.body)
         return True
+
+    async def _tell(
+        self, link: Link, account_id: str, conversation_id: str, name: str, given: bytes, body: bytes
+    ) -> None:
+        """Add a response's items to its conversation, if that is there and has room."""
+        plain = self._sealer.open(f"{name} input", given) or b""
+        try:
+            async with link.transaction():
+                await self._stored.tell(link, account_id, conversation_id, [*unpacked(plain), *output_in(body)])
+        except MoaError as error:
+            _log.warning("conversation.not_told", why=error.message)
 
     async def put_back(self, made: pb.Made) -> None:
         """Let another router take a response up at once; this making counts as none."""

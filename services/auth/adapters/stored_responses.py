@@ -12,6 +12,8 @@ from typing import Any, Final, LiteralString
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.postgres import Link, Postgres
+from services.auth.adapters.stored_conversations import StoredConversations, items_of
+from services.auth.adapters.stored_conversations import unknown as no_conversation
 from services.auth.adapters.stored_room import Bounds, check_room, give_back, take_room
 from services.common.errors import Conflict, InvalidField, NotFound, TooLarge
 
@@ -48,35 +50,51 @@ class StoredResponses:
         postgres: Where they are.
         sealer: Encrypts what callers said and were told.
         bounds: What one account may have stored.
+        conversations: Where the items of those go that are made in one.
     """
 
-    def __init__(self, postgres: Postgres, sealer: ContentSealer, bounds: Bounds) -> None:
+    def __init__(
+        self, postgres: Postgres, sealer: ContentSealer, bounds: Bounds, conversations: StoredConversations
+    ) -> None:
         self._postgres = postgres
         self._sealer = sealer
         self._bounds = bounds
+        self._conversations = conversations
 
-    async def prepare(self, account_id: str, previous_id: str, *, stores: bool = True) -> list[bytes]:
+    async def prepare(
+        self, account_id: str, previous_id: str = "", *, conversation_id: str = "", stores: bool = True
+    ) -> tuple[list[bytes], int]:
         """Return what a response goes on from, once its account has room for it, where it is to be stored.
 
-        Raises QuotaExhausted, NotFound, Conflict, InvalidField, TooLarge.
+        Beside it the place of the last of the conversation's items. Raises QuotaExhausted, NotFound, Conflict,
+        InvalidField, TooLarge.
         """
         async with self._postgres.transaction() as link:
             if stores:
                 await check_room(link, account_id, self._bounds)
+            if conversation_id:
+                found, until = await self._conversations.context(link, account_id, conversation_id)
+                return await asyncio.to_thread(self._conversations.opened, conversation_id, found), until
             if not previous_id:
-                return []
+                return [], 0
             rows = await self._chain(link, account_id, previous_id)
-        return await asyncio.to_thread(self._context, rows, previous_id)
+            before = await self._of_conversation(link, account_id, rows[-1])
+        return await asyncio.to_thread(self._context, rows, previous_id, before), 0
 
     async def input_of(self, account_id: str, response_id: str) -> list[bytes]:
         """Return all items that a response was made from. Raises NotFound."""
         async with self._postgres.transaction() as link:
             rows = await self._chain(link, account_id, response_id, is_whole=False)
-        if not rows:
-            raise unknown(response_id)
+            if not rows:
+                raise unknown(response_id)
+            try:
+                base = await self._of_conversation(link, account_id, rows[-1])
+            except NotFound:
+                # Its conversation is gone; its own input is told.
+                base = []
 
         def opened() -> list[bytes]:
-            before = self._context(rows[1:], response_id, may_lack=True) if len(rows) > 1 else []
+            before = self._context(rows[1:], response_id, base, may_lack=True) if len(rows) > 1 else base
             return before + self._input(rows[0])
 
         return await asyncio.to_thread(opened)
@@ -96,11 +114,13 @@ class StoredResponses:
         size = len(given) + len(body) + len(events)
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
-                "insert into stored_responses (id, account_id, previous_id, state, streamed, input, body, size_bytes,"
-                " next_sequence, expires_at) values (%s, %s, nullif(%s, ''), %s, %s, %s, %s, %s, %s,"
-                " now() + make_interval(secs => %s)) on conflict (id) do nothing",
+                "insert into stored_responses (id, account_id, previous_id, conversation_id, conversation_until, state,"
+                " streamed, input, body, size_bytes, next_sequence, expires_at) values (%s, %s, nullif(%s, ''),"
+                " nullif(%s, ''), %s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))"
+                " on conflict (id) do nothing",
                 (
-                    *(name, response.account_id, response.previous_response_id, response.state),
+                    *(name, response.account_id, response.previous_response_id),
+                    *(response.conversation_id, response.conversation_until, response.state),
                     *(bool(response.events), given, body, size, len(response.events), self._bounds.keep_s),
                 ),
             )
@@ -112,6 +132,15 @@ class StoredResponses:
                 )
             await take_room(link, response.account_id, self._bounds, entries=1, size_bytes=size)
             await self.prolong(link, response.account_id, response.previous_response_id)
+            if response.conversation_id and response.state in WHOLE:
+                await self.tell(
+                    link, response.account_id, response.conversation_id, [*response.input, *output_in(response.body)]
+                )
+
+    async def tell(self, link: Link, account_id: str, conversation_id: str, items: Sequence[bytes]) -> None:
+        """Add items to a conversation. Raises NotFound where it is gone, QuotaExhausted."""
+        if not await self._conversations.add(link, account_id, conversation_id, items_of(items)):
+            raise no_conversation(conversation_id)
 
     async def read(self, account_id: str, response_id: str) -> Read:
         """Return a response. Raises NotFound."""
@@ -202,7 +231,8 @@ class StoredResponses:
         With `is_whole` it is one to be gone on from. Raises NotFound, Conflict, InvalidField.
         """
         cursor = await link.execute(
-            _CHAIN + "select id, previous_id, state, input, body from chain order by depth",
+            _CHAIN + "select id, previous_id, state, input, body, conversation_id, conversation_until from chain"
+            " order by depth",
             {"id": response_id, "account": account_id, "most": self._bounds.chain},
         )
         rows = await cursor.fetchall()
@@ -222,8 +252,18 @@ class StoredResponses:
             )
         return rows
 
-    def _context(self, rows: list[tuple[Any, ...]], response_id: str, *, may_lack: bool = False) -> list[bytes]:
-        """Return the items of responses that went on from one another, given the newest first.
+    async def _of_conversation(self, link: Link, account_id: str, row: tuple[Any, ...]) -> list[bytes]:
+        """Return the items of the conversation that a response was made in, as it was before it. Raises NotFound."""
+        name, until = row[5], row[6]
+        if name is None:
+            return []
+        found, _ = await self._conversations.context(link, account_id, name, until)
+        return self._conversations.opened(name, found)
+
+    def _context(
+        self, rows: list[tuple[Any, ...]], response_id: str, before: Sequence[bytes], *, may_lack: bool = False
+    ) -> list[bytes]:
+        """Return the items of responses that went on from one another, given the newest first, behind those before.
 
         Raises NotFound where one of them is gone, unless they `may_lack` their beginning, and TooLarge where they are
         too much.
@@ -233,8 +273,8 @@ class StoredResponses:
                 f"{rows[-1][1]}, which {response_id} goes on from, was deleted; send all items in input",
                 param=_PREVIOUS,
             )
-        items: list[bytes] = []
-        size = 0
+        items = list(before)
+        size = sum(map(len, items))
         for row in reversed(rows):
             mine = self._input(row) + self._output(row)
             size += sum(map(len, mine))
@@ -251,8 +291,7 @@ class StoredResponses:
         return unpacked(self._opened(f"{row[0]} input", row[3], row[0]))
 
     def _output(self, row: tuple[Any, ...]) -> list[bytes]:
-        body = json.loads(self._opened(f"{row[0]} body", row[4], row[0]))
-        return [json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() for item in body["output"]]
+        return output_in(self._opened(f"{row[0]} body", row[4], row[0]))
 
     def _opened(self, record: str, sealed: bytes, response_id: str) -> bytes:
         """Return what was sealed. Raises NotFound where its key is here no more."""
@@ -262,7 +301,13 @@ class StoredResponses:
         return plain
 
 
+def output_in(body: bytes) -> list[bytes]:
+    """Return the output of a response, each item as JSON."""
+    items = json.loads(body)["output"]
+    return [json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() for item in items]
+
+
 def unknown(response_id: str, *, param: str = "response_id") -> NotFound:
     """Return the refusal of an id that is not one of the account's."""
-    return NotFound(f"there is no response {response_id[:80]!r} of this account; it may be deleted, or its time over",
-                    param=param)  # fmt: skip
+    message = f"there is no response {response_id[:80]!r} of this account; it may be deleted, or its time over"
+    return NotFound(message, param=param)

@@ -27,7 +27,6 @@ OPENAI: Final = Dialect(
         "/v1/complete": f"{_CHAT}, with the prompt as a user's message",
         "/v1/edits": f"{_CHAT}, with the instruction and the text as a user's message",
         "/v1/chat/completions": f"answers are not kept here; {_CHAT} again",
-        "/v1/conversations": _WHOLE,
         "/v1/assistants": _WHOLE,
         "/v1/threads": _WHOLE,
         "/v1/realtime": f"{_CHAT} with stream: true",

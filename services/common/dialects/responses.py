@@ -15,10 +15,11 @@ RESPONSES: Final = replace(
     name="responses",
     services=("moa.router.v1.ResponsesService",),
     large=("moa.router.v1.ResponsesService",),
-    strays=("/v1/responses",),
+    strays=("/v1/responses", "/v1/conversations"),
     unserved={
         "/v1/responses/compact": "conversations are not shortened here; send fewer items, or use truncation at OpenAI",
         "/v1/responses": _WHOLE,
+        "/v1/conversations": "use POST /v1/conversations, and /items of /v1/conversations/{id}",
     },
     # `response.completed`, `response.incomplete` or `response.failed` is the last event.
     stream_end=StreamEnd(),

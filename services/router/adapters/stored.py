@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import grpc
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from moa.response.v1 import response_store_service_pb2_grpc
-from services.common.rpc import call as calls
-from services.common.rpc.client import metadata
-from services.common.rpc.status import error_from_rpc
-
-_TIMEOUT_S: Final = 10.0
+from services.router.adapters.stored_conversations import ConversationStore, called
 
 
 class ResponseStore:
@@ -27,11 +23,20 @@ class ResponseStore:
     def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
         self._stub: Any = response_store_service_pb2_grpc.ResponseStoreServiceStub(auth)
         self._token = service_token
+        self.conversations = ConversationStore(auth, service_token=service_token)
 
-    async def prepare(self, account_id: str, previous_id: str, *, stores: bool) -> list[bytes]:
+    async def prepare(
+        self, account_id: str, previous_id: str, *, stores: bool, conversation_id: str = ""
+    ) -> pb.PrepareResponse:
         """Return the items that a response goes on from; where it `stores`, once there is room for it."""
-        request = pb.PrepareRequest(account_id=account_id, previous_response_id=previous_id, reads_only=not stores)
-        return list((await self._call(self._stub.Prepare, request)).items)
+        request = pb.PrepareRequest(
+            account_id=account_id,
+            previous_response_id=previous_id,
+            conversation_id=conversation_id,
+            reads_only=not stores,
+        )
+        found: pb.PrepareResponse = await self._call(self._stub.Prepare, request)
+        return found
 
     async def store(self, response: pb.StoredResponse) -> None:
         """Store a response that has ended."""
@@ -92,8 +97,4 @@ class ResponseStore:
         return bytes((await self._call(self._stub.Cancel, asked)).body)
 
     async def _call(self, method: Any, request: Any) -> Any:
-        sent = metadata(self._token, calls.current().request_id)
-        try:
-            return await method(request, metadata=sent, timeout=_TIMEOUT_S)
-        except grpc.aio.AioRpcError as failure:
-            raise error_from_rpc(failure) from None
+        return await called(method, request, self._token)

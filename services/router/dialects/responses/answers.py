@@ -41,6 +41,23 @@ class DeletedResponse(Struct):
     deleted: bool
 
 
+class ConversationObject(Struct):
+    """A conversation."""
+
+    id: str
+    object: Literal["conversation"]
+    created_at: Whole
+    metadata: dict[str, str]
+
+
+class DeletedConversation(Struct):
+    """What is left of a deleted conversation."""
+
+    id: str
+    object: Literal["conversation.deleted"]
+    deleted: bool
+
+
 class ItemList(Struct):
     """A page of items."""
 

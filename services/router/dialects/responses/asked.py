@@ -50,7 +50,7 @@ _DEFAULTS: Final = {"metadata": {}, "service_tier": "auto", "truncation": "disab
 _ALL_ITEMS: Final = "send all items in input"
 _REFUSED: Final = {
     "previous_response_id": f"what is stored is not looked up here; {_ALL_ITEMS}",
-    "conversation": f"conversations are not kept here; {_ALL_ITEMS}",
+    "conversation": f"what is stored is not looked up here; {_ALL_ITEMS}",
     "prompt": "prompts by their id are the operator's; send instructions and input",
     "background": "none is made in the background here; use stream: true",
 }

@@ -62,6 +62,7 @@ class Job(Struct):
     strict: bool
     created: int
     previous_response_id: str | None = None
+    conversation: dict[str, str] | None = None
     known: list[str] = []
     fallback: bool = True
     max_wait_s: float = 0.0
@@ -277,7 +278,7 @@ class BackgroundResponses:
         if read is None or job is None:
             await self._lose(running, "what is needed to make it can be read no more")
             return
-        standing = Standing(store=True, previous_response_id=job.previous_response_id, background=True)
+        standing = Standing(True, job.previous_response_id, True, job.conversation)
         model = read.request.model
         response = Response(model, answer_id, read.echo, streams=claimed.streamed, standing=standing, making=making)
         try:

@@ -38,6 +38,14 @@ OWN_HINTS: Final = (
 """What the Responses API alone takes."""
 
 
+MOST_ITEMS: Final = 100
+"""How many items may be added to a conversation at once."""
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+"""What a caller notes of something."""
+
+
 class InputText(Struct, tag_field="type", tag="input_text", forbid_unknown_fields=True):
     """Text."""
 
@@ -245,6 +253,25 @@ class PromptBody(Struct, kw_only=True):
     tools: list[dict[str, Any]] | None = None
     previous_response_id: str | None = None
     conversation: Any = None
+
+
+class ConversationBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/conversations`."""
+
+    items: Annotated[list[dict[str, Any]], Meta(max_length=MOST_ITEMS)] | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationChange(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/conversations/{id}`."""
+
+    metadata: Metadata | None
+
+
+class ItemsBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """`POST /v1/conversations/{id}/items`."""
+
+    items: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MOST_ITEMS)]
 
 
 class ResponseBody(Sampled, forbid_unknown_fields=True, kw_only=True):

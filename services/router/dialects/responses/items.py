@@ -55,8 +55,8 @@ class Conversation:
         if instructions:
             self._add(text_pb2.ROLE_SYSTEM, text_pb2.Part(text=instructions), "instructions")
 
-    def add_input(self, given: str | list[Json], *, earlier: int = 0) -> None:
-        """Add all items, the first `earlier` of which are of what the request goes on from.
+    def add_input(self, given: str | list[Json], *, earlier: int = 0, name: str = "input") -> None:
+        """Add all items of a field, the first `earlier` of which are of what the request goes on from.
 
         Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
         """
@@ -65,7 +65,7 @@ class Conversation:
                 self._add(text_pb2.ROLE_USER, text_pb2.Part(text=given), "input")
             return
         for index, item in enumerate(given):
-            self._add_item(item, f"input[{index - earlier}]" if index >= earlier else "previous_response_id")
+            self._add_item(item, f"{name}[{index - earlier}]" if index >= earlier else "previous_response_id")
         self._show()
 
     def _add_item(self, given: Json, where: str) -> None:

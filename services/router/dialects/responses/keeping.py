@@ -47,6 +47,7 @@ class Kept:
         who: Whose it is; None: that is known when it has begun.
         earlier: The items that it goes on from.
         given: Its own input, as it stood in its body.
+        until: The place of the last item of its conversation.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Kept:
         who: KnownKey | None = None,
         earlier: Sequence[bytes] = (),
         given: bytes = b"",
+        until: int = 0,
     ) -> None:
+        self._until = until
         self._store = store
         self._wish = wish
         self.making = making
@@ -88,7 +91,9 @@ class Kept:
     @property
     def standing(self) -> Standing:
         """What its response says of what is stored, once it has begun."""
-        return Standing(bool(self._stores), self._wish.previous_response_id or None, self.is_background)
+        conversation = self._wish.conversation_id
+        named = {"id": conversation} if conversation else None
+        return Standing(bool(self._stores), self._wish.previous_response_id or None, self.is_background, named)
 
     def body(self, given: Body) -> Body:
         """Return the body that is read: with what it goes on from before its own input."""
@@ -154,6 +159,8 @@ class Kept:
             response_id=response.id,
             account_id=self._account_id,
             previous_response_id=self._wish.previous_response_id or "",
+            conversation_id=self._wish.conversation_id,
+            conversation_until=self._until,
             state=state_now,
             input=state.as_stored(self._given, name),
             body=body,
@@ -218,27 +225,31 @@ class Keeping:
         stores = None if who is None else who.stores_responses and wish.store is not False
         if len(data) > state.MOST_STORED_BYTES:
             stores = False
-        if wish.background and not stores:
-            _refuse_background(wish)
+        conversation = wish.conversation_id
+        if (wish.background or conversation) and not stores:
+            _refuse_unstored(wish)
         earlier: Sequence[bytes] = ()
+        until = 0
         if who is not None and (stores or wish.previous_response_id):
-            previous = wish.previous_response_id or ""
-            earlier = await self._store.prepare(who.account_id, previous, stores=bool(stores))
+            prepared = await self._store.prepare(
+                who.account_id,
+                wish.previous_response_id or "",
+                stores=bool(stores),
+                conversation_id=conversation,
+            )
+            earlier, until = list(prepared.items), prepared.conversation_until
         # A caller may choose its request's id; a stored response has one that nobody can.
         making = Making.first(caller.request_id if stores is False else uuid4().hex)
         own = b"" if stores is False else state.input_in(data)
-        return Kept(self._store, wish, making, stores=stores, who=who, earlier=earlier, given=own)
+        return Kept(self._store, wish, making, stores=stores, who=who, earlier=earlier, given=own, until=until)
 
 
-def _refuse_background(wish: state.Wish) -> NoReturn:
-    """Raise for a response that is to be made in the background and cannot be stored."""
+def _refuse_unstored(wish: state.Wish) -> NoReturn:
+    """Raise for a response that is to be made in the background or in a conversation, and cannot be stored."""
+    where = "background" if wish.background else "conversation"
     if wish.store is False:
-        raise InvalidField(
-            "background: what is made in the background is stored; leave store: false out", param="store"
-        )
-    raise TooLarge(
-        f"background: a body may have {state.MOST_STORED_BYTES:,} bytes; use stream: true", param="background"
-    )
+        raise InvalidField(f"store: what has {where} is stored; leave store: false out", param="store")
+    raise TooLarge(f"{where}: a body may have {state.MOST_STORED_BYTES:,} bytes then", param=where)
 
 
 def page(items: Sequence[bytes], *, limit: int, order: str, after: str) -> tuple[list[state.Json], bool]:

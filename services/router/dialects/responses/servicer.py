@@ -28,7 +28,7 @@ from services.router.domain.caller import Caller
 from services.router.operations.text import TEXT, TextCall
 from services.router.serving import begin, note
 
-KNOWN: Final = ("previous_response_id",)
+KNOWN: Final = ("previous_response_id", "conversation")
 """Fields that are seen to before a body is read."""
 
 
@@ -136,6 +136,7 @@ class ResponsesServicer:
             strict=strict,
             created=kept.making.created,
             previous_response_id=standing.previous_response_id,
+            conversation=standing.conversation,
             known=known,
             fallback=caller.fallback,
             max_wait_s=caller.max_wait_s,

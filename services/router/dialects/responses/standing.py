@@ -12,6 +12,7 @@ class Standing(NamedTuple):
     store: bool = False
     previous_response_id: str | None = None
     background: bool = False
+    conversation: dict[str, str] | None = None
 
 
 UNSTORED: Final = Standing()

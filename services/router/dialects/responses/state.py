@@ -29,6 +29,20 @@ class Wish(Struct, frozen=True):
     store: bool | None = None
 
     @property
+    def conversation_id(self) -> str:
+        """The conversation that is named; empty: none. Raises InvalidField."""
+        given = self.conversation
+        if isinstance(given, dict):
+            given = given.get("id")
+        if given is None:
+            return ""
+        if not isinstance(given, str) or not given:
+            raise InvalidField("conversation: expected an id, or an object with one", param="conversation")
+        if self.previous_response_id:
+            raise InvalidField("previous_response_id and conversation: name one of them", param="previous_response_id")
+        return given
+
+    @property
     def needs_storing(self) -> str:
         """The field that can be had only where responses are stored; empty: none is given."""
         for name in ("previous_response_id", "conversation", "background"):
