@@ -38,6 +38,8 @@ _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "100",
     "shared_buffers": "32MB",
+    # Nothing is replicated: one process less.
+    "max_logical_replication_workers": "0",
     "log_min_messages": "warning",
 }
 _LOOK_EVERY_S = 0.5

@@ -27,9 +27,13 @@ _TRIES: Final = 2
 _CODE: Final = ("services", "gen", "inference", "gateway")
 BEGUN_S: Final = 10.0
 """For so long after a server began its code is not looked at: a gateway starts."""
-_READ_AT_START: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "GLIBC_TUNABLES")
-"""What the interpreter and the C library read when a program starts. No more: the processes of one server have its
-first environment in their memory, and each is to know its own secrets alone."""
+_READ_AT_START: Final = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "GLIBC_TUNABLES"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF"),
+)
+"""What the interpreter and the C library read when a program starts, and what is imported then: aiohttp makes its TLS
+context. No more: the processes of one server have its first environment in their memory, and each is to know its own
+secrets alone."""
 
 
 class Forked:

@@ -25,6 +25,8 @@ from deploy.local import child
 PRELOADED: Final = "services.quota_client"
 """What every service imports, and with it gRPC, the settings, the catalogue. No more: a metric of a module that a
 service does not use would be among its own."""
+LIBRARIES: Final = ("aiohttp", "PIL.Image", "psycopg", "psycopg_pool")
+"""What two services or more import beside it, and takes most of the time and memory of their own imports."""
 RETIRE: Final = b"retire"
 """Asks a server to fork nothing more, and to end after its children."""
 PID_BYTES: Final = 8
@@ -36,7 +38,8 @@ _PR_SET_NAME: Final = 15
 
 def main(control: socket.socket) -> None:
     """Serve until whoever asks is gone. Returns in each forked process, which then is what was asked for."""
-    importlib.import_module(PRELOADED)
+    for module in (PRELOADED, *LIBRARIES):
+        importlib.import_module(module)
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         raise SystemExit(f"{threads} threads run after the imports: this process cannot be forked")
     gc.collect()

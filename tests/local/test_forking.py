@@ -67,6 +67,14 @@ def test_each_has_its_own_variables_and_none_of_the_others(run: Run) -> None:
     assert [process.name() for process in (first, second)] == ["moa-one", "moa-two"]
 
 
+def test_all_trust_the_certificates_that_the_gateway_was_told_to_trust(run: Run) -> None:
+    """Contexts of TLS are made by imports, in the server."""
+    ours = {"SSL_CERT_FILE": "/etc/company.pem", "SSL_CERT_DIR": "/etc/company", "OPENSSL_CONF": "/dev/null"}
+    server = run("one", ours).parent()
+    assert server is not None
+    assert ours.items() <= server.environ().items()
+
+
 def test_new_code_is_for_later_ones(run: Run, forks: Forks) -> None:
     """Those that run go on, and their server ends with the last of them."""
     first = run("one", {})
@@ -135,3 +143,4 @@ def test_what_is_loaded_before_is_what_every_service_loads() -> None:
         if process.serves_grpc:
             sources = (REPOSITORY / process.module.replace(".", "/")).rglob("*.py")
             assert any(forkserver.PRELOADED in source.read_text() for source in sources), process.name
+    assert not any(library.startswith(("services", "moa", "inference")) for library in forkserver.LIBRARIES)
