@@ -178,12 +178,12 @@ def _last_words(tools: Engine, name: str) -> str:
     ).stdout
 
 
-def begun(tools: Engine, found: Release, port: int, *, replicas: int = 1) -> None:
-    """Start the pods of every workload; the first edge is published on a port of this machine."""
+def begun(tools: Engine, found: Release, ports: Sequence[int]) -> None:
+    """Start the pods of every workload, as many of each as there are ports; the edges are published on those."""
     for workload in found.of_kind("Deployment", "StatefulSet"):
         name = workload["metadata"]["name"]
-        for number in range(replicas):
-            publish = ("-p", f"127.0.0.1:{port}:8080") if name.endswith("-edge") and number == 0 else ()
+        for number, port in enumerate(ports):
+            publish = ("-p", f"127.0.0.1:{port}:8080") if name.endswith("-edge") else ()
             call(*tools.run, "run", *line_of(found, workload, f"{name}-{number}", publish))
 
 
@@ -227,7 +227,7 @@ def trial() -> None:
     with network(tools):
         found = release(values, database(tools, secrets.token_hex(16)))
         migrated(tools, found)
-        begun(tools, found, port)
+        begun(tools, found, [port])
         serving(tools, found)
         answers(f"http://127.0.0.1:{port}", first_key(tools))
 
