@@ -114,6 +114,14 @@ stubs: proto ## Build the wheel of the contracts alone (dist/moa_api-….whl) fo
 containers: proto ## Build the images, start docker-compose.yml, ask it, stop it (Docker, else podman); sizes and seconds.
 	@$(PY) -m deploy.build.inputs containers --run $(VENV)/python -m deploy.container.trial
 
+.PHONY: pods
+pods: proto ## Run the pods of the Helm chart's trial profile as containers, and ask them (podman or Docker, images included).
+	@$(PY) -m deploy.container.pods
+
+.PHONY: hosts
+hosts: proto ## Two of each service with addresses of their own: kill, freeze, cut off and slow each under load (ARGS=--built: by the images there are).
+	@$(PY) -m deploy.container.hosts $(ARGS)
+
 .PHONY: models
 models: proto ## Show what the newest data on providers' models would change (UPDATE=1: take them; URL=…: of an address).
 	@$(PY) -m deploy.facts $(if $(UPDATE),--update) $(if $(URL),--url '$(URL)') $(ARGS)

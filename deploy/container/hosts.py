@@ -1,29 +1,30 @@
-"""`make hosts`: two of each service with addresses of their own; each is killed, frozen, cut off and slowed under load.
+"""`make hosts`: two of each service with addresses of their own, each killed, frozen, cut off and slowed under load.
 
-The pods of the Helm chart as `deploy.container.pods` runs them. Callers ask both edges, as behind a load balancer: chats,
-streams, tasks, and one key with little left. It prints for each fault how callers fared, and ends with 1 where a law does
-not hold: nobody gets more than its quota, what was answered is charged, every task is done once, the ledger balances,
-and every failure is an error in words. Five to ten minutes; the figures of a machine that does nothing else count.
+The pods of the Helm chart as `deploy.container.pods` runs them. Callers ask both edges, as behind a load balancer. It
+prints for each fault how they fared, and ends with 1 where a law does not hold: nobody gets more than its quota, what
+was answered is charged, every task is done, the ledger balances, and every failure is an error in words, or, of a
+process that died, a connection that ends. Ten minutes; the figures of a machine that does nothing else count.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import functools
 import secrets
 import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import aiohttp
 
 from deploy.build.breaking import NOT_RUN
+from deploy.build.chart import ROOT
 from deploy.container import pods, provider
-from deploy.container.trial import Broken, Engine, NotHere, build, call, engine, fetch_bases, tell, works
+from deploy.container.callers import TOKENS, Callers
+from deploy.container.trial import Broken, Engine, NotHere, build, call, engine, fetch_bases, works
 from deploy.local.ports import Ports
 
 FAULT_S: Final = 8.0
@@ -32,163 +33,6 @@ RECOVERY_S: Final = 8.0
 """How long callers are watched after it."""
 LITTLE: Final = 3_000
 """Tokens of the day that one key has."""
-_TOKENS: Final = provider.PROMPT_TOKENS + provider.WORDS
-_EVERY_S: Final = 0.1
-_WAIT_S: Final = 20.0
-_SILENT_S: Final = 0.5
-"""From how long without one answer callers are without the service."""
-
-
-@dataclass
-class Seen:
-    """What one kind of caller saw: when which outcome was."""
-
-    outcomes: list[tuple[float, str]] = field(default_factory=list)
-    words: Counter[str] = field(default_factory=Counter)
-
-    def add(self, outcome: str, why: str = "") -> None:
-        """Count an outcome: `answered`, `refused` in words, or `broken`."""
-        self.outcomes.append((time.monotonic(), outcome))
-        if outcome != "answered":
-            self.words[f"{outcome}: {why[:160]}"] += 1
-
-    def between(self, begin: float, end: float) -> str:
-        """Return how callers fared in a time, and the longest time without one answer."""
-        found = [(at, outcome) for at, outcome in self.outcomes if begin <= at < end]
-        count = Counter(outcome for _, outcome in found)
-        good = [begin, *(at for at, outcome in found if outcome == "answered"), end]
-        gap = max(after - before for before, after in zip(good, good[1:], strict=False))
-        away = f"{gap:4.1f} s" if gap > _SILENT_S else "   -  "
-        return f"{count['answered']:5d} {count['refused']:5d} {count['broken']:5d} {away}"
-
-    @property
-    def answered(self) -> int:
-        """Return how many were answered."""
-        return sum(outcome == "answered" for _, outcome in self.outcomes)
-
-
-class Callers:
-    """Ask the gateway until they are ended.
-
-    Args:
-        urls: The edges. The next is asked where one cannot be reached, as a load balancer does.
-        key: Of who asks.
-        little: A key with few tokens.
-    """
-
-    def __init__(self, urls: Sequence[str], key: str, little: str) -> None:
-        self._urls = urls
-        self._key = key
-        self._little = little
-        self._turn = 0
-        self.chats, self.streams, self.bounded = Seen(), Seen(), Seen()
-        self.tasks: list[str] = []
-        self.not_made = 0
-
-    @contextlib.asynccontextmanager
-    async def asking(self) -> AsyncIterator[None]:
-        """Ask while the block runs."""
-        limit = aiohttp.ClientTimeout(total=_WAIT_S, sock_connect=2.0)
-        async with aiohttp.ClientSession(timeout=limit, connector=aiohttp.TCPConnector(limit=0)) as self._session:
-            work = [
-                *(self._again(self._chat(self.chats, self._key), 2 * _EVERY_S) for _ in range(4)),
-                *(self._again(self._stream(), _EVERY_S) for _ in range(4)),
-                self._again(self._chat(self.bounded, self._little), 5 * _EVERY_S),
-                self._again(self._task, 4.0),
-            ]
-            running = [asyncio.create_task(each) for each in work]
-            try:
-                yield
-            finally:
-                for each in running:
-                    each.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
-            await self._ended()
-
-    async def _again(self, act: Callable[[], Any], pause_s: float) -> None:
-        while True:
-            await act()
-            await asyncio.sleep(pause_s)
-
-    @contextlib.asynccontextmanager
-    async def _asked(self, path: str, body: object, key: str, **head: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield the answer of the first edge that can be reached."""
-        self._turn += 1
-        head = {"Authorization": f"Bearer {key}", **head}
-        for number in range(len(self._urls)):
-            url = self._urls[(self._turn + number) % len(self._urls)]
-            try:
-                async with self._session.post(url + path, json=body, headers=head) as answer:
-                    yield answer
-                return
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                if number == len(self._urls) - 1:
-                    raise
-
-    def _chat(self, seen: Seen, key: str) -> Callable[[], Any]:
-        body = {"model": provider.MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": provider.WORDS}
-
-        async def act() -> None:
-            try:
-                async with self._asked("/v1/chat/completions", body, key) as answer:
-                    found = await answer.json()
-                    if answer.status == 200:
-                        seen.add("answered" if found["choices"][0]["finish_reason"] == "stop" else "broken")
-                    else:
-                        seen.add("refused", f"{answer.status} {found['error']['message']}")
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-                seen.add("broken", repr(error))
-
-        return act
-
-    def _stream(self) -> Callable[[], Any]:
-        body = {"model": provider.MODEL, "messages": [{"role": "user", "content": "Hello"}], "stream": True}
-
-        async def act() -> None:
-            try:
-                async with self._asked("/v1/chat/completions", {**body, "max_tokens": 10}, self._key) as answer:
-                    text = (await answer.read()).decode()
-                if answer.status != 200:
-                    self.streams.add("refused", f"{answer.status} {json.loads(text)['error']['message']}")
-                elif text.rstrip().endswith("[DONE]"):
-                    self.streams.add("answered")
-                elif '"error"' in text:
-                    self.streams.add("refused", text[text.rindex('"error"') :])
-                else:
-                    self.streams.add("broken", f"ends with {text[-60:]!r}")
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
-                self.streams.add("broken", repr(error))
-
-        return act
-
-    async def _task(self) -> None:
-        body = {"input": {"prompt": f"a red circle {len(self.tasks)}", "num_inference_steps": 2}}
-        path = "/v1/models/local/moa-tiny-image/predictions"
-        # With a key of its own for each: one that had to be sent again is not done again.
-        head = {"Prefer": "respond-async", "Idempotency-Key": secrets.token_hex(8)}
-        for _ in range(5):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ValueError):
-                async with self._asked(path, body, self._key, **head) as answer:
-                    if answer.status < 300:
-                        self.tasks.append((await answer.json())["id"])
-                        return
-            await asyncio.sleep(1.0)
-        self.not_made += 1
-
-    async def _ended(self) -> None:
-        """Wait for the tasks; keep those that did not succeed."""
-        ends = time.monotonic() + 180
-        left = list(self.tasks)
-        while left and time.monotonic() < ends:
-            still = []
-            for each in left:
-                head = {"Authorization": f"Bearer {self._key}"}
-                async with self._session.get(f"{self._urls[0]}/v1/predictions/{each}", headers=head) as answer:
-                    if answer.status != 200 or (await answer.json())["status"] != "succeeded":
-                        still.append(each)
-            left = still
-            await asyncio.sleep(1.0)
-        self.unfinished = left
 
 
 @dataclass(frozen=True)
@@ -228,7 +72,7 @@ class Ways:
         within = ("nsenter", "-t", self.inspected(name, "{{.State.Pid}}"), "-n", "ip", "link", "set", "eth0")
         return Fault(f"{name} cut off", [(*within, "down")], [(*within, "up")])
 
-    def apart(self, one: str, other: str) -> Fault:
+    def parted(self, one: str, other: str) -> Fault:
         """Return that two hosts do not reach each other, and everybody else does."""
         begin, end = [], []
         for here, there in ((one, other), (other, one)):
@@ -249,21 +93,25 @@ def faults(ways: Ways) -> list[Callable[[], Fault]]:
     """Return what is done, in this order; each is made when it is its turn, for processes have other ids then."""
     ones = [f"moa-{name}-0" for name in ("router", "text", "auth", "tasks", "inference")]
     pairs = [("edge", "router"), ("router", "auth"), ("router", "text"), ("text", "auth"), ("tasks", "router")]
+    one_by_one = (
+        (ways.killed, (*ones, "moa-edge-0", "moa-db")),
+        (ways.frozen, (*ones, "moa-db")),
+        (ways.cut, ones),
+        (ways.slow, ("moa-router-0",)),
+    )
+    partitions = [functools.partial(ways.parted, f"moa-{one}-0", f"moa-{other}-0") for one, other in pairs]
     return [
-        *(lambda name=name: ways.killed(name) for name in (*ones, "moa-edge-0", "moa-db")),  # type: ignore[misc]
-        *(lambda name=name: ways.frozen(name) for name in (*ones, "moa-db")),  # type: ignore[misc]
-        *(lambda name=name: ways.cut(name) for name in ones),  # type: ignore[misc]
-        *(lambda a=a, b=b: ways.apart(f"moa-{a}-0", f"moa-{b}-0") for a, b in pairs),  # type: ignore[misc]
-        lambda: ways.apart("moa-auth-0", "moa-db"),
-        lambda: ways.slow("moa-router-0"),
+        *(functools.partial(way, name) for way, names in one_by_one for name in names),
+        *partitions,
+        functools.partial(ways.parted, "moa-auth-0", "moa-db"),
     ]
 
 
 async def suffered(tools: Engine, found: pods.Release, callers: Callers, only: Sequence[str]) -> None:
     """Do one fault after the other while callers ask, and print how they fared."""
     ways = Ways(tools, found)
-    print("  answered, refused in words, broken, longest without an answer")
-    print(f"  {'':32} {'chats':>24} {'streams':>24}")
+    print("  answered, refused in words, cut (by a process that died), broken, longest without an answer")
+    print(f"  {'':32} {'chats':>30} {'streams':>32}")
     async with callers.asking():
         begin = time.monotonic()
         await asyncio.sleep(RECOVERY_S)
@@ -274,12 +122,18 @@ async def suffered(tools: Engine, found: pods.Release, callers: Callers, only: S
                 continue
             begin = time.monotonic()
             for line in fault.begin:
-                await asyncio.to_thread(call, *line)
+                await asyncio.to_thread(_done, line)
             await asyncio.sleep(FAULT_S)
             for line in fault.end:
-                await asyncio.to_thread(call, *line)
+                await asyncio.to_thread(_done, line)
             await asyncio.sleep(RECOVERY_S)
             _row(fault.name, callers, begin)
+
+
+def _done(line: Sequence[str]) -> None:
+    """Run a command; once more where it fails: a busy machine does not always freeze in time."""
+    if not works(*line):
+        call(*line)
 
 
 def _row(name: str, callers: Callers, begin: float) -> None:
@@ -287,14 +141,17 @@ def _row(name: str, callers: Callers, begin: float) -> None:
     print(f"  {name:32} {callers.chats.between(begin, now)}   {callers.streams.between(begin, now)}", flush=True)
 
 
-def wrong(tools: Engine, callers: Callers, urls: Sequence[str], key: str, little: str) -> list[str]:
+def wrong(tools: Engine, callers: Callers) -> list[str]:
     """Return which laws do not hold."""
     found = []
     audit = (*tools.run, "exec", "moa-auth-1", "python", "-m", "services.auth", "audit", "--full")
     if not works(*audit):
         found.append(f"the ledger does not balance: {call(*audit[:-1], '--json')}")
-    if callers.bounded.answered * _TOKENS > LITTLE:
-        found.append(f"{callers.bounded.answered} answers of {_TOKENS} tokens on a quota of {LITTLE}")
+    if callers.bounded.answered * TOKENS > LITTLE:
+        found.append(f"{callers.bounded.answered} answers of {TOKENS} tokens on a quota of {LITTLE}")
+    answered = (callers.chats.answered + callers.streams.answered + callers.bounded.answered) * TOKENS
+    if callers.charged < answered:
+        found.append(f"{callers.charged} tokens are charged, and {answered} were answered")
     if callers.unfinished:
         found.append(f"tasks not done: {callers.unfinished}")
     for name, seen in (("chats", callers.chats), ("streams", callers.streams), ("bounded", callers.bounded)):
@@ -319,7 +176,7 @@ async def key_with_little(url: str, key: str) -> str:
 
 def provided(tools: Engine) -> None:
     """Start the provider, from the image and this folder."""
-    folder = f"{pods.CHART.parents[2]}/deploy"
+    folder = ROOT / "deploy"
     name = "moa-provider"
     words = ("--network-alias", "provider", "--volume", f"{folder}:/src/deploy:ro", "--env", "PYTHONPATH=/src")
     module = ("docker.io/library/moa", "python", "-m", "deploy.container.provider")
@@ -355,9 +212,11 @@ def trial(only: Sequence[str], *, builds: bool) -> list[str]:
         for name, seen in (("chats", callers.chats), ("streams", callers.streams), ("bounded", callers.bounded)):
             for words, count in seen.words.most_common(6):
                 print(f"  {name}: {count} × {words}")
-        print(f"  tasks: {len(callers.tasks)}, of which not done {len(callers.unfinished)}; not made {callers.not_made}")
-        print(f"  the key with {LITTLE} tokens: {callers.bounded.answered} answers of {_TOKENS}")
-        return wrong(tools, callers, urls, key, little)
+        print(
+            f"  tasks: {len(callers.tasks)}, of which not done {len(callers.unfinished)}; not made {callers.not_made}"
+        )
+        print(f"  the key with {LITTLE} tokens: {callers.bounded.answered} answers of {TOKENS}")
+        return wrong(tools, callers)
     raise AssertionError
 
 

@@ -144,8 +144,8 @@ def _names(tools: Engine) -> list[str]:
 def database(tools: Engine, password: str) -> str:
     """Start PostgreSQL, which on a cluster its operator does; return its address once it answers."""
     name = f"{RELEASE}-db"
-    told = ("POSTGRES_USER=moa", "POSTGRES_DB=moa", f"POSTGRES_PASSWORD={password}")
-    variables = [word for pair in told for word in ("--env", pair)]
+    account = ("POSTGRES_USER=moa", "POSTGRES_DB=moa", f"POSTGRES_PASSWORD={password}")
+    variables = [word for pair in account for word in ("--env", pair)]
     call(*tools.run, "run", "-d", "--name", name, "--network", NETWORK, *variables, DATABASE_IMAGE)
     asks = ("pg_isready", "--host", "127.0.0.1", "--username", "moa")
     _until(lambda: works(*tools.run, "exec", name, *asks), f"{name} never answers")
@@ -200,7 +200,7 @@ def serving(tools: Engine, found: Release, *, replicas: int = 1) -> None:
             name = f"{workload['metadata']['name']}-{number}"
             line = (*tools.run, "exec", name, "python", "-m", "services.common.probe", asked)
             try:
-                _until(lambda line=line: works(*line), f"{name} never serves at {asked}")  # type: ignore[misc]
+                _until(lambda line=line: works(*line), f"{name} never serves at {asked}")
             except Broken as error:
                 raise Broken(f"{error}: {_last_words(tools, name)}") from None
         tell(f"{workload['metadata']['name']} serves")

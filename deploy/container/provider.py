@@ -1,7 +1,6 @@
-"""A provider that speaks OpenAI's protocol and counts what it gave: `python -m deploy.container.provider` on port 9000.
+"""A provider that speaks OpenAI's protocol: `python -m deploy.container.provider` on port 9000.
 
-Each answer has ten words of one token; a stream has one each 50 ms. `GET /given` tells how many tokens it wrote, wanted or
-not: the most that callers can be charged for.
+Each answer has ten words of one token; a stream has one each 50 ms.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ MODEL: Final = "steady"
 WORDS: Final = 10
 PROMPT_TOKENS: Final = 5
 
-_BEGUN: Final = web.AppKey("begun", list[int])
-
 
 def _choice(word: str, finish: str | None) -> bytes:
     choice = {"index": 0, "delta": {"content": word} if word else {}, "finish_reason": finish}
@@ -28,11 +25,8 @@ def _choice(word: str, finish: str | None) -> bytes:
 
 async def _answer(request: web.Request) -> web.StreamResponse:
     asked = await request.json()
-    given = request.app[_BEGUN]
-    given[0] += 1
     usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": WORDS, "total_tokens": PROMPT_TOKENS + WORDS}
     if not asked.get("stream"):
-        given[1] += WORDS
         message = {"role": "assistant", "content": "word " * WORDS}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         whole = {"id": "c", "object": "chat.completion", "created": 1, "model": MODEL, "choices": [choice]}
@@ -40,7 +34,6 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)
     for _ in range(WORDS):
-        given[1] += 1
         await response.write(_choice("word ", None))
         await asyncio.sleep(0.05)
     await response.write(_choice("", "stop"))
@@ -50,23 +43,17 @@ async def _answer(request: web.Request) -> web.StreamResponse:
 
 
 async def _models(request: web.Request) -> web.Response:
-    return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model", "created": 1, "owned_by": "x"}]})
-
-
-async def _given(request: web.Request) -> web.Response:
-    calls, tokens = request.app[_BEGUN]
-    return web.json_response({"calls": calls, "tokens": tokens})
+    row = {"id": MODEL, "object": "model", "created": 1, "owned_by": "x"}
+    return web.json_response({"object": "list", "data": [row]})
 
 
 def application() -> web.Application:
     """Return the server."""
     made = web.Application()
-    made[_BEGUN] = [0, 0]
     made.add_routes(
         [
             web.post("/v1/chat/completions", _answer),
             web.get("/v1/models", _models),
-            web.get("/given", _given),
         ]
     )
     return made
