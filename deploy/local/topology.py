@@ -151,7 +151,7 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=(*_USUAL, *_FACTS, _SERVERS),
+    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
@@ -165,7 +165,7 @@ IMAGE: Final = Process(
     metrics_port=8208,
     calls=_SETTLES,
     shared=_COMMON,
-    optional=(*_USUAL, *_FACTS, _SERVERS),
+    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -178,6 +178,7 @@ INFERENCE: Final = Process(
     optional=(
         *_USUAL,
         "MOA_CHECKPOINT_EVERY",
+        "MOA_LEFT_CALL_S",
         "MOA_MODEL_BYTES",
         "MOA_POOL",
         "MOA_PRELOAD",
@@ -240,7 +241,7 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_TASK_KEEP_S", _SERVERS),
+    optional=(*_KEPT, *_FACTS, "MOA_BATCH_KEEP_S", "MOA_BATCH_PER_ACCOUNT", "MOA_TASK_KEEP_S", _SERVERS),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )
