@@ -243,3 +243,34 @@ def test_pages_of_items(client: openai.OpenAI, stored: PlayedResponses) -> None:
 def test_what_a_body_wishes_is_read_from_any_body(body: bytes, wish: state.Wish) -> None:
     """One that cannot be read wishes nothing: who reads it whole says what is wrong with it."""
     assert state.wished(body) == wish
+
+
+def test_items_may_be_named_by_their_ids(client: openai.OpenAI, played: Played, stored: PlayedResponses) -> None:
+    """As the AI SDK sends them: the model sees the items, and the new response is stored with them, not with ids."""
+    played.script = [text(thought("hm", b"proof")), text(said("four")), ended()]
+    first = client.responses.create(model=MODEL, input="2+2?")
+    asked: Any = [
+        {"role": "user", "content": "2+2?"},
+        *({"type": "item_reference", "id": item.id} for item in first.output),
+        {"role": "user", "content": "and 1?"},
+    ]
+    second = client.responses.create(model=MODEL, input=asked)
+    assert asked_of(played) == [("user", "2+2?"), ("assistant", "four"), ("user", "and 1?")]
+    kinds = [item.to_dict()["type"] for item in client.responses.input_items.list(second.id, order="asc").data]
+    assert kinds == ["message", "reasoning", "message", "message"]
+    asked[1]["id"] = f"rs_{'0' * 32}_0"
+    with pytest.raises(openai.NotFoundError, match=r"input\[1\]: there is no item"):
+        client.responses.create(model=MODEL, input=asked)
+
+
+def test_what_a_response_goes_on_from_is_counted(
+    client: openai.OpenAI, played: Played, stored: PlayedResponses
+) -> None:
+    """Tokens are counted of all that the model would see."""
+    first = client.responses.create(model=MODEL, input="hi")
+    client.responses.input_tokens.count(model=MODEL, input="on", previous_response_id=first.id)
+    assert ["".join(part.text for part in each.parts) for each in played.counts[-1].messages] == [
+        "hi",
+        "Hello 안녕",
+        "on",
+    ]

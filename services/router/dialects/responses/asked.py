@@ -121,14 +121,14 @@ def read(
     )
 
 
-def counted(data: bytes) -> tuple[CountTokensRequest, Places, bool]:
+def counted(data: bytes, *, earlier: int = 0, known: Collection[str] = ()) -> tuple[CountTokensRequest, Places, bool]:
     """Read a prompt whose tokens are to be counted; where its messages stand, and whether it has pictures, as `Read`.
 
-    Raises as `read`.
+    `earlier` and `known` are as in `read`, which says what is raised, too.
     """
     body = parse_liberally(data, _COUNTED).body
     offered = Offered(body.tools or ())
-    conversation = _conversation(body, offered)
+    conversation = _conversation(body, offered, earlier, known)
     asked = CountTokensRequest(model=body.model, messages=conversation.messages, tools=offered.tools)
     return asked, conversation.places, offered.has_pictures or conversation.has_pictures
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.common import errors, logs
+from services.common.beats import until_beat_s
 from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import MoaError
 from services.common.rpc import call as calls
@@ -206,7 +207,7 @@ class BackgroundResponses:
                 _log.warning("responses.not_claimed", why=error.message)
             self._wake.clear()
             try:
-                async with asyncio.timeout(self._poll_s):
+                async with asyncio.timeout(until_beat_s(self._poll_s)):
                     await self._wake.wait()
             except TimeoutError:
                 pass

@@ -9,10 +9,11 @@ from uuid import uuid4
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.common import logs
-from services.common.errors import InvalidField, MoaError, TooLarge, Unsupported
+from services.common.errors import InvalidField, MoaError, NotFound, TooLarge, Unsupported
 from services.common.rpc import call as calls
 from services.router.adapters.stored import ResponseStore
 from services.router.dialects.reading import Body
+from services.router.dialects.reply import encode
 from services.router.dialects.responses import state
 from services.router.dialects.responses.answering import Response
 from services.router.dialects.responses.standing import Making, Standing
@@ -32,6 +33,8 @@ _INSTEAD: Final = {
     "conversation": "or send all items in input",
     "background": "or use stream: true",
 }
+_MOST_NAMED: Final = 100
+"""Of how many responses a request may name items."""
 TURN_ON: Final = 'PATCH /account/me {"stores_responses": true} has them stored'
 """What an account does that wants its responses stored."""
 
@@ -48,6 +51,7 @@ class Kept:
         earlier: The items that it goes on from.
         given: Its own input, as it stood in its body.
         until: The place of the last item of its conversation.
+        names_items: Whether its body names items, which `given` has in the places of their ids.
     """
 
     def __init__(
@@ -61,8 +65,10 @@ class Kept:
         earlier: Sequence[bytes] = (),
         given: bytes = b"",
         until: int = 0,
+        names_items: bool = False,
     ) -> None:
         self._until = until
+        self._names_items = names_items
         self._store = store
         self._wish = wish
         self.making = making
@@ -97,9 +103,10 @@ class Kept:
 
     def body(self, given: Body) -> Body:
         """Return the body that is read: with what it goes on from before its own input."""
-        if not self._earlier:
+        if not self._earlier and not self._names_items:
             return given
-        return Body.of(state.merged(given.take(), self._earlier), given.content_type)
+        own = self._given if self._names_items else None
+        return Body.of(state.merged(given.take(), self._earlier, own), given.content_type)
 
     def begun(self, verified_key: VerifiedKey) -> Standing:
         """Return what its response says of what is stored, once it is known whose it is."""
@@ -241,7 +248,61 @@ class Keeping:
         # A caller may choose its request's id; a stored response has one that nobody can.
         making = Making.first(caller.request_id if stores is False else uuid4().hex)
         own = b"" if stores is False else state.input_in(data)
-        return Kept(self._store, wish, making, stores=stores, who=who, earlier=earlier, given=own, until=until)
+        named = state.referred(own) if stores else []
+        if named and who is not None:
+            own = state.with_items(own, await self._items(who.account_id, named, earlier))
+        return Kept(
+            self._store,
+            wish,
+            making,
+            stores=stores,
+            who=who,
+            earlier=earlier,
+            given=own,
+            until=until,
+            names_items=bool(named),
+        )
+
+    async def _items(self, account_id: str, named: Sequence[str], earlier: Sequence[bytes]) -> dict[str, bytes]:
+        """Return items by their ids: of what the request goes on from, and of the responses that they are of.
+
+        Raises InvalidField for too many.
+        """
+        found = {json.loads(item).get("id"): item for item in earlier}
+        responses = state.responses_of(name for name in named if name not in found)
+        if len(responses) > _MOST_NAMED:
+            raise InvalidField(f"items of at most {_MOST_NAMED} responses; use previous_response_id", param="input")
+        for response_id in responses:
+            try:
+                body = json.loads((await self._store.read(account_id, response_id)).body)
+                inside = await self._store.input_of(account_id, response_id) if _has_input(named) else []
+            except NotFound:
+                continue
+            found |= {item.get("id"): encode(item) for item in body["output"]}
+            found |= {json.loads(item).get("id"): item for item in inside}
+        return found
+
+    async def counted(self, given: Body, caller: Caller) -> tuple[Body, int]:
+        """Return a body whose tokens are counted, with what it goes on from, and how many items that is.
+
+        Raises as `begin`.
+        """
+        wish = state.wished(given.peek())
+        conversation = wish.conversation_id
+        if not wish.previous_response_id and not conversation:
+            return given, 0
+        who = await self._admission.identify(caller.key)
+        found = await self._store.prepare(
+            who.account_id, wish.previous_response_id or "", stores=False, conversation_id=conversation
+        )
+        if not found.items:
+            return given, 0
+        return Body.of(state.merged(given.take(), found.items), given.content_type), len(found.items)
+
+
+def _has_input(named: Sequence[str]) -> bool:
+    """Return whether items of a response's input are among those that are named."""
+    return any("_in" in name for name in named)
 
 
 def _refuse_unstored(wish: state.Wish) -> NoReturn:

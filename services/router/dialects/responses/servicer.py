@@ -79,7 +79,8 @@ class ResponsesServicer:
         caller = begin(context)
         given = Body(request)
         del request
-        counted, places, has_pictures = await self._reading(asked.counted, given)
+        given, earlier = await self._keeping.counted(given, caller)
+        counted, places, has_pictures = await self._reading(asked.counted, given, earlier=earlier, known=KNOWN)
         if has_pictures:
             places = await self._pictured.counted(counted, places, caller)
         with as_the_caller_wrote(places):

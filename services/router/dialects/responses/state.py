@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from services.common.errors import InvalidField
+from services.common.errors import InvalidField, NotFound
 from services.common.helper_process import Data
 from services.router.dialects.reply import encode
 
 Json = dict[str, Any]
 
+_REFERENCE: Final = "item_reference"
+_OF_RESPONSE: Final = re.compile(r"[a-z]+_([0-9a-f]{32})(?:_[0-9]+)?_(?:in)?[0-9]+")
+"""The id of an item of a stored response."""
 MOST_STORED_BYTES: Final = 8 * 1024 * 1024
 """The largest body whose answer is stored."""
 _WORDS: Final = (b"previous_response_id", b"conversation", b"background", b"store")
@@ -77,10 +81,52 @@ def input_in(data: Data) -> bytes:
         return b""
 
 
-def merged(data: Data, earlier: Sequence[bytes]) -> bytes:
-    """Return a body with items before those of its input. Raises InvalidField for an input that is none."""
+def referred(given: bytes) -> list[str]:
+    """Return the ids of the items that an input names in the place of the items themselves."""
+    if _REFERENCE.encode() not in given:
+        return []
+    try:
+        items = _ITEMS.decode(given)
+    except msgspec.DecodeError:
+        return []
+    return [item["id"] for item in items if _is_reference(item)]
+
+
+def responses_of(item_ids: Iterable[str]) -> list[str]:
+    """Return the responses that items are of, by the items' ids, each once."""
+    found = (_OF_RESPONSE.fullmatch(item_id) for item_id in item_ids)
+    return list(dict.fromkeys(f"resp_{each[1]}" for each in found if each is not None))
+
+
+def with_items(given: bytes, items: Mapping[str, bytes]) -> bytes:
+    """Return an input with items in the place of their ids. Raises NotFound for one that is not there."""
+    made: list[Any] = []
+    for number, item in enumerate(_ITEMS.decode(given)):
+        if not _is_reference(item):
+            made.append(item)
+            continue
+        if item["id"] not in items:
+            raise NotFound(
+                f"input[{number}]: there is no item {item['id'][:80]!r} of this account; send the item itself",
+                param=f"input[{number}].id",
+            )
+        made.append(msgspec.Raw(items[item["id"]]))
+    return encode(made)
+
+
+def _is_reference(item: Json) -> bool:
+    return item.get("type") == _REFERENCE and isinstance(item.get("id"), str)
+
+
+def merged(data: Data, earlier: Sequence[bytes], given: bytes | None = None) -> bytes:
+    """Return a body with items before those of its input, or of what is `given` in its place.
+
+    Raises InvalidField for an input that is none.
+    """
     fields = _RAW.decode(data)
-    given = bytes(fields.get("input", msgspec.Raw(b"[]"))).strip()
+    if given is None:
+        given = bytes(fields.get("input", msgspec.Raw(b"[]")))
+    given = given.strip()
     if given.startswith(b'"'):
         text = msgspec.json.decode(given)
         own = [encode({"type": "message", "role": "user", "content": text})] if text else []
