@@ -176,3 +176,47 @@ def test_a_local_model_has_a_picture_made(client: openai.OpenAI, gateway: Gatewa
     made = gateway.metric("router", "moa_images_total") - made_before
     assert made == 1
     client.close()
+
+
+def test_a_local_model_calls_a_tool_in_responses(client: openai.OpenAI) -> None:
+    """Whole and streamed, and its result goes back with the items as they came."""
+    tool: Any = {"type": "function", "strict": False, **TOOL["function"]}
+    given: list[Any] = [{"role": "user", "content": "How is the weather?"}]
+    asked: Any = {"model": "moa-tiny-chat", "tools": [tool]}
+    whole = client.responses.create(input=given, tool_choice="required", **asked)
+    (call,) = [item for item in whole.output if item.type == "function_call"]
+    assert json.loads(call.arguments)["city"] in ("Seoul", "Paris")
+    with client.responses.stream(input=given, tool_choice="required", **asked) as stream:
+        kinds = {event.type for event in stream}
+        streamed = stream.get_final_response()
+    assert "response.function_call_arguments.delta" in kinds
+    assert [item.arguments for item in streamed.output if item.type == "function_call"] == [call.arguments]
+    items = [item.model_dump(exclude_none=True) for item in whole.output]
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+    answered = client.responses.create(input=[*given, *items, result], max_output_tokens=16, **asked)
+    assert answered.status in ("completed", "incomplete")
+    assert answered.usage is not None
+    assert answered.usage.input_tokens > 200
+    client.close()
+
+
+def test_a_local_model_calls_a_tool_in_messages(gateway: Gateway) -> None:
+    """As above, in Anthropic's words; a call that must be made is a block of its own."""
+
+    def asked(messages: list[Any], **more: Any) -> Any:
+        function = TOOL["function"]
+        tool = {"name": function["name"], "input_schema": function["parameters"]}
+        body = {"model": "moa-tiny-chat", "max_tokens": 100, "tools": [tool], "messages": messages, **more}
+        return gateway.post("/v1/messages", body).json()
+
+    messages: list[Any] = [{"role": "user", "content": "How is the weather?"}]
+    called = asked(messages, tool_choice={"type": "any"})
+    assert called["stop_reason"] == "tool_use", called
+    (block,) = [each for each in called["content"] if each["type"] == "tool_use"]
+    assert block["input"]["city"] in ("Seoul", "Paris")
+    result = {"type": "tool_result", "tool_use_id": block["id"], "content": "Rain."}
+    messages += [{"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
+    answered = asked(messages, max_tokens=16)
+    assert answered["type"] == "message", answered
+    usage = answered["usage"]
+    assert usage["input_tokens"] + usage["cache_read_input_tokens"] > 200
