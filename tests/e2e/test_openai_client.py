@@ -160,14 +160,14 @@ def test_a_local_model_has_a_picture_made(client: openai.OpenAI, gateway: Gatewa
             tools=[tool],
             tool_choice={"type": "image_generation"},
             max_tool_calls=1,
-            max_output_tokens=200,
+            max_output_tokens=90,
             stream=True,
         )
     )
     kinds = [event.type for event in events]
     assert "response.image_generation_call.partial_image" in kinds
     last = events[-1]
-    assert last.type == "response.completed"
+    assert last.type in ("response.completed", "response.incomplete")
     item = next(each for each in last.response.output if each.type == "image_generation_call")
     with Image.open(BytesIO(base64.b64decode(item.result or ""))) as picture:
         assert picture.size == (64, 64)
@@ -191,8 +191,8 @@ def test_a_local_model_calls_a_tool_in_responses(client: openai.OpenAI) -> None:
         streamed = stream.get_final_response()
     assert "response.function_call_arguments.delta" in kinds
     assert [item.arguments for item in streamed.output if item.type == "function_call"] == [call.arguments]
-    items = [item.model_dump(exclude_none=True) for item in whole.output]
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+    items: list[Any] = [item.model_dump(exclude_none=True) for item in whole.output]
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
     answered = client.responses.create(input=[*given, *items, result], max_output_tokens=16, **asked)
     assert answered.status in ("completed", "incomplete")
     assert answered.usage is not None

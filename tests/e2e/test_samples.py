@@ -54,7 +54,7 @@ def written(gateway: Gateway, name: str, folder: Path) -> Path:
     if name.endswith(".html"):
         found = re.search(r"<script>(.*)</script>", text, re.DOTALL)
         assert found
-        text, name = PAGE % found[1], "upload.js"
+        text, name = PAGE % found[1], "upload.cjs"
     Image.effect_noise((96, 80), 60).convert("RGB").save(folder / "my_photo.jpg")
     (folder / name).write_text(text)
     return folder / name
