@@ -5,15 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 import secrets
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import grpc
 import psycopg
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr, ValidationError
 
 from moa.account.v1 import account_pb2
@@ -24,7 +21,6 @@ from moa.account.v1 import team_service_pb2 as team_pb
 from moa.quota.v1 import quota_pb2
 from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2, request_log_service_pb2_grpc
 from moa.requestlog.v1.request_log_pb2 import LoggedRequest
-from services.auth.adapters.export_bucket import ExportBucket
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
 from services.auth.adapters.request_log_sweep import RequestLogSweep
@@ -206,6 +202,15 @@ async def test_a_batch_that_is_told_again_is_kept_once(auth: Auth) -> None:
     assert (len(requests), count) == (2, 9)
     _, before = await log.page(Search(team_id=team_id, until=datetime.now(UTC) - timedelta(days=1)), limit=10)
     assert before == 0
+
+
+async def test_a_name_that_the_database_cannot_hold_keeps_no_batch_back(auth: Auth) -> None:
+    """A caller asks for a model with NUL in its name: it is in the log, and so is what comes with it."""
+    team_id, log = content_team(auth), log_of(auth)
+    odd, other = logged(team_id, model="", asked="a\0b", status=404, error="model_not_found"), logged(team_id)
+    await log.write([odd, other])
+    assert await found(log, team_id=team_id, model="ab") == [odd.log_id]
+    assert (await log.get(odd.log_id, "", actor="x")).request.asked == "a\0b"
 
 
 async def test_requests_are_found_by_what_is_known_of_them(auth: Auth) -> None:
@@ -412,41 +417,6 @@ async def test_what_the_bucket_does_not_take_is_put_again_under_the_same_name(au
         f"log/{hour - timedelta(minutes=1):%Y/%m/%d/%H}",
     }
     assert auth.query("select count(*)::int from request_log_exports") == [(0,)]
-
-
-def s3_client(endpoint: str) -> Any:
-    """Return a client of an S3 server."""
-    secrets = {"aws_access_key_id": "x", "aws_secret_access_key": "y"}
-    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **secrets)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """An S3 server with a bucket."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    s3_client(f"http://{host}:{port}").create_bucket(Bucket="logs")
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-async def test_objects_reach_an_s3_server(auth: Auth, s3: str) -> None:
-    """One is a gzip file of JSON lines; a bucket that is not there keeps its lines waiting."""
-    missing = ExportBucket("nowhere", endpoint=s3, region="us-east-1", credential=("x", "y"))
-    log = log_of(auth, exports=Exports(auth.postgres, missing))
-    told = logged(content_team(auth), at=datetime.now(UTC))
-    await log.write([told])
-    assert not await Exports(auth.postgres, missing).round()
-    bucket = ExportBucket("logs", endpoint=s3, region="us-east-1", credential=("x", "y"))
-    while await Exports(auth.postgres, bucket).round():
-        pass
-    client = s3_client(s3)
-    (named,) = client.list_objects_v2(Bucket="logs")["Contents"]
-    data = client.get_object(Bucket="logs", Key=named["Key"])["Body"].read()
-    assert [json.loads(line)["log_id"] for line in gzip.decompress(data).splitlines()] == [told.log_id]
-    for one in (missing, bucket):
-        one.close()
 
 
 async def test_lines_that_no_bucket_takes_for_days_are_given_up(auth: Auth) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from services.auth.adapters.export_bucket import ExportBucket
 from services.common.errors import NotFound, StorageFailed
 from services.common.store import FolderStore, Store, object_name, owner_of
 from services.common.store.model import CHUNK_BYTES
@@ -186,3 +188,18 @@ def test_names_are_unguessable_and_tell_their_owner() -> None:
     assert not owns("", object_name("", "png"))
     with pytest.raises(ValueError, match="extension"):
         object_name("a", "../png")
+
+
+async def test_exports_reach_a_bucket_by_a_credential_of_their_own(s3_endpoint: str, bucket: S3Store) -> None:
+    """Under names with folders, again under the same name; a bucket that is not there fails as storage does."""
+    given: Any = {"endpoint": s3_endpoint, "region": "us-east-1", "credential": ("writer", "secret")}
+    exports, missing = ExportBucket("moa", **given), ExportBucket("nowhere", **given)
+    for data in (b"one", b"two"):
+        await exports.put("requests/2026/11/29/23/1.jsonl.gz", data, content_type="application/gzip")
+    with pytest.raises(StorageFailed):
+        await missing.put("x", b"", content_type="application/gzip")
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    found = client.get_object(Bucket="moa", Key="requests/2026/11/29/23/1.jsonl.gz")
+    assert (found["Body"].read(), found["ContentType"]) == (b"two", "application/gzip")
+    for one in (exports, missing, client):
+        one.close()

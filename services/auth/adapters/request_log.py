@@ -146,7 +146,8 @@ class RequestLog:
                     each.account_id,
                     each.key_id,
                     each.request_id,
-                    each.model or each.asked,
+                    # Callers write names, and no text of the database's holds NUL.
+                    (each.model or each.asked).replace("\0", ""),
                     each.status,
                     each.error,
                     list(each.tags) or None,
