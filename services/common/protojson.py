@@ -33,7 +33,7 @@ _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _DURATION: Final = "google.protobuf.Duration"
 _UNITS_S: Final[Mapping[str, int]] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PARTS: Final = re.compile(r"(?:[0-9]{1,9}d)?(?:[0-9]{1,9}h)?(?:[0-9]{1,9}m)?(?:[0-9]{1,9}s)?")
-_TIMES: Final[Mapping[str, str]] = {
+TIMES: Final[Mapping[str, str]] = {
     "google.protobuf.Timestamp": 'a time like "2026-11-20T12:00:00Z"',
     _DURATION: 'a duration like "24h", "90s" or "1h30m", or a number of seconds',
 }
@@ -153,7 +153,7 @@ def _list_of(kind: Any) -> FieldDescriptor | None:
 
 
 def _fill_message(message: Message, value: Any, path: str) -> None:
-    described = _TIMES.get(message.DESCRIPTOR.full_name)
+    described = TIMES.get(message.DESCRIPTOR.full_name)
     if described is None and isinstance(value, list) and (only := _list_of(message.DESCRIPTOR)) is not None:
         _set(message, only, value, path)
         return

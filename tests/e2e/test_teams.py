@@ -62,8 +62,9 @@ def _is_logged(gateway: Gateway, request: Any) -> None:
     row = next(row for row in ledger if row.get("request_id") == request["request_id"])
     usage = request["usage"]
     assert int(row["tokens"]) == usage["prompt_tokens"] + usage["completion_tokens"]
-    left = gateway.get(f"/admin/requests?team_id={request['team_id']}&page_size=500").json()
-    assert request["log_id"] not in [one["log_id"] for one in left.get("requests", [])]
+    left = gateway.get(f"/admin/requests?team_id={request['team_id']}&since=2026-01-01T00:00:00Z&page_size=500")
+    assert left.status_code == 200, left.text
+    assert request["log_id"] not in [one["log_id"] for one in left.json().get("requests", [])]
 
 
 def test_a_warning_goes_to_no_host_inside(gateway: Gateway) -> None:

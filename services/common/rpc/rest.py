@@ -8,7 +8,7 @@ query in the header that names the original path. Here each field is known, or r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -45,9 +45,13 @@ def is_typed(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_p
 
 def bound(method: descriptor_pb2.MethodDescriptorProto) -> frozenset[str]:
     """Return the fields that some path of the method binds."""
+    return frozenset(name for path in _paths(method) for name in _VARIABLE.findall(path))
+
+
+def _paths(method: descriptor_pb2.MethodDescriptorProto) -> list[str]:
+    """Return the templates of the method's paths."""
     rule = method.options.Extensions[annotations_pb2.http]
-    paths = [getattr(each, each.WhichOneof("pattern")) for each in (rule, *rule.additional_bindings)]
-    return frozenset(name for path in paths for name in _VARIABLE.findall(path))
+    return [getattr(each, each.WhichOneof("pattern")) for each in (rule, *rule.additional_bindings)]
 
 
 def reader(path: str) -> Read | None:
@@ -61,7 +65,7 @@ def reader(path: str) -> Read | None:
     method.input_type.CopyToProto(request)
     if not is_typed(proto, request):
         return None
-    return _Reader(method, bound(proto), takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
+    return _Reader(method, proto, takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
 
 
 def read_query(path: str, message: Message, original: str) -> None:
@@ -69,7 +73,7 @@ def read_query(path: str, message: Message, original: str) -> None:
     method = descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", "."))
     proto = descriptor_pb2.MethodDescriptorProto()
     method.CopyToProto(proto)
-    _Reader(method, bound(proto), takes_body=False).read(message, original)
+    _Reader(method, proto, takes_body=False).read(message, original)
 
 
 def request_of(path: str) -> type[Message] | None:
@@ -83,19 +87,37 @@ def request_of(path: str) -> type[Message] | None:
 
 
 class _Reader:
-    def __init__(self, method: MethodDescriptor, in_path: frozenset[str], *, takes_body: bool) -> None:
+    def __init__(
+        self, method: MethodDescriptor, proto: descriptor_pb2.MethodDescriptorProto, *, takes_body: bool
+    ) -> None:
         self._takes_body = takes_body
-        self._in_path = in_path
-        free = [field for field in method.input_type.fields if field.name not in in_path and not takes_body]
-        self._parameters: dict[str, FieldDescriptor] = {
-            name: field for field in free if field.message_type is None for name in (field.json_name, field.name)
-        }
+        self._in_path = bound(proto)
+        fields = [
+            field
+            for field in method.input_type.fields
+            if not takes_body and (field.message_type is None or field.message_type.full_name in protojson.TIMES)
+        ]
+        templates = _paths(proto)
+        self._parameters = [
+            (re.compile(_matching(template)), _named(fields, frozenset(_VARIABLE.findall(template))))
+            for template in templates
+        ]
+        """What a query may say, by the path that it is behind: what one path binds may be a parameter of another's."""
+        self._of_any = _named(fields, self._in_path)
 
     def read(self, message: Message, original: str) -> None:
         """Complete a message of a REST call."""
         if self._takes_body:
             self._read_body(message)
-        self._read_query(message, original.partition("?")[2])
+        path, _, query = original.partition("?")
+        if query:
+            self._read_query(message, query, self._parameters_of(path))
+
+    def _parameters_of(self, path: str) -> Mapping[str, FieldDescriptor]:
+        for matching, parameters in self._parameters:
+            if matching.fullmatch(path):
+                return parameters
+        return self._of_any
 
     def _read_body(self, message: Message) -> None:
         body = httpbody_pb2.HttpBody()
@@ -110,16 +132,16 @@ class _Reader:
                 raise InvalidField(f"{name} is not the one in the path", param=name)
         protojson.fill(message, given)
 
-    def _read_query(self, message: Message, query: str) -> None:
+    def _read_query(self, message: Message, query: str, parameters: Mapping[str, FieldDescriptor]) -> None:
         try:
             pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
         except ValueError:
             raise Malformed("the query cannot be read") from None
         seen: set[str] = set()
         for name, text in pairs:
-            field = self._parameters.get(name)
+            field = parameters.get(name)
             if field is None:
-                known = sorted({each.name for each in self._parameters.values()})
+                known = sorted({each.name for each in parameters.values()})
                 raise InvalidField(f"unknown query parameter {name}{words.step(name, known)}", param=name)
             if field.is_repeated:
                 getattr(message, field.name).append(_scalar(field, text, name))
@@ -127,7 +149,22 @@ class _Reader:
             if field.name in seen:
                 raise InvalidField(f"{name} is given twice", param=name)
             seen.add(field.name)
+            if field.message_type is not None:
+                protojson.fill(message, {field.name: text})
+                continue
             setattr(message, field.name, _scalar(field, text, name))
+
+
+def _matching(template: str) -> str:
+    """Return the regular expression of a template's paths."""
+    return "".join(
+        "[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{[^}]*\})", template) if part
+    )
+
+
+def _named(fields: Iterable[FieldDescriptor], but: Collection[str]) -> dict[str, FieldDescriptor]:
+    """Return fields by the names that a query gives them."""
+    return {name: field for field in fields if field.name not in but for name in (field.json_name, field.name)}
 
 
 def _scalar(field: FieldDescriptor, text: str, name: str) -> Any:
