@@ -144,6 +144,7 @@ class Issuer(Emulator):
             web.get("/jwks", self._jwks),
             web.get("/authorize", self._authorize),
             web.post("/token", self._token),
+            web.get("/logout", self._log_out),
             web.route("*", "/elsewhere", self._elsewhere),
         ]
 
@@ -162,6 +163,16 @@ class Issuer(Emulator):
             **self.manners.document,
         }
         return web.json_response({name: value for name, value in said.items() if value is not None})
+
+    async def _log_out(self, request: web.Request) -> web.StreamResponse:
+        """End the session with the issuer, for whoever has a token of it."""
+        self.fetched.append(request.path)
+        asked = request.query
+        home = self.redirect_uri.removesuffix("auth/oidc/callback")
+        wrong = (asked["client_id"], asked["post_logout_redirect_uri"]) != (self.client_id, home)
+        if wrong or asked["id_token_hint"].count(".") != 2:
+            return self._wrong("log-out")
+        raise web.HTTPFound(asked["post_logout_redirect_uri"])
 
     async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
         self.fetched.append(request.path)
