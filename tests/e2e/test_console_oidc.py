@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from pathlib import Path
@@ -26,7 +25,7 @@ async def press(console: Console, words: str) -> None:
 
 async def test_somebody_comes_by_the_identity_provider_and_goes(tmp_path: Path) -> None:
     """There and back by a button, with the account's second factor where the provider asked for none; its refusal is
-    told, and logging out ends the session there, too."""
+    told, logging out ends the session there, too, and an account that there is links an identity and unlinks it."""
     with running(Issuer()) as issuer:
         environment = {
             "MOA_OIDC_ISSUER": issuer.url,
@@ -55,16 +54,30 @@ async def test_somebody_comes_by_the_identity_provider_and_goes(tmp_path: Path) 
                     f" body: {json.dumps(confirm)}}}).then(answer => answer.status)"
                 )
                 assert confirmed == 200
+                await console.page.run("window.before = true")
                 await console.page.click("#logout")
-                async with asyncio.timeout(60):
-                    while issuer.fetched[-1] != "/logout":
-                        await asyncio.sleep(0.02)
-                await console.there("form#login")
+                # The console is loaded anew when the provider sends the browser back.
+                await console.page.until("window.before === undefined && document.querySelector('form#login') !== null")
+                assert issuer.fetched[-1] == "/logout"
                 await press(console, "Log in with Example")
-                await console.there("input[name=totp_code]")
+                await console.sees("Code of your authenticator")
                 assert await console.page.run("document.querySelector('input[name=password]')") is None
                 code = code_of_secret(factor["uri"], time.time() + 30)
                 await console.page.fill("form", {"totp_code": code})
                 await console.there("#logout")
+                await console.unharmed()
+            async with consoles.at(house) as console:
+                await console.sign_up()
+                issuer.person["sub"] = "another"
+                await console.visit("account")
+                await console.page.click("#link-identity")
+                await console.sees("Linked.")
+                await console.sees(issuer.url)
+                await console.page.click("#logout")
+                await press(console, "Log in with Example")
+                await console.there("#logout")
+                await console.visit("account")
+                await press(console, "Unlink")
+                await console.page.until(f"!document.body.innerText.includes({json.dumps(issuer.url)})")
                 await console.unharmed()
     assert not issuer.refused

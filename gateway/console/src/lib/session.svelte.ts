@@ -85,7 +85,28 @@ export async function leave(): Promise<void> {
   session.account = null;
   session.ended = false;
   tabs.postMessage("left");
-  if (next.startsWith("https://")) location.assign(next);
+  if (/^https?:\/\//.test(next)) location.assign(next);
+}
+
+const LINKING = "moa-link";
+
+/** Send the browser to the identity provider: to log in, or to link the identity to the account that is here. */
+export function visitProvider(linking: boolean): void {
+  if (linking) sessionStorage.setItem(LINKING, "1");
+  else sessionStorage.removeItem(LINKING);
+  location.href = `${session.methods.oidc?.start_url}?return_to=${encodeURIComponent("/")}`;
+}
+
+/** Link the identity of a browser that has come back for that; return whether it has. */
+export async function linkIdentity(): Promise<boolean> {
+  const asked = sessionStorage.getItem(LINKING) !== null && session.oidc !== "" && session.account !== null;
+  if (!asked) return false;
+  sessionStorage.removeItem(LINKING);
+  const came = session.oidc;
+  session.oidc = "";
+  if (came !== "ready") throw new Error(t("oidcFailed", { why: came.replace("failed:", "") }));
+  await ask("/account/identities", { method: "POST", body: {}, quiet: true });
+  return true;
 }
 
 hooks.ended = () => {

@@ -20,6 +20,8 @@ export const en = {
   resetTitle: "A new password", resetNote: "All your sessions end; log in again with the new one.", resetDo: "Set the password", resetDone: "The password is set. Log in with it.",
   setup: "Set up", setupTitle: "Welcome to Moa", setupNote: "You are the first administrator. Choose the email and password with which you will log in from now on; this link works once.",
   setupDo: "Start", ended: "Your session has ended. Log in again to go on where you were.", codeNeeded: "Enter the code that your authenticator shows now.",
+  identities: "Identity provider", identitiesNote: "Log in with {name} in place of your password. Link it within fifteen minutes of logging in.",
+  linkWith: "Link {name}", unlink: "Unlink", linked: "Linked. You may log in that way from now on.",
   loginWith: "Log in with {name}", oidcFailed: "Logging in there did not work ({why}). Try again.",
 
   // Start.

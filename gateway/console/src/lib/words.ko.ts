@@ -19,6 +19,8 @@ export const ko: Record<Word, string> = {
   resetTitle: "비밀번호 재설정", resetNote: "모든 기기에서 로그아웃됩니다. 새 비밀번호로 다시 로그인하세요.", resetDo: "비밀번호 변경", resetDone: "비밀번호를 변경했습니다. 새 비밀번호로 로그인하세요.",
   setup: "시작하기", setupTitle: "Moa에 오신 것을 환영합니다", setupNote: "첫 관리자 계정을 만듭니다. 앞으로 로그인할 이메일과 비밀번호를 정하세요. 이 링크는 한 번만 사용할 수 있습니다.",
   setupDo: "시작하기", ended: "세션이 만료되었습니다. 다시 로그인하면 보던 화면으로 돌아갑니다.", codeNeeded: "인증 앱에 표시된 코드를 입력하세요.",
+  identities: "외부 로그인", identitiesNote: "비밀번호 대신 {name}(으)로 로그인할 수 있습니다. 로그인한 뒤 15분 안에 연결하세요.",
+  linkWith: "{name} 연결", unlink: "연결 해제", linked: "연결했습니다. 이제 이 방법으로도 로그인할 수 있습니다.",
   loginWith: "{name}(으)로 로그인", oidcFailed: "외부 로그인에 실패했습니다({why}). 다시 시도하세요.",
 
   hello: "안녕하세요", helloName: "{name} 님, 안녕하세요", startNote: "사용 한도와 지금까지 사용한 양을 확인하세요.", steps: "첫 단계",
