@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -27,6 +29,7 @@ TRIES: Final = 8
 """How often a request is tried that fails in a way that may pass."""
 _LOOK_S: Final = 1.0
 _RETRY_S: Final = 1.0
+_CLEAN_S: Final = 600.0
 _LIMITS: Final = frozenset((error_pb2.REASON_RATE_LIMITED, error_pb2.REASON_UPSTREAM_RATE_LIMITED))
 """Refusals that are waited out, as long as the batch lasts."""
 _STILL_RUNS: Final = error_pb2.REASON_REQUEST_RUNNING
@@ -51,6 +54,8 @@ class BatchWorker:
         self._notices = notices
         self._room = room
         self._keep_s = keep_s
+        self._clean_at = self._sweep_at = 0.0
+        """When it next removes what is over, and looks for what is left behind, by `time.monotonic`."""
         self._running: dict[tuple[str, int], tuple[Claimed, asyncio.Task[None]]] = {}
 
     async def run(self) -> None:
@@ -60,36 +65,37 @@ class BatchWorker:
             with self._notices.listening(BATCHES) as rung:
                 while True:
                     rung.clear()
-                    await self._round()
-                    if len(self._running) >= self._room:
-                        await wait(rung, self._queue.lease_s)
-                    else:
-                        await wait(rung, await self._pause_s())
+                    pause_s = await self._round()
+                    await wait(rung, self._queue.lease_s if len(self._running) >= self._room else pause_s)
         finally:
             await cancel_and_wait(beating, *(doing for _, doing in self._running.values()), again_s=CLEANING_S)
 
-    async def _round(self) -> None:
-        """Sweep, and claim what there is room for. What fails is done the next time."""
+    async def _round(self) -> float:
+        """Sweep, and claim what there is room for; return how long to wait for a ring.
+
+        What fails is done the next time. Nothing tells that a waiting request's time or turn has come; where no batch
+        is open, only a ring begins anything.
+        """
+        now = time.monotonic()
         try:
-            await self._queue.sweep()
-            await self._queue.clean(self._keep_s)
+            if now >= self._clean_at:
+                self._clean_at = now + _CLEAN_S
+                await self._queue.clean(self._keep_s)
+            if not await self._queue.waits():
+                return REST_S
+            if now >= self._sweep_at:
+                self._sweep_at = now + _LOOK_S
+                await self._queue.sweep()
             room = self._room - len(self._running)
             for claimed in await self._queue.claim(room) if room > 0 else ():
                 doing = asyncio.create_task(self._do(claimed), name=f"batch.{claimed.batch_id}.{claimed.place}")
                 self._running[claimed.batch_id, claimed.place] = (claimed, doing)
         except Unavailable:
-            await asyncio.sleep(_LOOK_S)
+            pass
         except Exception:
             # A bug must not end the only thing of this process that takes requests up.
             _log.exception("batches.round_failed")
-            await asyncio.sleep(_LOOK_S)
-
-    async def _pause_s(self) -> float:
-        """Return how long to wait for a ring. Nothing tells that a waiting request's time or turn has come."""
-        try:
-            return _LOOK_S if await self._queue.waits() else REST_S
-        except Exception:
-            return _LOOK_S
+        return _LOOK_S
 
     async def _beat(self) -> None:
         """Keep the leases, and stop what is another's by now."""
@@ -113,7 +119,8 @@ class BatchWorker:
             await self._answer(claimed)
         except asyncio.CancelledError:
             # Stopped, or lost: whoever takes it up goes on with the same try. A result under an old fence is none.
-            await self._queue.put_back(claimed, pause_s=0, counted=False)
+            with contextlib.suppress(MoaError):  # its lease ends by itself
+                await self._queue.put_back(claimed, pause_s=0, counted=False)
             raise
         except Exception:
             _log.exception("batches.request_failed", batch=claimed.batch_id, place=claimed.place)
