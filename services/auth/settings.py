@@ -52,7 +52,8 @@ class AuthSettings(DatabaseSettings):
     """How long what a replica borrowed lasts while the database is away; what a vanished replica held is free again
     after it."""
     idempotency_lease_s: float = Field(default=30.0, ge=1)
-    """How long a request with an idempotency key counts as being worked at after its router was last heard of."""
+    """How long a request with an idempotency key counts as being worked at after its router was last heard of, and so a
+    response that is made in the background."""
     ledger_retention_days: int | None = Field(default=None, ge=LEAST_KEPT_DAYS)
     """For how many days rows of the ledger are kept at least, before their sums alone are; unset: for ever."""
     responses_stored: Literal["never", "asked", "always"] = "asked"

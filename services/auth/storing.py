@@ -36,4 +36,6 @@ def responses_of(config: AuthSettings, postgres: Postgres) -> Kept:
     sealer = ContentSealer([secret.encode() for secret in secrets])
     conversations = StoredConversations(postgres, sealer, bounds)
     stored = StoredResponses(postgres, sealer, bounds, conversations)
-    return Kept(stored, BackgroundResponses(postgres, sealer, bounds, stored), conversations)
+    return Kept(
+        stored, BackgroundResponses(postgres, sealer, bounds, stored, lease_s=config.idempotency_lease_s), conversations
+    )

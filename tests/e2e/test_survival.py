@@ -113,6 +113,30 @@ def test_what_a_killed_router_was_doing_is_not_done_again(fragile: Gateway) -> N
     assert ask("another", {**DRAW, "num_inference_steps": 2}).content == another.content
 
 
+def test_a_response_of_a_killed_router_is_made_by_the_next(fragile: Gateway) -> None:
+    """kill -9 amid a response in the background: it is made whole all the same, and charged as one."""
+    headers = {"X-API-Key": fragile.key}
+    turned = requests.patch(f"{fragile.url}/account/me", json={"stores_responses": True}, headers=headers, timeout=20)
+    assert turned.status_code == 200, turned.text
+    words = {"model": "moa-tiny-chat", "input": "What can you do?", "background": True, "max_output_tokens": 200}
+    # A router knows a key's account for up to two seconds.
+    until(lambda: fragile.post("/v1/responses", {**words, "max_output_tokens": 16}).status_code == 200)
+    name = fragile.post("/v1/responses", words).json()["id"]
+    fragile.stack.kill("router")
+    fragile.stack.await_ready("router")
+    until(lambda: fragile.get(f"/v1/responses/{name}").json().get("status") == "completed")
+    made = fragile.get(f"/v1/responses/{name}").json()
+    assert made["output"][0]["content"][0]["text"]
+    account_id = fragile.get("/account/me").json()["account"]["account_id"]
+
+    def charged() -> list[int]:
+        rows = fragile.get(f"/admin/accounts/{account_id}/ledger").json()["rows"]
+        mine = [row for row in rows if row.get("request_id") == name.removeprefix("resp_")]
+        return [int(row["tokens"]) for row in mine if int(row.get("tokens", 0))]
+
+    until(lambda: charged() == [made["usage"]["total_tokens"]])
+
+
 def test_a_service_that_is_down_is_503_in_the_dialect(tmp_path: Path) -> None:
     """While a part is down, callers read a clear 503, with the time after which to retry."""
     with stacks.gateway(tmp_path, processes=("auth", "router", "edge")) as stack:

@@ -108,7 +108,7 @@ class BackgroundResponses:
             )
             row = await cursor.fetchone()
             if row is None:
-                return pb.ClaimResponse()
+                return await self._none_waits(link)
             await self._forget_events(link, row[0])
         name, account_id, key_id, sealed, fence, attempt, first, streamed = row
         # One that nobody can read any more has no request, and fails.
@@ -123,6 +123,17 @@ class BackgroundResponses:
             first_sequence=first,
             streamed=streamed,
         )
+
+    async def _none_waits(self, link: Link) -> pb.ClaimResponse:
+        cursor = await link.execute(
+            "select extract(epoch from min(leased_until) - now())::float8 from stored_responses where state = any(%s)",
+            (list(RUNNING),),
+        )
+        row = await cursor.fetchone()
+        answer = pb.ClaimResponse()
+        if row is not None and row[0] is not None:
+            answer.next_in.FromMilliseconds(max(0, int(row[0] * 1000)))
+        return answer
 
     async def renew(self, made: Sequence[pb.Made]) -> pb.RenewResponse:
         """Renew leases; return which makings are to end, and which are another's."""

@@ -43,6 +43,8 @@ MOST_S: Final = 3600.0
 """How long one making may take."""
 POLL_S: Final = 15.0
 """How often is looked for responses that wait, or whose router vanished."""
+_BEHIND_S: Final = 0.1
+"""How long behind a lease's end is looked again."""
 RENEW_S: Final = 1.0
 """How often leases are renewed, and heard which makings are to end."""
 FLUSH_S: Final = 0.25
@@ -201,24 +203,30 @@ class BackgroundResponses:
 
     async def _poll(self) -> None:
         while True:
-            try:
-                await self.take_up()
-            except MoaError as error:
-                _log.warning("responses.not_claimed", why=error.message)
+            pause_s = until_beat_s(self._poll_s)
             self._wake.clear()
             try:
-                async with asyncio.timeout(until_beat_s(self._poll_s)):
+                next_s = await self.take_up()
+                pause_s = pause_s if next_s is None else min(pause_s, next_s + _BEHIND_S)
+            except MoaError as error:
+                _log.warning("responses.not_claimed", why=error.message)
+            try:
+                async with asyncio.timeout(pause_s):
                     await self._wake.wait()
             except TimeoutError:
                 pass
 
-    async def take_up(self) -> None:
-        """Take up what waits, as far as there is room. Raises MoaError."""
+    async def take_up(self) -> float | None:
+        """Take up what waits, as far as there is room; return in how many seconds more may. Raises MoaError.
+
+        None: nothing is being made of which another may have to be taken up.
+        """
         while self.has_room:
             claimed = await self._store.claim()
             if not claimed.response_id:
-                return
+                return claimed.next_in.ToMilliseconds() / 1000 if claimed.HasField("next_in") else None
             self._begin(claimed)
+        return None
 
     def _begin(self, claimed: pb.ClaimResponse) -> None:
         running = _Running(pb.Made(response_id=claimed.response_id, fence=claimed.fence))
