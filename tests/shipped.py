@@ -28,6 +28,13 @@ def rows() -> dict[str, list[Row]]:
     return copy.deepcopy(_decoded())
 
 
+def rows_of(provider: str) -> tuple[list[Row], list[Row]]:
+    """Return a provider's row and those of its models, which the caller may change."""
+    file = _decoded()
+    own = [row for row in file["providers"] if row["id"] == provider]
+    return copy.deepcopy((own, [row for row in file["models"] if row["provider"] == provider]))
+
+
 @functools.cache
 def catalogue() -> Catalogue:
     """Return the catalogue as it is where no provider has credentials."""

@@ -260,7 +260,7 @@ def _tables(state: Path) -> Iterator[tuple[str, bytes]]:
             " where table_type = 'BASE TABLE' and table_schema not in ('pg_catalog', 'information_schema')"
         ).fetchall()
         for schema, name in names:
-            with link.cursor().copy(f'copy "{schema}"."{name}" to stdout'.encode()) as rows:
+            with link.cursor().copy(f'copy (select * from "{schema}"."{name}") to stdout'.encode()) as rows:
                 yield f"{schema}.{name}", b"".join(bytes(row) for row in rows)
 
 

@@ -64,9 +64,7 @@ class ImageClient:
 
 def shipped_rows(provider: str, url: str, **more: Any) -> tuple[list[Row], list[Row]]:
     """Return the catalogue's own rows of a provider and its models, at the address of an emulator, none retired."""
-    file = shipped.rows()
-    (row,) = [row for row in file["providers"] if row["id"] == provider]
-    models = [row for row in file["models"] if row["provider"] == provider]
+    (row,), models = shipped.rows_of(provider)
     for model in models:
         model.pop("retirement", None)
     return [{**row, "base_url": url, **more}], models

@@ -93,19 +93,19 @@ GROUPS = (
         "chaos",
     ),
     Group("end-to-end", "a whole gateway, or its edge, over the network", 330, ("tests/e2e/*", "tests/edge/*")),
-    Group("engine", "the engine of our own models", 330, ("tests/inference/*",)),
-    Group("adapters", "one contract suite against every provider", 200, ("tests/text/*", "tests/image/*")),
+    Group("engine", "the engine of our own models", 300, ("tests/inference/*",)),
+    Group("adapters", "one contract suite against every provider", 195, ("tests/text/*", "tests/image/*")),
     Group(
         "dialects",
         "the foreign dialects, and one row for each error in each",
-        145,
+        140,
         ("tests/router/*", "tests/matrix/*", "tests/walks/*"),
     ),
     Group("books", "accounts, quotas and tasks over the real PostgreSQL", 290, ("tests/auth/*", "tests/tasks/*")),
     Group(
         "unit",
         "everything else: a function, a module, a tool",
-        235,
+        225,
         (
             "tests/catalogue/*",
             "tests/common/*",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -124,6 +124,8 @@ class Suite:
             if group.name in spent:
                 terminalreporter.line(_line(group, spent[group.name], count[group.name]))
         terminalreporter.line(f"  {'all':<12} {sum(spent.values()):6.0f} s {sum(count.values()):20} tests")
+        for file, names in unrecorded(self._shares, recorded.read()).items():
+            terminalreporter.line(f"  {file} sets {' and '.join(names)} up by itself: `make test ARGS=--record`")
         if self._config.getoption("--record"):
             self._record()
 
@@ -133,6 +135,14 @@ class Suite:
             shares = tuple(sorted(self._shares[file])) or (known[file].shares if file in known else ())
             known[file] = recorded.File(seconds=round(seconds, 1), shares=shares)
         recorded.write(known)
+
+
+def unrecorded(shares: Mapping[str, Collection[str]], known: Mapping[str, recorded.File]) -> dict[str, list[str]]:
+    """Return the costly fixtures by file of which it is not recorded that the file shares them."""
+    found = {
+        file: sorted(set(names) - set(known[file].shares if file in known else ())) for file, names in shares.items()
+    }
+    return {file: names for file, names in sorted(found.items()) if names}
 
 
 def _line(group: groups.Group, seconds: float, count: int) -> str:

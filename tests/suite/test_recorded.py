@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.suite import recorded
+from tests.suite.plugin import unrecorded
 from tests.suite.recorded import File
 
 
@@ -40,3 +41,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     recorded.write(known, tmp_path / "recorded.json")
     assert recorded.read(tmp_path / "recorded.json") == known
     assert len((tmp_path / "recorded.json").read_text().splitlines()) == 4
+
+
+def test_what_is_shared_and_not_recorded_is_told() -> None:
+    """A file whose costly fixture is not recorded runs apart from those that share it, which the run's end says."""
+    known = {"tests/a/test_1.py": File(1, ("edge",)), "tests/a/test_2.py": File(1)}
+    shares = {"tests/a/test_1.py": {"edge"}, "tests/a/test_2.py": {"edge", "url"}, "tests/a/test_new.py": {"edge"}}
+    assert unrecorded(shares, known) == {"tests/a/test_2.py": ["edge", "url"], "tests/a/test_new.py": ["edge"]}
+    assert unrecorded({"tests/a/test_new.py": set()}, known) == {}
