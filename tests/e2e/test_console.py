@@ -84,7 +84,7 @@ async def test_a_person_signs_up_and_works(house: House) -> None:
         await page.run("document.querySelector('dialog[open] .row.end button').click()")
         await page.until("document.querySelector('[data-secret]') === null")
         assert key not in await page.run("document.documentElement.outerHTML")
-        assert "<b>laptop</b>" in await console.there("#keys h3")
+        assert "<b>laptop</b>" in await console.there("#keys .name")
 
         await console.visit("images")
         await page.until("document.querySelector('#draw select option') !== null")
