@@ -77,6 +77,7 @@ async def test_what_a_call_that_was_left_comes_to_is_heard(auth: Auth, admit: Ad
         )
         await stub.Settle(quota_service_pb2.SettleRequest(settlements=[word]), metadata=metadata(TOKEN, "r"))
     await until(lambda: heard == [70])
+    assert left.charged.tokens == 70
     assert auth.spent(account) == (70, 0)
     silent = await reserve(admission, key, 900)
     silent.defer(usage=usage_pb2.Usage(prompt_tokens=30), provider="p", model="m", then=hear)

@@ -305,6 +305,11 @@ async def test_what_is_erased_is_gone_at_once_also_what_comes_late(auth: Auth) -
     assert auth.query("select id from request_log where team_id = %s", team_id) == [(others.log_id,)]
     tags = auth.query("select tag, id from request_log_tags where team_id = %s order by tag", team_id)
     assert tags == [("x", others.log_id), ("y", others.log_id)]
+    with psycopg.connect(auth.url) as link:
+        # A transaction that had begun before.
+        link.execute("update request_log set account_id = 'acc_a' where id = %s", (others.log_id,))
+    await sweep.tidy()
+    assert auth.query("select id from request_log where team_id = %s", team_id) == []
     after = logged(team_id, account_id="acc_a", at=datetime.now(UTC) + timedelta(seconds=5))
     assert await log.write([after]) == [after]
     await log.erase(team_id, "", actor="acc_9")

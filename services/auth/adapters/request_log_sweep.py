@@ -17,6 +17,8 @@ from services.common import logs
 _log = logs.get("request_log")
 
 _BATCH: Final = 2000
+_LATE_COMMIT: Final = timedelta(minutes=1)
+"""Longer than any transaction lasts."""
 _REST_S: Final = 3600.0
 _AT_WORK_S: Final = 1.0
 """How long it works at once: it is one of the sweeper's duties, and others wait."""
@@ -81,7 +83,11 @@ class RequestLogSweep:
             if not whole:
                 break
             async with self._postgres.transaction() as link:
-                await link.execute("update request_log_erasures set swept_at = now() where id = %s", (erasure_id,))
+                # What was being written when it was made may be committed behind this sweep.
+                await link.execute(
+                    "update request_log_erasures set swept_at = now() where id = %s and upto < now() - %s",
+                    (erasure_id, _LATE_COMMIT),
+                )
         return removed
 
     async def _over(self, until: float) -> tuple[int, bool]:
