@@ -31,11 +31,11 @@ NOTHING_SCROLLS = "document.documentElement.scrollWidth <= innerWidth"
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with consoles.house(tmp_path_factory.mktemp("journeys")) as running:
-        token = running.stack.first_login_url().partition("#setup=")[2]
+    with consoles.house(tmp_path_factory.mktemp("journeys")) as begun:
+        token = begun.stack.first_login_url().partition("#setup=")[2]
         body = {"setup_token": token, "email": BOSS, "password": PASSWORD}
-        requests.post(running.stack.url + "/account/setup", json=body, timeout=20).raise_for_status()
-        yield running
+        requests.post(begun.stack.url + "/account/setup", json=body, timeout=20).raise_for_status()
+        yield begun
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ async def test_a_key_is_made_by_keyboard_alone(boss: Console) -> None:
 
 
 async def test_a_lead_makes_a_team_and_a_budget(house: House, boss: Console) -> None:
-    """A team with a limit; who joins by its invitation counts on it; a budget for a model. Names are text."""
+    """A team with a limit and a log; who joins by its invitation is in both; a budget for a model. Names are text."""
     await boss.visit("teams")
     await boss.button("New team")
     await boss.set("Name", f"Research {MARKUP[:60]}")
@@ -120,6 +120,9 @@ async def test_a_lead_makes_a_team_and_a_budget(house: House, boss: Console) -> 
     await boss.button("Create", within="dialog[open]")
     await boss.sees("Research <img", "main h1")
     assert "team_" in await boss.page.run("location.hash")
+    await boss.page.run("document.querySelector('[name=log]').click()")
+    await boss.page.run("document.querySelector('[name=log]').form.requestSubmit()")
+    await boss.sees("Saved.", ".host")
     await boss.button("Invite")
     invitation = await boss.there("[data-secret]")
     async with house.played(Script()), consoles.at(house) as member:
@@ -134,6 +137,14 @@ async def test_a_lead_makes_a_team_and_a_budget(house: House, boss: Console) -> 
         await member.visit("team")
         await member.sees("5,000")
         await member.unharmed()
+    await boss.button("Read the log")
+    # A request is in the log a moment after its end.
+    while not await boss.page.run("document.querySelector('main table')?.innerText.includes('gpt-4o-mini')"):
+        await boss.button("Search")
+        await boss.page.until("document.querySelector('main table, main .empty') !== null")
+    await boss.button("Look")
+    await boss.sees("Prompts and answers are not kept.", "dialog[open]")
+    await boss.page.press("Escape")
     await boss.visit("budgets")
     await boss.button("New budget")
     await boss.set("Name", f"Large {MARKUP[:60]}")

@@ -88,6 +88,7 @@ export interface Team {
   rules: Rule[];
   created_at: string;
   warnings?: { webhook_url: string; emails: string[] };
+  request_log?: { on?: boolean; content?: boolean; days?: number };
 }
 
 export interface Task {

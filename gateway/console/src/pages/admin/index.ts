@@ -4,5 +4,6 @@ export { default as Audit } from "./Audit.svelte";
 export { default as Budgets } from "./Budgets.svelte";
 export { default as Invitations } from "./Invitations.svelte";
 export { default as Providers } from "./Providers.svelte";
+export { default as Requests } from "./Requests.svelte";
 export { default as Team } from "../Team.svelte";
 export { default as Teams } from "./Teams.svelte";
