@@ -41,7 +41,7 @@ async def until(condition: Any) -> None:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches that wait for nothing."""
-    monkeypatch.setattr(otlp_logs, "_EVERY_S", 0.0)
+    monkeypatch.setattr(otlp_logs, "EVERY_S", 0.0)
 
 
 async def test_a_collector_has_each_request_by_its_facts() -> None:
@@ -73,8 +73,8 @@ async def test_a_collector_has_each_request_by_its_facts() -> None:
 
 async def test_what_no_collector_takes_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever logs waits for nothing; beyond the room for those that wait, and after the time of a try."""
-    monkeypatch.setattr(otlp_logs, "_QUEUE", 3)
-    monkeypatch.setattr(otlp_logs, "_EXPORT_S", 0.05)
+    monkeypatch.setattr(otlp_logs, "QUEUE", 3)
+    monkeypatch.setattr(otlp_logs, "EXPORT_S", 0.05)
     collector = LogCollector()
     async with collector.serving():
         pass
@@ -84,7 +84,7 @@ async def test_what_no_collector_takes_is_dropped_and_counted(monkeypatch: pytes
         assert count_of(DROPPED) - before == 2
         await until(lambda: count_of(DROPPED) - before == 5)
         async with collector.serving():
-            monkeypatch.setattr(otlp_logs, "_EXPORT_S", 30)
+            monkeypatch.setattr(otlp_logs, "EXPORT_S", 30)
             sending([request()])
             await until(lambda: collector.records)
             assert len(collector.records) == 1
@@ -92,7 +92,7 @@ async def test_what_no_collector_takes_is_dropped_and_counted(monkeypatch: pytes
 
 async def test_the_end_of_a_process_sends_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last requests reach a collector that is there."""
-    monkeypatch.setattr(otlp_logs, "_EVERY_S", 60)
+    monkeypatch.setattr(otlp_logs, "EVERY_S", 60)
     collector = LogCollector()
     async with collector.serving():
         async with exporting(address(collector.port)) as sending:

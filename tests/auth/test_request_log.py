@@ -334,7 +334,7 @@ async def test_deleting_an_account_or_a_team_takes_its_requests_along(auth: Auth
 
 async def test_what_is_older_than_its_team_keeps_goes_in_batches(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read by nobody from then on; months of which nothing is left are dropped, others stay."""
-    monkeypatch.setattr("services.auth.adapters.request_log_sweep._BATCH", 2)
+    monkeypatch.setattr("services.auth.adapters.request_log_sweep.BATCH", 2)
     short, long, log = content_team(auth, days=3), content_team(auth, days=300), log_of(auth)
     now = datetime.now(UTC)
     await log.write([logged(team_id, at=now - timedelta(hours=1)) for team_id in (short, long)])

@@ -30,13 +30,13 @@ _log = logs.get("otlp_logs")
 
 DROPPED: Final = Counter("moa_request_log_otlp_dropped_total", "Logged requests that no OTLP collector took.")
 
-_QUEUE: Final = 8192
+QUEUE: Final = 8192
 _AT_ONCE: Final = 512
-_EXPORT_S: Final = 10.0
+EXPORT_S: Final = 10.0
 """How long a batch is tried."""
 _LAST_S: Final = 2.0
 """How long a process that ends waits for the collector."""
-_EVERY_S: Final = 1.0
+EVERY_S: Final = 1.0
 _NAMES: Final = {
     "operation": "gen_ai.operation.name",
     "finish_reason": "gen_ai.response.finish_reasons",
@@ -66,7 +66,7 @@ class OtlpLogs:
 
     def __call__(self, requests: Sequence[pb.LoggedRequest]) -> None:
         """Take requests, as far as there is room."""
-        room = _QUEUE - len(self._waiting)
+        room = QUEUE - len(self._waiting)
         self._waiting.extend(requests[:room])
         if len(requests) > room:
             DROPPED.inc(len(requests) - room)
@@ -76,10 +76,10 @@ class OtlpLogs:
         """Send what comes, for ever."""
         while True:
             await self._came.wait()
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(EVERY_S)
             self._came.clear()
             while self._waiting:
-                await self._send(_EXPORT_S)
+                await self._send(EXPORT_S)
 
     async def close(self) -> None:
         """Send the rest, and give up on it soon."""

@@ -16,7 +16,7 @@ from services.common import logs
 
 _log = logs.get("request_log")
 
-_BATCH: Final = 2000
+BATCH: Final = 2000
 _LATE_COMMIT: Final = timedelta(minutes=1)
 """Longer than any transaction lasts."""
 _REST_S: Final = 3600.0
@@ -110,11 +110,11 @@ class RequestLogSweep:
             async with self._postgres.transaction() as link:
                 # A batch is found by the indexes, and never by reading all that there is.
                 await link.execute("set local enable_hashjoin = off; set local enable_mergejoin = off")
-                cursor = await link.execute(_DELETED.replace("{chosen}", chosen), {**given, "limit": _BATCH})
+                cursor = await link.execute(_DELETED.replace("{chosen}", chosen), {**given, "limit": BATCH})
                 row = await cursor.fetchone()
             count: int = row[0] if row else 0
             removed += count
-            if count < _BATCH:
+            if count < BATCH:
                 return removed, True
             if self._clock() >= until:
                 return removed, False
