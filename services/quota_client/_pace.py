@@ -186,8 +186,8 @@ class Paces:
             answer = await self._stub.LeasePace(request, metadata=self._metadata, timeout=_CALL_S)
         except grpc.aio.AioRpcError:
             # Pace protects and is not money: who cannot ask goes on, more carefully.
-            for share in shares:
-                share.alone(time.monotonic())
+            for share, need_of_it in zip(shares, request.needs, strict=True):
+                share.alone(time.monotonic(), need_of_it)
             return
         told = {share.subject: share for share in answer.shares}
         for share in shares:

@@ -96,7 +96,11 @@ class Part:
 
     def lacking(self, need: Amount) -> int:
         """Return how much is needed beside what is here."""
-        return 0 if self.has(need) else math.ceil(min(need[self.counted.position], self.a_minute) - self.here)
+        return 0 if self.has(need) else max(0, math.ceil(min(need[self.counted.position], self.a_minute) - self.here))
+
+    def unheard(self, need: quota_pb2.PaceNeed) -> None:
+        """Owe again what auth did not hear of; what was to go back is gone."""
+        self.here += min(0, getattr(need, f"returned_{self.counted.name}"))
 
     def alone(self, part: float, passed_s: float | None) -> None:
         """Go on without auth, by a part of the limit, which fills up as time passes; never of what is exact."""

@@ -218,8 +218,11 @@ class Share:
             and (not self.parts or all(part.has(need) for part in self.parts))
         )
 
-    def alone(self, now: float) -> None:
-        """Go on while nobody can divide: with an equal part of the limit, as far as is known of others."""
+    def alone(self, now: float, unheard: quota_pb2.PaceNeed) -> None:
+        """Go on while nobody can divide: with an equal part of the limit, as far as is known of others.
+
+        What was used beyond what was set aside, and auth was not told of, is still owed.
+        """
         passed_s = now - self._alone_at if self._alone_at else None
         if self.at_once:
             self.slots = max(self.slots, math.ceil(self.at_once / self.holders))
@@ -230,6 +233,7 @@ class Share:
                 self.starts = min(share, self.starts + passed_s * share / 60)
             self.wait_until = now + max(0.0, 1 - self.starts) * 60 / share
         for part in self.parts:
+            part.unheard(unheard)
             part.alone(max(1.0, part.a_minute / self.holders), passed_s)
             part.refused = 0
             self.wait_until = max(self.wait_until, now + _REFUSAL_S)
@@ -278,8 +282,8 @@ class Share:
 
     def _over(self, *, all_of_them: bool) -> list[int]:
         """Return what goes back of each part, which counts as gone."""
-        if self._alone_at:
-            return [0] * len(self.parts)
+        # What it took alone is nobody's to get back; what it owes is told as soon as it can be.
+        all_of_them = all_of_them and not self._alone_at
         return [part.over(all_of_them=all_of_them) for part in self.parts]
 
     def need(self, need: Amount) -> quota_pb2.PaceNeed:

@@ -52,7 +52,7 @@ class World:
     def ask(self, number: int, need: quota_pb2.PaceNeed, waits: Amount | None) -> None:
         router = self.routers[number]
         if self.away:
-            router.alone(self.now)
+            router.alone(self.now, need)
             return
         passed_s, self._at = self.now - self._at, self.now
         starts, minute = refilled(self.limit, need, replace(self._counted, passed_s=passed_s, exactly_s=passed_s))
@@ -249,6 +249,34 @@ def test_what_was_used_beyond_is_waited_for_at_every_router() -> None:
     for number in range(4):
         world.begin(number, Amount(10))
     assert len(world.running) == 1
+
+
+def test_more_than_any_minute_has_is_asked_for_by_nobody() -> None:
+    """Nor where a router has back more than a minute's count: a request that would grow by it does not."""
+    world = World(Limit(0, 0, 0, 5))
+    for _ in range(2):
+        world.begin(0, Amount(images=5))
+        world.now += 61
+    world.end(0, 0.0)
+    world.end(0, 0.0)
+    world.begin(0, Amount(images=1))
+    world.grow(0, Amount(images=20))
+    assert [set_aside.images for _, set_aside in world.running] == [1]
+
+
+def test_what_was_used_beyond_is_not_forgotten_while_auth_is_away() -> None:
+    """It is told when auth is back, and waited for until then."""
+    world = World(Limit(0, 0, 0, 60))
+    world.begin(0, Amount(images=10))
+    world.end(0, 8.0)
+    world.away = True
+    world.round(0)
+    world.away = False
+    world.now += 1
+    world.round(0)
+    for number in range(4):
+        world.begin(number, Amount(images=10))
+    assert world.running == []
 
 
 def test_what_a_provider_says_is_left_counts_for_every_router() -> None:
