@@ -29,8 +29,9 @@ def main() -> None:
         asked, data = _received(link, asked_bytes), _received(link, data_bytes)
         if asked is None or data is None:
             return
-        answer = _answer(asked, [bytes(data)])
-        del data
+        holder = [data]
+        del data  # it is freed with the work that takes it
+        answer = _answer(asked, holder)
         sizes = answer.sizes
         link.sendall(HEADER.pack(len(answer.pickled), len(sizes)) + struct.pack(f">{len(sizes)}Q", *sizes))
         link.sendall(answer.pickled)
@@ -39,7 +40,7 @@ def main() -> None:
         del answer
 
 
-def _answer(asked: bytearray, holder: list[bytes]) -> Packed:
+def _answer(asked: bytes, holder: list[bytes]) -> Packed:
     result: Any
     try:
         work, args, kwargs = pickle.loads(asked)  # noqa: S301  # from the service that started this process
@@ -63,19 +64,19 @@ def _yield_to_small_requests() -> None:
     low_priority.yield_to_others(7)
 
 
-def _received(link: socket.socket, size: int) -> bytearray | None:
-    """Return so many bytes; None when the service is gone."""
-    result = bytearray(size)
-    view, at = memoryview(result), 0
-    while at < size:
+def _received(link: socket.socket, size: int) -> bytes | None:
+    """Return so many bytes, which are copied once, by the kernel; None when the service is gone."""
+    parts = []
+    while size:
         try:
-            count = link.recv_into(view[at:])
+            part = link.recv(size, socket.MSG_WAITALL)
         except ConnectionError:
             return None
-        if not count:
+        if not part:
             return None
-        at += count
-    return result
+        parts.append(part)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def joined(data: bytes, text: str, *, times: int) -> bytes:
     return data + text.encode() * times
 
 
+def resident(data: bytes) -> int:
+    """Return the bytes of memory that the process has, the request included."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def refused(data: bytes) -> None:
     raise InvalidField("too odd", param="messages[3]", retry_after_s=2.0)
 
@@ -103,6 +108,12 @@ async def test_what_it_is_given_and_gives_comes_whole(helper: HelperProcess) -> 
     """More than a socket's buffers hold, both ways."""
     data = os.urandom(3 << 20)
     assert await helper.run(joined, data, "a", "한", times=2) == data + "한한".encode()
+
+
+async def test_it_has_a_request_once(helper: HelperProcess) -> None:
+    """What came is worked on where it was received: a copy of it would stay as long as that takes."""
+    small = await helper.run(resident, b"x", "a")
+    assert await helper.run(resident, bytes(32 << 20), "a") - small < 48 << 20
 
 
 async def test_a_refusal_is_the_same_from_there(helper: HelperProcess) -> None:
