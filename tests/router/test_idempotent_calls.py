@@ -62,6 +62,10 @@ def test_every_public_method_is_paid_or_known_to_be_free() -> None:
     """Whoever adds a method says which it is."""
     free = {"ListProviders", "ListProviderModels", "ListModels", "GetModel"}
     free |= {"CountTokens", "CountMessageTokens", "CountInputTokens"}
+    # What is stored of responses, read and changed.
+    free |= {"GetResponse", "CancelResponse", "DeleteResponse", "ListInputItems"}
+    free |= {f"{verb}Conversation" for verb in ("Create", "Get", "Update", "Delete")}
+    free |= {"CreateConversationItems", "ListConversationItems", "GetConversationItem", "DeleteConversationItem"}
     files = (native_service_pb2, openai_service_pb2, google_service_pb2, text_service_pb2, image_service_pb2)
     methods = {
         f"/{service.full_name}/{method.name}"
