@@ -69,7 +69,7 @@ TARGETS = {
             "deploy/local/installer.py",
             "deploy/local/install_torch.py",
         ),
-        apart=("services",),
+        apart=("services", "gateway", "inference"),
     ),
 }
 
