@@ -120,5 +120,5 @@ async def until(condition: Callable[[], bool], within_s: float = 90.0) -> None:
 async def audited(url: str) -> Findings:
     """Check the books; they must balance."""
     found = await Checker(url).check(most=10_000, whole=True)
-    assert not found.faults
+    assert not found.faults, found.faults
     return found
