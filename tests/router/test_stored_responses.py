@@ -274,3 +274,36 @@ def test_what_a_response_goes_on_from_is_counted(
         "Hello 안녕",
         "on",
     ]
+
+
+def test_raw_control_characters_hide_nothing_of_what_is_stored(
+    client: openai.OpenAI, url: str, played: Played, stored: PlayedResponses
+) -> None:
+    """A body whose strings hold raw line breaks, as shells write them, has its wishes seen to and its input stored."""
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+
+    def ask(fields: str) -> Any:
+        data = f'{{"model": "{MODEL}", "input": "a\nb"{fields}}}'.encode()
+        return requests.post(f"{url}/v1/responses", data=data, headers=headers, timeout=30)
+
+    assert ask(', "store": false').json()["store"] is False
+    assert ask(', "previous_response_id": "resp_none"').status_code == 404
+    first = ask("").json()
+    [item] = client.responses.input_items.list(first["id"]).data
+    assert item.to_dict()["content"] == [{"type": "input_text", "text": "a\nb"}]
+    ask(f', "previous_response_id": "{first["id"]}"')
+    assert asked_of(played) == [("user", "a\nb"), ("assistant", "Hello 안녕"), ("user", "a\nb")]
+    refused = ask(', "zz": NaN').json()["error"]
+    assert (refused["code"], "NaN" in refused["message"]) == ("malformed", True)
+
+
+@pytest.mark.parametrize(
+    "before", ['"store": true, "input": ', '"previous_response_id": "resp_none", "input": ', '"input": ']
+)
+def test_a_body_that_is_nested_too_deeply_says_so(url: str, stored: PlayedResponses, before: str) -> None:
+    """What is looked for in it before it is read is no internal error."""
+    data = f'{{"model": "{MODEL}", {before}{"[" * 100_000}{"]" * 100_000}}}'.encode()
+    for path in ("responses", "responses/input_tokens"):
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        refused = requests.post(f"{url}/v1/{path}", data=data, headers=headers, timeout=30)
+        assert (refused.status_code, refused.json()["error"]["code"]) in {(400, "malformed"), (400, "invalid_value")}

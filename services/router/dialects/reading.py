@@ -43,6 +43,10 @@ class Body:
         """Return the bytes; they stay."""
         return self._data[0]
 
+    def replace(self, data: Data) -> None:
+        """Take other bytes in the place of those that are here."""
+        self._data[0] = data
+
     def take(self) -> Data:
         """Return the bytes away; call it once."""
         return self._data.pop()

@@ -219,8 +219,7 @@ class Keeping:
         Raises Unsupported for what needs an account whose responses are stored; NotFound, QuotaExhausted and others of
         the store.
         """
-        data = given.peek()
-        wish = state.wished(data)
+        wish, data = _wished(given), given.peek()
         needs = wish.needs_storing
         if wish.store is False and not needs:
             return Kept(self._store, wish, Making.first(caller.request_id), stores=False)
@@ -287,7 +286,7 @@ class Keeping:
 
         Raises as `begin`.
         """
-        wish = state.wished(given.peek())
+        wish = _wished(given)
         conversation = wish.conversation_id
         if not wish.previous_response_id and not conversation:
             return given, 0
@@ -298,6 +297,17 @@ class Keeping:
         if not found.items:
             return given, 0
         return Body.of(state.merged(given.take(), found.items), given.content_type), len(found.items)
+
+
+def _wished(given: Body) -> state.Wish:
+    """Return what a body says of what is stored; its bytes are JSON by the letter from then on, if they can be read.
+
+    Raises Malformed.
+    """
+    exact = state.strictly(given.peek())
+    if exact is not None:
+        given.replace(exact)
+    return state.wished(given.peek())
 
 
 def _has_input(named: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -9,8 +10,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from services.common.errors import InvalidField, NotFound
+from services.common.errors import InvalidField, Malformed, MoaError, NotFound
 from services.common.helper_process import Data
+from services.router.dialects.body import leniently
 from services.router.dialects.reply import encode
 
 Json = dict[str, Any]
@@ -60,6 +62,30 @@ _WISH: Final = msgspec.json.Decoder(Wish)
 _RAW: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[Json])
 _RAW_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def strictly(data: Data) -> bytes | None:
+    """Return a body as JSON by its letter, where it is JSON only as bodies are taken here: with raw control characters.
+
+    None: it is JSON already, or nobody can read it, and whoever reads it whole tells why. Raises Malformed for NaN.
+    """
+    try:
+        _RAW.decode(data)
+    except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
+        return None
+    except msgspec.DecodeError:
+        pass
+    else:
+        return None
+    try:
+        value = leniently(bytes(data))
+    except MoaError:
+        return None
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        raise Malformed("the body holds NaN or Infinity, which JSON has not; send a number, or leave it out") from None
 
 
 def wished(data: Data) -> Wish:
@@ -69,7 +95,7 @@ def wished(data: Data) -> Wish:
         return _PLAIN
     try:
         return _WISH.decode(given)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return _PLAIN
 
 
@@ -77,7 +103,7 @@ def input_in(data: Data) -> bytes:
     """Return a body's input as it stands there; empty where it cannot be read."""
     try:
         return bytes(_RAW.decode(data).get("input", msgspec.Raw(b"")))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return b""
 
 
@@ -87,7 +113,7 @@ def referred(given: bytes) -> list[str]:
         return []
     try:
         items = _ITEMS.decode(given)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return []
     return [item["id"] for item in items if _is_reference(item)]
 
