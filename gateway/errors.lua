@@ -13,6 +13,8 @@ local BY_GRPC = {{by_grpc}}
 -- Sentences for failures that no service worded. Envoy's own prose never leaves.
 local SENTENCE = {{sentences}}
 
+local NOT_ASCII = {{not_ascii}}
+
 local LISTED = "GET /openapi.json lists the paths that there are"
 
 -- Reasons that the same request will meet again, whoever sends it again by itself.
@@ -56,16 +58,24 @@ local function without_key(path)
 end
 
 -- Headers that HTTP allows and gRPC does not would fail the whole call: their names, their bytes, or what gRPC takes
--- them for. A REST caller's are dropped; nothing reads them.
+-- them for. A REST caller's are dropped; nothing reads them. Return the name of one that would be read, were it ASCII.
 local function drop_ungrpc(headers)
-  local odd = {}
+  local odd, unread = {}, nil
   for key, value in pairs(headers) do
     local odd_key = key:find("[^%w_.-]") or key:find("%-bin$") or key:find("^grpc%-")
     if key:byte() ~= 58 and (odd_key or value:find("[^\32-\126]")) then -- 58: a pseudo-header's colon
       odd[#odd + 1] = key
+      if key == "idempotency-key" or key:find("^moa%-") and not odd_key then unread = key end
     end
   end
   for _, key in ipairs(odd) do headers:remove(key) end
+  return unread
+end
+
+-- Dropped in silence, a request would be done twice under its idempotency key, or count on no budget of its tags.
+local function refuse_unread(handle, name)
+  local why = NOT_ASCII:gsub("<name>", name)
+  handle:respond({[":status"] = "400", ["x-moa-reason"] = "invalid_field", ["x-moa-param"] = name, ["grpc-message"] = why}, "")
 end
 
 local function move_key(headers)
@@ -84,7 +94,8 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   -- Calls over gRPC stay what they are.
   if not handle:metadata():get("grpc") then
-    drop_ungrpc(headers)
+    local unread = drop_ungrpc(headers)
+    if unread ~= nil then return refuse_unread(handle, unread) end
     move_key(headers)
     local own_name = handle:metadata():get("request_id")
     if own_name then

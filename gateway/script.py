@@ -73,6 +73,9 @@ SENTENCES: Mapping[Reason.ValueType, str] = {
     error_pb2.REASON_INTERNAL: "internal error",
 }
 
+NOT_ASCII: Final = "<name> takes printable ASCII characters alone; write it in them"
+"""What is told of a header that gRPC cannot carry, though it says what to do; `<name>` is the header's."""
+
 _SLOTS = {MESSAGE: "v.message", PARAM: "v.param", FIELD: "v.field", STATUS: "v.status", REQUEST_ID: "v.request_id"}
 """Placeholders that are known at run time only, as the script names them."""
 
@@ -95,6 +98,7 @@ def render(bodies: str, served: Iterable[tuple[str, str]]) -> str:
         "by_status": _words(_BY_STATUS),
         "by_grpc": _words(_BY_GRPC),
         "sentences": _table({word(reason): _text(sentence) for reason, sentence in SENTENCES.items()}),
+        "not_ascii": _text(NOT_ASCII),
     }
     script = (
         _PATHS.read_text(encoding="utf-8")

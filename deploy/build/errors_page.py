@@ -10,7 +10,7 @@ from google.rpc import code_pb2
 
 from deploy.build.messages import Message, messages
 from deploy.build.rendered import body_sentences, pattern_sentences
-from gateway.script import SENTENCES
+from gateway.script import NOT_ASCII, SENTENCES
 from moa.common.v1 import error_pb2
 from moa.common.v1.error_pb2 import Reason
 from services.common.errors import RULES, InvalidField, word
@@ -75,6 +75,7 @@ def written(page: str) -> str:
     if not begins or not ends:
         raise ValueError(f"{PAGE} has no place for its tables")
     edge = [Message(reason=reason, template=text, source="edge") for reason, text in SENTENCES.items()]
+    edge.append(Message(reason=InvalidField.reason, template=NOT_ASCII, source="edge"))
     of_bodies = [
         Message(reason=InvalidField.reason, template=text, source="common")
         for text in (*body_sentences(), *pattern_sentences())

@@ -38,6 +38,24 @@ def test_an_odd_header_does_no_harm(edge: Stack, upstream: Upstream, name: str, 
     assert name not in seen["metadata"]
 
 
+@pytest.mark.parametrize("name", ["idempotency-key", "moa-tags", "moa-fallback", "moa-parameters", "moa-max-wait"])
+def test_a_header_that_says_what_to_do_is_not_dropped(edge: Stack, upstream: Upstream, name: str) -> None:
+    """What gRPC cannot carry of it is refused in the dialect's words: no request is done twice for want of its key."""
+    for path, field in ("/generate/text", None), ("/v1/chat/completions", "error"):
+        connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+        headers: dict[str, str | bytes] = {"content-type": "application/json", name: "시험".encode()}
+        connection.request("POST", path, body=b"{}", headers=headers)
+        answer = connection.getresponse()
+        told = json.loads(answer.read())
+        connection.close()
+        assert answer.status == (422 if field is None else 400)
+        message = f"{name} takes printable ASCII characters alone; write it in them"
+        if field is None:
+            assert told == {"detail": message, "code": "invalid_field"}
+        else:
+            assert (told[field]["message"], told[field]["param"]) == (message, name)
+
+
 def test_a_long_header_passes(edge: Stack, upstream: Upstream) -> None:
     """Cookies of a shared domain, say: what the edge lets in, the services take."""
     connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
