@@ -349,7 +349,9 @@ def _read_dollars(text: str, param: str) -> int:
     """Read dollars as nano-dollars. Raises InvalidField."""
     found = _DOLLARS.fullmatch(text)
     if found is None:
-        raise InvalidField('dollars are written "5.00", with nine decimals at most', param=param)
+        raise InvalidField(
+            'dollars are written "5.00": no sign, at most twelve digits, a point and nine decimals', param=param
+        )
     return int(found["whole"]) * NANO + int((found["part"] or "").ljust(9, "0"))
 
 

@@ -301,12 +301,12 @@ GRANTED: Final = limit_of("micro_credits", Period.TOTAL)
 
 
 def shown(dimension: str, value: int) -> str:
-    """Return an amount of one dimension as people write it: `100,000 tokens`, `$5.00`."""
+    """Return an amount of one dimension as people write it: `100,000 tokens`, `1 image`, `$5.00`."""
     if dimension == "nano_usd":
         return f"${dollars(value)}"
     if dimension == "micro_credits":
         return f"{_decimal(value, MICRO, 6)} credits"
-    return f"{value:,} {dimension}"
+    return f"{value:,} {dimension.removesuffix('s') if value == 1 else dimension}"
 
 
 def dollars(nano_usd: int) -> str:

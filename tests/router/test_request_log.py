@@ -178,6 +178,20 @@ async def test_refusals_and_failures_are_told(logged: Any) -> None:
     assert [each.status for each in told] == [404, 400, 502]
 
 
+async def test_what_is_refused_for_want_of_quota_is_told_by_its_models_whole_name(logged: Any) -> None:
+    """As what is served: a search for a model finds both."""
+    one = logged(FACTS)
+
+    async def reserve(*_: Any, **__: Any) -> Any:
+        raise errors.QuotaExhausted("nothing is left")
+
+    one.world.ledger.reserve = reserve
+    with pytest.raises(errors.QuotaExhausted):
+        await one.world.begin(caller=caller())
+    (told,) = await one.told()
+    assert (told.asked, told.model, told.error) == ("one/a", "", "quota_exhausted")
+
+
 async def test_what_was_sent_of_an_answer_that_is_left_is_told(logged: Any) -> None:
     """A caller that leaves amid a stream: its status is 499, its content what it was sent, its cost what is booked."""
     one = logged(CONTENT, a={"fallback": ()})

@@ -212,10 +212,10 @@ def test_a_task_counts_in_its_minute_and_by_its_tags(system: System) -> None:
     body = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp"}}}
     two = {"work": {"image": {"model": "moa-tiny-image", "prompt": "a lamp", "count": 2}}}
     refused = system.post("/v1/tasks", two, **key)
-    assert (refused.status_code, "1 images a minute for this key" in refused.text) == (429, True)
+    assert (refused.status_code, "1 image a minute for this key" in refused.text) == (429, True)
     task_id = system.post("/v1/tasks", body, **key).json()["task"]["id"]
     refused = system.post("/v1/tasks", body, **key)
-    assert (refused.status_code, "1 images a minute for this key" in refused.text) == (429, True)
+    assert (refused.status_code, "1 image a minute for this key" in refused.text) == (429, True)
     assert 0 < int(refused.headers["retry-after"]) <= 60
     assert sse(system, task_id)[-1][1] == "succeeded"
     booked = "select dialect, tags from ledger where kind = 'settle' and request_id = %s"

@@ -94,15 +94,17 @@ class Operations:
         Raises MoaError for everything that can be known before the first event.
         """
         name, provider = call.request.model, call.request.provider
+        asked = f"{provider}/{name}" if provider else name
         try:
             model, ending = await self._finder.find(name, provider, call.operation, caller)
+            asked = model.full_id
             with retirement.naming_the_retired(name, ending):
                 if self._policies is None:
                     return await self._begin(call, model, ending, caller)
                 return await self._begin_judged(self._policies, call, model, ending, caller)
         except BaseException as error:
             if self._request_log is not None:
-                refused(self._request_log, call, caller, error, asked=f"{provider}/{name}" if provider else name)
+                refused(self._request_log, call, caller, error, asked=asked)
             raise
 
     async def _begin_judged(
