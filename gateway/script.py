@@ -59,7 +59,7 @@ _BY_GRPC: Mapping[int, Reason.ValueType] = {
 """What a gRPC status without a reason means."""
 
 SENTENCES: Mapping[Reason.ValueType, str] = {
-    error_pb2.REASON_MALFORMED: "the request could not be read",
+    error_pb2.REASON_MALFORMED: "the request could not be read; compare its path, query and body with /docs",
     error_pb2.REASON_UNAUTHENTICATED: "an API key is required; send Authorization: Bearer, X-API-Key or x-goog-api-key",
     error_pb2.REASON_PERMISSION_DENIED: "this is not permitted",
     error_pb2.REASON_NOT_FOUND: "no such path",

@@ -99,7 +99,7 @@ class EdgeSettings(Settings):
     def _both_or_none(self) -> EdgeSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("MOA_TLS_CERT and MOA_TLS_KEY belong together")
-        for path in (self.tls_cert, self.tls_key):
+        for name, path in (("MOA_TLS_CERT", self.tls_cert), ("MOA_TLS_KEY", self.tls_key)):
             if path is not None and not path.is_file():
-                raise ValueError(f"no such file: {path}")
+                raise ValueError(f"{name} names no file: {path}")
         return self

@@ -105,7 +105,7 @@ def _number(name: str, default: int, most: int, *, least: int = 1) -> int:
 def _one_of(name: str, default: str, *others: str) -> str:
     text = os.environ.get(name) or default
     if text not in (default, *others):
-        raise StackError(f"{name}={text} is none of {', '.join((default, *others))}")
+        raise StackError(f"{name}={text} is not known; use {', '.join((default, *others[:-1]))} or {others[-1]}")
     return text
 
 

@@ -344,7 +344,10 @@ class Stack:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StackError(f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs)") from None
+            raise StackError(
+                f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs), "
+                "or name another folder: MOA_HOME=…"
+            ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
         free = shutil.disk_usage(self.root).free

@@ -10,8 +10,10 @@ from pathlib import Path
 import grpc
 import pytest
 import requests
+from pydantic import ValidationError
 
 from deploy.local.stack import Stack, StackError
+from gateway.settings import EdgeSettings
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from tests import forking
 from tests.edge.upstream import TIMEOUT_S, Upstream
@@ -67,3 +69,14 @@ def test_half_a_pair(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     stack = Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment)
     with pytest.raises(StackError, match="MOA_TLS_CERT and MOA_TLS_KEY belong together"):
         stack.start()
+
+
+def test_a_file_that_is_not_there(
+    certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable that names no file is named, not only the file."""
+    monkeypatch.setenv("MOA_ROUTER_ADDRESSES", "127.0.0.1:9")
+    monkeypatch.setenv("MOA_TLS_CERT", str(certificate[0]))
+    monkeypatch.setenv("MOA_TLS_KEY", str(tmp_path / "none.pem"))
+    with pytest.raises(ValidationError, match=r"MOA_TLS_KEY names no file: .*none\.pem"):
+        EdgeSettings()

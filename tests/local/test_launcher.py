@@ -187,8 +187,12 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
         ("MOA_PORT", "99999", "MOA_PORT=99999 is not a number"),
         ("MOA_ROUTERS", "0", "MOA_ROUTERS=0 is not a number"),
         ("MOA_LARGE_ROUTERS", "many", "MOA_LARGE_ROUTERS=many is not a number from 0 to 64"),
-        ("MOA_COLOCATE", "image", "MOA_COLOCATE=image is none of none, text"),
-        ("MOA_LOG_LEVEL", "WARNING", "Moa cannot start: MOA_LOG_LEVEL=WARNING is none of info, debug, warning, error"),
+        ("MOA_COLOCATE", "image", "MOA_COLOCATE=image is not known; use none or text"),
+        (
+            "MOA_LOG_LEVEL",
+            "WARNING",
+            "Moa cannot start: MOA_LOG_LEVEL=WARNING is not known; use info, debug, warning or error",
+        ),
     ],
 )
 def test_refusals_are_sentences(tmp_path: Path, name: str, value: str, sentence: str) -> None:
