@@ -7,7 +7,10 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
+
+LOG_KEYS: Final = "MOA_REQUEST_LOG_KEYS"
+"""What encrypts prompts and answers in the request log."""
 
 _OTHERS = 0o077
 
@@ -81,15 +84,21 @@ def read(path: Path) -> dict[str, str]:
     return {pair[0].strip(): pair[1].strip() for pair in pairs}
 
 
-def internal_secrets(path: Path) -> dict[str, str]:
-    """Return the credentials that the processes share; made once.
+def internal_secrets(path: Path, *, log_keys: str = "") -> dict[str, str]:
+    """Return the credentials that the processes share; made once. Given log keys come before the kept one.
 
     Losing the pepper makes every key invalid, losing a key of the request log what it encrypted unreadable.
     """
     known = read(path)
     wanted = {name: known.get(name) or secrets.token_urlsafe(32) for name in ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER")}
-    log_keys = "MOA_REQUEST_LOG_KEYS"
-    wanted[log_keys] = known.get(log_keys) or f"first:{secrets.token_hex(32)}"
+    wanted[LOG_KEYS] = known.get(LOG_KEYS) or f"first:{secrets.token_hex(32)}"
     if wanted != known:
         write_private(path, wanted)
-    return wanted
+    return {**wanted, LOG_KEYS: _before(log_keys, wanted[LOG_KEYS])}
+
+
+def _before(given: str, kept: str) -> str:
+    """Return the given keys, and behind them kept ones of other names: what these encrypted stays readable."""
+    keys = [key.strip() for key in given.split(",") if key.strip()]
+    names = {key.partition(":")[0] for key in keys}
+    return ",".join([*keys, *(key for key in kept.split(",") if key.partition(":")[0].strip() not in names)])

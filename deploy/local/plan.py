@@ -101,7 +101,8 @@ class Plan:
 
     def choose(self) -> None:
         """Choose ports and secrets."""
-        self._secrets = keep.internal_secrets(self._root / "secrets.env")
+        log_keys = self._given.get(keep.LOG_KEYS, "")
+        self._secrets = keep.internal_secrets(self._root / "secrets.env", log_keys=log_keys)
         self.first_login = FirstLogin()
         give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
         for process in self._wanted:

@@ -12,15 +12,28 @@ from deploy.local.stack import Stack
 from deploy.local.topology import BY_NAME
 
 
-def told(root: Path, names: str, workers: Mapping[str, int] | None = None) -> tuple[Plan, dict[str, dict[str, str]]]:
+def told(
+    root: Path, names: str, workers: Mapping[str, int] | None = None, given: Mapping[str, str] | None = None
+) -> tuple[Plan, dict[str, dict[str, str]]]:
     """Return the plan of a gateway of these processes, and the environment of each."""
-    wanted = [BY_NAME[name] for name in names.split()]
-    plan = Plan(root, port=None, host="127.0.0.1", given={}, wanted=wanted, workers=workers or {}, keep_ports=False)
+    wanted, given = [BY_NAME[name] for name in names.split()], given or {}
+    plan = Plan(root, port=None, host="127.0.0.1", given=given, wanted=wanted, workers=workers or {}, keep_ports=False)
     plan.choose()
     try:
         return plan, {name: plan.environment(name, "") for name in plan.addresses}
     finally:
         plan.close()
+
+
+def test_keys_of_the_request_log_that_are_given_come_first(tmp_path: Path) -> None:
+    """The one that was made stays behind them, unless one is of its name: what it encrypted can be read."""
+    name, first = "MOA_REQUEST_LOG_KEYS", f"first:{'1' * 64}"
+    made = told(tmp_path, "auth")[1]["auth"][name]
+    assert made.startswith("first:")
+    mine = f"mine:{'2' * 64}"
+    assert told(tmp_path, "auth", given={name: mine})[1]["auth"][name] == f"{mine},{made}"
+    assert told(tmp_path, "auth", given={name: f"{mine}, {first}"})[1]["auth"][name] == f"{mine},{first}"
+    assert told(tmp_path, "auth")[1]["auth"][name] == made
 
 
 def test_large_requests_pass_processes_of_their_own(tmp_path: Path) -> None:
