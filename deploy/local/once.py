@@ -38,6 +38,16 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it gave no reason"
 
 
+def reason_in(path: Path) -> str:
+    """Return why a process ended by itself, after a colon: its log's last line where it is a sentence; else nothing."""
+    try:
+        message = last_line(path.read_text(errors="replace"))
+    except OSError:
+        return ""
+    # A line of the log is what it did last, not why it ended.
+    return "" if message.startswith("{") else f": {message}"
+
+
 def last_line_of(path: Path) -> str:
     """Return the last line of a log that says something, and where the log is."""
     try:

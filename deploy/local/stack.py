@@ -398,4 +398,5 @@ class Stack:
 
     def _died(self, name: str, code: int) -> None:
         self._deaths[name] = code
-        self._tell(f"{name} ended ({once.ending(code)}); starting it again")
+        why = once.reason_in(self.log(name)) if code > 0 else ""
+        self._tell(f"{name} ended ({once.ending(code)}{why}); starting it again")

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local import reload
+from deploy.local import once, reload
 from deploy.local.plan import shared
 from deploy.local.stack import Stack, StackError
 from deploy.local.topology import AUTH
@@ -117,3 +117,18 @@ def test_a_reload_is_asked_of_who_runs(
         signal.signal(reload.SIGNAL, before)
     assert asked == [reload.SIGNAL]
     assert capsys.readouterr().err.count("no gateway runs in") == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ('{"event": "started"}\nbad catalogue: there is no such file\n', ": bad catalogue: there is no such file"),
+        ('bad catalogue: fixed since\n{"event": "rpc.finished"}\n', ""),
+    ],
+)
+def test_a_process_that_ends_again_says_why(tmp_path: Path, output: str, reason: str) -> None:
+    """What cannot come back, as with a catalogue that went bad, is told with its reason; lines of the log are none."""
+    log = tmp_path / "router.log"
+    log.write_text(output)
+    assert once.reason_in(log) == reason
+    assert once.reason_in(tmp_path / "none.log") == ""
