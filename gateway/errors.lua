@@ -200,6 +200,9 @@ function envoy_on_response(handle)
   headers:replace("content-type", "application/json")
   headers:replace("content-length", tostring(length))
   if not known and final == 503 then headers:replace("retry-after", "1") end
-  if final < 500 and LASTING[reason] then headers:replace("x-should-retry", "false") end
+  -- What is free again in a moment may be sent again then: clients of OpenAI and Anthropic wait for up to a minute.
+  local wait = tonumber(headers:get("retry-after") or "")
+  local soon = wait and wait <= 60
+  if final < 500 and LASTING[reason] and not soon then headers:replace("x-should-retry", "false") end
   for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
 end

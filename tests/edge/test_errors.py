@@ -202,13 +202,21 @@ def test_anthropics_answers_have_the_requests_id_in_its_header(edge: Stack, upst
 
 @pytest.mark.parametrize("dialect", RIGS)
 @pytest.mark.parametrize(
-    ("word", "told"), [("model_not_found", "false"), ("quota_exhausted", "false"), ("queue_full", None)]
+    ("word", "wait_s", "told"),
+    [
+        ("model_not_found", None, "false"),
+        ("quota_exhausted", None, "false"),
+        ("quota_exhausted", 3600.0, "false"),
+        ("quota_exhausted", 27.0, None),
+        ("queue_full", None, None),
+    ],
 )
 def test_clients_are_told_what_not_to_send_again(
-    edge: Stack, upstream: Upstream, dialect: str, word: str, told: str | None
+    edge: Stack, upstream: Upstream, dialect: str, word: str, wait_s: float | None, told: str | None
 ) -> None:
-    """OpenAI's clients would send what is over its quota three times."""
-    answer = post(edge, dialect, {"act": "fail", "reason": word, "message": "no"})
+    """OpenAI's clients would send what is over its quota three times; what is free again within a minute they may."""
+    asked = {"act": "fail", "reason": word, "message": "no"}
+    answer = post(edge, dialect, asked if wait_s is None else {**asked, "retry_after_s": wait_s})
     assert answer.headers.get("x-should-retry") == told
 
 
