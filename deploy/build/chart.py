@@ -82,7 +82,7 @@ def secrets_of(process: Process) -> list[str]:
 def settings_of(process: Process) -> list[str]:
     """Return the variables that an operator may set for a process and that are no secrets."""
     variables = {*process.shared, *process.optional, *(STORE if process.store else ())}
-    return sorted(variables - set(secrets_of(process)) - set(_BY_CHART) - {"MOA_TLS_KEY", "HF_TOKEN_PATH"})
+    return sorted(variables - set(secrets_of(process)) - set(_BY_CHART) - set(_NO_SETTING))
 
 
 def topology() -> dict[str, Any]:

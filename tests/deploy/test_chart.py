@@ -48,8 +48,6 @@ RESOURCES_OF_OTHERS = {
 }
 """Of operators, which bring their own schemas."""
 
-SIBLINGS = {"largerouter": "router", "largetext": "text"}
-
 
 def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
     return [found for found in release(name) if found["kind"] in kinds]

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
+from deploy.build.chart import SETTINGS
 from deploy.local.logs import Limits
 from deploy.local.plan import LARGE_PAGES
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
-from gateway.settings import EdgeSettings
-from inference.settings import InferenceSettings
-from services.auth.settings import AuthSettings
-from services.common.settings import Settings
-from services.desk.settings import DeskSettings
-from services.image.settings import ImageSettings
-from services.router.settings import RouterSettings
-from services.tasks.settings import TaskSettings
-from services.text.settings import TextSettings
 
 COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml").read_bytes())
 
@@ -37,19 +28,6 @@ TRACES = {
     "OTEL_TRACES_SAMPLER_ARG",
 }
 """Each process takes part in them."""
-
-SETTINGS: Mapping[str, type[Settings]] = {
-    "auth": AuthSettings,
-    "text": TextSettings,
-    "largetext": TextSettings,
-    "image": ImageSettings,
-    "inference": InferenceSettings,
-    "router": RouterSettings,
-    "largerouter": RouterSettings,
-    "desk": DeskSettings,
-    "tasks": TaskSettings,
-    "edge": EdgeSettings,
-}
 
 OURS = {"MOA_VARIABLES_SET"}
 """What every process could read, and only those that the table names are told."""
@@ -164,7 +142,7 @@ def test_what_an_operator_may_set_reaches_the_container(process: Process) -> Non
     assert passed_on == set(process.optional)
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
     named = {name for page in pages for name in re.findall(r"MOA_[A-Z0-9_]+", page.read_text())}
-    read = {f"MOA_{name}".upper() for name in SETTINGS[process.name].model_fields}
+    read = {f"MOA_{name}".upper() for name in SETTINGS[process.module].model_fields}
     assert (named & read) - OURS <= set(service(process)["environment"])
     assert passed_on <= read
 
