@@ -25,9 +25,9 @@ from moa.requestlog.v1 import request_log_pb2 as pb
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_sweep import RequestLogSweep
-from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.request_log import Search
 from services.auth.migrations import migrate
+from services.common.content_sealing import ContentKeys
 
 _DAYS = 90
 _TIMES = 40

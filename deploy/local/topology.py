@@ -241,7 +241,15 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
-    optional=(*_KEPT, *_FACTS, "MOA_BATCH_KEEP_S", "MOA_BATCH_PER_ACCOUNT", "MOA_TASK_KEEP_S", _SERVERS),
+    optional=(
+        *_KEPT,
+        *_FACTS,
+        "MOA_BATCH_KEEP_S",
+        "MOA_BATCH_PER_ACCOUNT",
+        "MOA_BATCH_SECRETS",
+        "MOA_TASK_KEEP_S",
+        _SERVERS,
+    ),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),
     store=True,
 )

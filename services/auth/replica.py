@@ -42,7 +42,6 @@ from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
 from services.auth.conversation_servicer import ConversationStoreServicer
 from services.auth.domain.carrying import CarriedCredits
-from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.ledger import LeaseIds
 from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
@@ -58,6 +57,7 @@ from services.auth.storing import responses_of, storing_of
 from services.auth.sweeper import Sweeper
 from services.auth.warner import Warner
 from services.common import otlp
+from services.common.content_sealing import ContentKeys
 from services.common.egress import Egress
 from services.common.rpc.server import Server
 from services.common.signing import Secrets

@@ -9,12 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from services.auth.domain.content_keys import ContentKeys
-from services.common.settings import ServiceSettings
+from services.common.content_sealing import ContentKeys
+from services.common.settings import ServiceSettings, long_secrets
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
-LEAST_SECRET_CHARS: Final = 16
 LEAST_KEPT_DAYS: Final = 35
 """For so long rows of the ledger cannot be removed, as the database demands: longer than any request or task lasts,
 than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
@@ -171,9 +170,7 @@ class AuthSettings(DatabaseSettings):
     @classmethod
     def _are_long(cls, value: SecretStr) -> SecretStr:
         """Raise ValueError for a secret that can be guessed."""
-        if any(len(secret) < LEAST_SECRET_CHARS for secret in secrets_in(value)):
-            raise ValueError(f"each secret has {LEAST_SECRET_CHARS} characters or more")
-        return value
+        return long_secrets(value)
 
     @field_validator(
         "responses_stored", "responses_days", "responses_count", "responses_mb", "request_log_every_s", mode="before"
@@ -195,8 +192,3 @@ class AuthSettings(DatabaseSettings):
     def _unset(cls, value: object) -> object:
         """Return None for the empty text that compose files make of a variable which is not set."""
         return None if value == "" else value
-
-
-def secrets_in(value: SecretStr) -> list[str]:
-    """Return the secrets that a setting lists, without those that are empty."""
-    return [secret for each in value.get_secret_value().split(",") if (secret := each.strip())]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from services.auth.adapters.background_responses import BackgroundResponses
-from services.auth.adapters.content_sealing import ContentSealer
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.stored_conversations import StoredConversations
 from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
 from services.auth.domain.storing import Storing
-from services.auth.settings import AuthSettings, secrets_in
+from services.auth.settings import AuthSettings
+from services.common.content_sealing import ContentSealer
+from services.common.settings import secrets_in
 
 
 class Kept(NamedTuple):

@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, Final, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from services.common import low_priority, scrub
 
 S = TypeVar("S", bound="ServiceSettings")
+
+_LEAST_SECRET_CHARS: Final = 16
 
 
 class Settings(BaseModel):
@@ -75,6 +77,18 @@ class FactsSettings(ServiceSettings):
     """How often they are asked for."""
     facts_dir: Path | None = None
     """Where they are kept for the next start; None: nowhere, the last good ones end with the process."""
+
+
+def secrets_in(value: SecretStr) -> list[str]:
+    """Return the secrets that a setting lists, parted by commas, without those that are empty."""
+    return [secret for each in value.get_secret_value().split(",") if (secret := each.strip())]
+
+
+def long_secrets(value: SecretStr) -> SecretStr:
+    """Return a setting that lists secrets. Raises ValueError for one that can be guessed."""
+    if any(len(secret) < _LEAST_SECRET_CHARS for secret in secrets_in(value)):
+        raise ValueError(f"each secret has {_LEAST_SECRET_CHARS} characters or more")
+    return value
 
 
 def providers_environment(config: ServiceSettings) -> Mapping[str, str]:

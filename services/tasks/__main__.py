@@ -13,6 +13,7 @@ from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import CLEANING_S, cancel_and_wait
+from services.common.content_sealing import ContentSealer
 from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -20,10 +21,12 @@ from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
+from services.common.settings import secrets_in
 from services.common.signing import Secrets
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.tasks import dialects
+from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import BatchQueue
 from services.tasks.adapters.batches import Batches
 from services.tasks.adapters.database import Database, Listener, Notices
@@ -81,12 +84,16 @@ class Process:
         )
         self.helper = HelperProcess()
         self.files = Files(self.database, self.store)
-        self.batches = Batches(self.database)
+        secrets = secrets_in(config.batch_secrets) or [token]
+        content = BatchContent(ContentSealer([secret.encode() for secret in secrets]))
+        self.batches = Batches(self.database, content)
         self.server = _served(self, self._operations())
         self.keeper = Keeper(self.database, self.queue, self.quota, self.store, self.notices, keep_s=config.task_keep_s)
         self.deliverer = self._deliverer()
         self.worker = self._worker()
-        batch_queue = BatchQueue(self.database, per_account=config.batch_per_account, lease_s=config.batch_lease_s)
+        batch_queue = BatchQueue(
+            self.database, content, per_account=config.batch_per_account, lease_s=config.batch_lease_s
+        )
         self.batch_worker = BatchWorker(
             batch_queue, self.upstream.message, self.notices, room=config.batch_workers, keep_s=config.batch_keep_s
         )

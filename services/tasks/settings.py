@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from services.common.rpc.target import Addresses
-from services.common.settings import FactsSettings
+from services.common.settings import FactsSettings, long_secrets
 from services.common.store import StoreSettings
 
 
@@ -54,6 +54,9 @@ class TaskSettings(StoreSettings, FactsSettings):
     """How long a worker that fell silent keeps such a request before another takes it."""
     batch_keep_s: float = Field(default=29 * 86400.0, gt=0)
     """How long a batch that has ended is kept with its results."""
+    batch_secrets: SecretStr = SecretStr("")
+    """What batches are encrypted with: secrets of 16 characters or more, parted by commas. The first encrypts, and each
+    of them decrypts; empty: the service credential does both."""
     task_provenance: bool = False
     """Whether outputs carry how they were made, inside the file."""
     task_c2pa_cert: Path | None = None
@@ -69,3 +72,9 @@ class TaskSettings(StoreSettings, FactsSettings):
     """Pauses between a delivery's attempts; after the last it is given up."""
     webhook_timeout_s: float = Field(default=15.0, gt=0)
     """How long a receiver may take to answer."""
+
+    @field_validator("batch_secrets")
+    @classmethod
+    def _are_long(cls, value: SecretStr) -> SecretStr:
+        """Raise ValueError for a secret that can be guessed."""
+        return long_secrets(value)

@@ -12,10 +12,10 @@ import pytest
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.background_responses import BackgroundResponses as Queue
-from services.auth.adapters.content_sealing import ContentSealer
 from services.auth.adapters.stored_conversations import StoredConversations
 from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
+from services.common.content_sealing import ContentSealer
 from services.common.errors import InvalidField, NotFound, QueueFull, Unavailable
 from services.common.rpc.client import channel
 from services.router.adapters.stored import ResponseStore

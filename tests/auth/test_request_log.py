@@ -25,9 +25,9 @@ from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.verified_keys import VerifiedKeys
-from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.request_log import Search
 from services.auth.settings import AuthSettings
+from services.common.content_sealing import ContentKeys
 from services.common.errors import NotFound, StorageFailed
 from services.common.rpc.client import metadata
 from tests.auth.asking import TOKEN

@@ -13,12 +13,12 @@ import pytest
 from moa.response.v1 import conversation_store_service_pb2 as conversation_pb
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.background_responses import BackgroundResponses
-from services.auth.adapters.content_sealing import ContentSealer
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.stored_conversations import StoredConversations, items_of
 from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
 from services.auth.storing import Kept
+from services.common.content_sealing import ContentSealer
 from services.common.errors import InvalidField, NotFound, QuotaExhausted, TooLarge
 
 Stores = Callable[..., Awaitable[Kept]]

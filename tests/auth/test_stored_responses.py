@@ -12,7 +12,6 @@ import pytest
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.accounts import Accounts
-from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.deleting import erase
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.stored_conversations import StoredConversations
@@ -20,6 +19,7 @@ from services.auth.adapters.stored_responses import StoredResponses
 from services.auth.adapters.stored_room import Bounds
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.storing import Storing
+from services.common.content_sealing import ContentSealer, packed, unpacked
 from services.common.errors import Conflict, InvalidField, MoaError, NotFound, QuotaExhausted, TooLarge
 
 SECRET = b"a secret of the operator's"

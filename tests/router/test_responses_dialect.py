@@ -250,6 +250,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no schema": ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
     "reasoning that is no object": ({"reasoning": "high"}, "reasoning"),
     "an effort": ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
+    "an unknown inclusion": ({"include": ["nonsense"]}, "include[0]"),
+    "an unknown truncation": ({"truncation": "sometimes"}, "truncation"),
+    "metadata that is no object": ({"metadata": "x"}, "metadata"),
+    "metadata of a number": ({"metadata": {"a": 1}}, "metadata[...]"),
+    "more metadata than is kept": ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
 }
 
 

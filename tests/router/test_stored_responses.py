@@ -171,6 +171,27 @@ def test_a_stream_is_read_again_from_any_place(client: openai.OpenAI, played: Pl
     assert numbers == list(range(len(events)))
 
 
+@pytest.mark.parametrize("after", [-1, 999])
+def test_a_stream_is_not_read_from_behind_an_event_that_it_has_not(
+    client: openai.OpenAI, stored: PlayedResponses, after: int
+) -> None:
+    """A number that no event has is refused: nothing would come, which looks like an answer's end."""
+    with client.responses.stream(model=MODEL, input="hi") as events:
+        made = events.get_final_response()
+        events.until_done()
+    with pytest.raises(openai.BadRequestError, match="starting_after") as refused:
+        list(client.responses.retrieve(made.id, stream=True, starting_after=after))
+    assert refused.value.param == "starting_after"
+
+
+@pytest.mark.parametrize("named", [{"id": None}, {}, {"id": ""}, "", 7])
+def test_a_conversation_without_an_id_is_refused(client: openai.OpenAI, stored: PlayedResponses, named: Any) -> None:
+    """An answer that belongs to no conversation is not what was asked for."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=MODEL, input="hi", conversation=named)
+    assert refused.value.param == "conversation"
+
+
 def test_what_was_not_streamed_has_no_events(client: openai.OpenAI, stored: PlayedResponses) -> None:
     """It is said, and what can be had instead."""
     made = client.responses.create(model=MODEL, input="hi")
@@ -223,7 +244,12 @@ def test_pages_of_items(client: openai.OpenAI, stored: PlayedResponses) -> None:
     assert words(order="asc", limit=2) == ["0", "1"]
     everything: Any = client.responses.input_items.list(made.id, limit=2, order="asc")
     assert [item.to_dict()["content"][0]["text"] for item in everything] == ["0", "1", "2", "3", "4"]
-    for given, param in (({"limit": 101}, "limit"), ({"order": "up"}, "order"), ({"after": "none"}, "after")):
+    for given, param in (
+        ({"limit": 101}, "limit"),
+        ({"limit": 0}, "limit"),
+        ({"order": "up"}, "order"),
+        ({"after": "none"}, "after"),
+    ):
         with pytest.raises(openai.BadRequestError) as refused:
             client.responses.input_items.list(made.id, **given)
         assert refused.value.param == param

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.common.content_sealing import ContentSealer
 from services.common.errors import (
     AnswerLost,
     Conflict,
@@ -23,6 +24,7 @@ from services.common.errors import (
     UpstreamOverloaded,
 )
 from services.tasks.adapters import batches as kept
+from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import BatchQueue
 from services.tasks.adapters.batches import Batches
 from services.tasks.adapters.database import BATCHES, Database, Notices
@@ -32,16 +34,17 @@ from services.tasks.worker.batches import TRIES, BatchWorker
 
 LEASE_S = 30.0
 MESSAGE = b'{"type":"message"}'
+CONTENT = BatchContent(ContentSealer([b"a secret of the operator's"]))
 
 
 @pytest.fixture
 def batches(tasks_database: Database) -> Batches:
-    return Batches(tasks_database)
+    return Batches(tasks_database, CONTENT)
 
 
 @pytest.fixture
 def queue(tasks_database: Database) -> BatchQueue:
-    return BatchQueue(tasks_database, per_account=2, lease_s=LEASE_S)
+    return BatchQueue(tasks_database, CONTENT, per_account=2, lease_s=LEASE_S)
 
 
 async def created(batches: Batches, count: int = 1, account: str = "acc") -> Batch:
@@ -68,7 +71,8 @@ class Answers:
         self.left = list(played)
         self.keys: list[str] = []
 
-    async def __call__(self, claimed: Claimed) -> bytes:
+    async def __call__(self, claimed: Claimed, params: bytes) -> bytes:
+        assert json.loads(params)["model"].startswith("m")
         self.keys.append(claimed.idempotency_key)
         played = self.left.pop(0) if self.left else MESSAGE
         if isinstance(played, MoaError):
@@ -113,6 +117,42 @@ async def test_a_batch_is_answered_and_keeps_its_results(
     assert failed["error"]["error"] == {"type": "not_found_error", "message": "no such model"}
     assert failed["error"]["request_id"].startswith(batch.id)
     assert sorted(answers.keys) == [f"{batch.id}-{n}-0" for n in range(3)]
+
+
+async def test_what_a_batch_holds_lies_encrypted(tasks_database: Database, batches: Batches, queue: BatchQueue) -> None:
+    """Neither a request nor a result can be read in the database, and none can be shown as another's."""
+    batch = await created(batches, 2)
+    await worked(tasks_database, queue, Answers(b'{"said":"secret"}', b'{"said":"other"}'))
+    async with tasks_database.transaction() as link:
+        found = await link.execute("select params, result from tasks.message_batch_requests", binary=True)
+        rows = await found.fetchall()
+        assert not any(word in cell for row in rows for cell in row for word in (b"model", b"said", b"succeeded"))
+        await link.execute(
+            "update tasks.message_batch_requests q set result = o.result from tasks.message_batch_requests o"
+            " where q.batch_id = o.batch_id and q.place = 0 and o.place = 1"
+        )
+    moved, kept_as_it_was = await results(batches, batch)
+    assert moved[2] is None
+    assert kept_as_it_was[2]["type"] == "succeeded"
+
+
+async def test_a_batch_of_before_is_read_as_it_lies(
+    tasks_database: Database, batches: Batches, queue: BatchQueue
+) -> None:
+    """What was written before batches were encrypted is answered and read; what no key opens says so."""
+    plain, lost = await created(batches), await created(batches)
+    async with tasks_database.transaction() as link:
+        await link.execute("update tasks.message_batches set sealed = false where id = %s", (plain.id,))
+        await link.execute(
+            'update tasks.message_batch_requests set params = \'{"model":"m"}\' where batch_id = %s', (plain.id,)
+        )
+    other = BatchQueue(
+        tasks_database, BatchContent(ContentSealer([b"another operator's"])), per_account=2, lease_s=LEASE_S
+    )
+    await worked(tasks_database, other, Answers())
+    ((_, _, answered),) = await results(batches, plain)
+    assert answered == {"type": "succeeded", "message": {"type": "message"}}
+    assert (await batches.get("acc", lost.id)).errored == 1
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Final
 
 from moa.quota.v1 import quota_pb2
 from moa.response.v1 import response_store_service_pb2 as pb
-from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.stored_responses import RUNNING, WHOLE, StoredResponses, output_in, unknown
 from services.auth.adapters.stored_room import Bounds, check_room, take_room
 from services.common import logs
+from services.common.content_sealing import ContentSealer, packed, unpacked
 from services.common.errors import InvalidField, MoaError, NotFound, QueueFull
 
 _log = logs.get("responses")

@@ -13,8 +13,8 @@ from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.request_log_erasing import erase
 from services.auth.adapters.request_log_exports import Exports
-from services.auth.domain.content_keys import ContentKeys, Sealed
 from services.auth.domain.request_log import ANY_ERROR, Erasure, Search, Wanted, kept
+from services.common.content_sealing import ContentKeys, Sealed
 from services.common.errors import NotFound
 
 _WRITE: Final = (

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Final, LiteralString
 
 from moa.response.v1 import conversation_store_service_pb2 as pb
-from services.auth.adapters.content_sealing import ContentSealer
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.stored_room import Bounds, check_room, give_back, take_room
+from services.common.content_sealing import ContentSealer
 from services.common.errors import InvalidField, NotFound, TooLarge
 
 _BATCH: Final = 200

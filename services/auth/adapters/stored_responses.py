@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any, Final, LiteralString
 
 from moa.response.v1 import response_store_service_pb2 as pb
-from services.auth.adapters.content_sealing import ContentSealer, packed, unpacked
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.stored_conversations import StoredConversations, items_of
 from services.auth.adapters.stored_conversations import unknown as no_conversation
 from services.auth.adapters.stored_room import Bounds, check_room, give_back, take_room
+from services.common.content_sealing import ContentSealer, packed, unpacked
 from services.common.errors import Conflict, InvalidField, NotFound, TooLarge
 
 RUNNING: Final = (pb.RESPONSE_STATE_QUEUED, pb.RESPONSE_STATE_IN_PROGRESS)

@@ -12,6 +12,7 @@ from typing import Final
 
 from psycopg.rows import class_row
 
+from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.database import BATCHES, Database, Link
 from services.tasks.domain.batch import CANCELED, ERRORED, EXPIRED, MOST_BYTES, SUCCEEDED, Claimed
 
@@ -46,7 +47,7 @@ update tasks.message_batch_requests q
 set state = 2, fence = q.fence + 1, leased_until = now() + %(lease)s
 from chosen c join tasks.message_batches b on b.id = c.batch_id
 where q.batch_id = c.batch_id and q.place = c.place and q.state = 1
-returning q.batch_id, q.place, q.fence, q.tries, q.account_id, b.key_id, b.headers, q.params,
+returning q.batch_id, q.place, q.fence, q.tries, q.account_id, b.key_id, b.headers, b.sealed, q.params,
     (select sum(size_bytes) from tasks.message_batches o where o.account_id = q.account_id) > %(most)s as is_full
 """
 _COUNT: Final = """
@@ -64,12 +65,14 @@ class BatchQueue:
 
     Args:
         database: Where they are.
+        content: Encrypts what they hold.
         per_account: How many of one account's are answered at once.
         lease_s: How long a worker that fell silent keeps one.
     """
 
-    def __init__(self, database: Database, *, per_account: int, lease_s: float) -> None:
+    def __init__(self, database: Database, content: BatchContent, *, per_account: int, lease_s: float) -> None:
         self._database = database
+        self._content = content
         self._per_account = per_account
         self._lease = timedelta(seconds=lease_s)
 
@@ -87,6 +90,10 @@ class BatchQueue:
                 await cursor.execute(_CLAIM, given)
                 return await cursor.fetchall()
 
+    async def request(self, claimed: Claimed) -> bytes | None:
+        """Return a request's body; None where no key opens it."""
+        return await self._content.request(claimed)
+
     async def renew(self, held: Sequence[Claimed]) -> set[tuple[str, int]]:
         """Renew leases; return which requests are still their worker's. Raises Unavailable."""
         async with self._database.transaction() as link:
@@ -101,6 +108,7 @@ class BatchQueue:
 
     async def end(self, claimed: Claimed, state: int, result: bytes) -> bool:
         """Keep a request's result; return whether it was still its worker's. Raises Unavailable."""
+        result = await self._content.sealed_result(claimed, result)
         async with self._database.transaction() as link:
             done = await link.execute(
                 "update tasks.message_batch_requests set state = %s, result = %s, leased_until = null"

@@ -8,6 +8,7 @@ from typing import Final, LiteralString
 from psycopg.rows import class_row
 
 from services.common.errors import Conflict, InvalidField, NotFound, QueueFull
+from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import count_ended
 from services.tasks.adapters.database import BATCHES, Database, Link
 from services.tasks.domain.batch import CANCELED, LASTS, MOST_BYTES, MOST_OPEN, Batch, new_id
@@ -23,10 +24,16 @@ _PAGE: Final = 16
 
 
 class Batches:
-    """The batches of all accounts."""
+    """The batches of all accounts.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where they are.
+        content: Encrypts what they hold.
+    """
+
+    def __init__(self, database: Database, content: BatchContent) -> None:
         self._database = database
+        self._content = content
 
     async def create(
         self, account_id: str, key_id: str, requests: Sequence[tuple[str, bytes]], headers: Sequence[str]
@@ -35,13 +42,15 @@ class Batches:
 
         Raises QueueFull where the account has as many open batches, or holds as much, as it may.
         """
-        size = sum(len(params) for _, params in requests)
         batch_id = new_id()
+        requests = await self._content.sealed_requests(batch_id, requests)
+        size = sum(len(params) for _, params in requests)
         async with self._database.transaction() as link:
             await _check_room(link, account_id, size)
             await link.execute(
-                "insert into tasks.message_batches (id, account_id, key_id, headers, expires_at, size_bytes, total)"
-                " values (%s, %s, %s, %s, now() + %s, %s, %s)",
+                "insert into tasks.message_batches"
+                " (id, account_id, key_id, headers, expires_at, size_bytes, total, sealed)"
+                " values (%s, %s, %s, %s, now() + %s, %s, %s, true)",
                 (batch_id, account_id, key_id, list(headers), LASTS, size, len(requests)),
             )
             async with link.cursor() as cursor:
@@ -113,8 +122,9 @@ class Batches:
         while True:
             async with self._database.transaction() as link:
                 found = await link.execute(
-                    "select place, custom_id, state, result from tasks.message_batch_requests"
-                    " where batch_id = %s and place > %s and state > 2 order by place limit %s",
+                    "select q.place, q.custom_id, q.state, q.result, b.sealed from tasks.message_batch_requests q"
+                    " join tasks.message_batches b on b.id = q.batch_id"
+                    " where q.batch_id = %s and q.place > %s and q.state > 2 order by q.place limit %s",
                     (batch_id, place, _PAGE),
                     binary=True,
                 )
@@ -122,7 +132,10 @@ class Batches:
             if not rows:
                 return
             place = rows[-1][0]
-            yield [(custom_id, state, result) for _, custom_id, state, result in rows]
+            kept = [result for _, _, _, result, _ in rows]
+            if rows[0][4]:
+                kept = await self._content.results(batch_id, [(at, result) for at, _, _, result, _ in rows])
+            yield [(custom_id, state, result) for (_, custom_id, state, *_), result in zip(rows, kept, strict=True)]
 
 
 async def _found(link: Link, account_id: str, batch_id: str, *, lock: bool = False) -> Batch:

@@ -67,8 +67,11 @@ class Upstream:
         """Style a desk. As `images`."""
         return _drained(self._desk.StyleDesk(request, metadata=self._acting(task, 1)))
 
-    async def message(self, claimed: Claimed) -> bytes:
-        """Return the message that answers a batch's request, as JSON. Raises MoaError. Cancelling it stops the work."""
+    async def message(self, claimed: Claimed, params: bytes) -> bytes:
+        """Return the message that answers a batch's request with this body, as JSON. Raises MoaError.
+
+        Cancelling it stops the work.
+        """
         acting = grants.ActingFor(account_id=claimed.account_id, key_id=claimed.key_id)
         sent = metadata(
             self._token,
@@ -77,7 +80,7 @@ class Upstream:
             (idempotency.HEADER.lower(), claimed.idempotency_key),
             *claimed.sent_headers,
         )
-        body = httpbody_pb2.HttpBody(content_type="application/json", data=claimed.params)
+        body = httpbody_pb2.HttpBody(content_type="application/json", data=params)
         call = self._messages.CreateMessage(body, metadata=sent, timeout=_ANSWER_S)
         pieces: list[bytes] = []
         try:

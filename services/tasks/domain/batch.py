@@ -64,7 +64,10 @@ class Claimed:
     account_id: str
     key_id: str
     headers: list[str]
+    sealed: bool
+    """Whether it is kept encrypted."""
     params: bytes
+    """Its body, as it is kept."""
     is_full: bool
     """Whether its account's batches hold as much as they may."""
 

@@ -23,7 +23,7 @@ from services.tasks.domain.batch import ERRORED, MOST_BYTES, SUCCEEDED, Claimed
 
 _log = logs.get("tasks.batches")
 
-Ask = Callable[[Claimed], Awaitable[bytes]]
+Ask = Callable[[Claimed, bytes], Awaitable[bytes]]
 
 TRIES: Final = 8
 """How often a request is tried that fails in a way that may pass."""
@@ -42,7 +42,7 @@ class BatchWorker:
 
     Args:
         queue: Where they come from.
-        ask: Returns the message that answers one, as JSON. Raises MoaError.
+        ask: Returns the message that answers one with this body, as JSON. Raises MoaError.
         notices: Come when something can be claimed.
         room: How many at once.
         keep_s: How long a batch that has ended is kept.
@@ -133,7 +133,10 @@ class BatchWorker:
             if claimed.is_full:
                 message = f"the account's batches hold {MOST_BYTES >> 20} MB, the most that is kept; delete some"
                 raise Conflict(message)
-            answer = await self._ask(claimed)
+            params = await self._queue.request(claimed)
+            if params is None:
+                raise Conflict("the batch's request can be read no more: the operator's key for it is gone")
+            answer = await self._ask(claimed, params)
         except MoaError as error:
             await self._failed(claimed, error)
             return

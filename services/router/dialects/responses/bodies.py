@@ -26,6 +26,17 @@ HINTS: Final = (
     "safety_identifier",
 )
 """What OpenAI's chats take too."""
+Included = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+"""What an answer may be asked to hold besides."""
 OWN_HINTS: Final = (
     "truncation",
     "max_tool_calls",
@@ -289,7 +300,7 @@ class ResponseBody(Sampled, forbid_unknown_fields=True, kw_only=True):
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
-    include: list[str] | None = None
+    include: list[Included] | None = None
     user: str | None = None
     stop: list[str] | None = None
     store: bool | None = None
@@ -299,12 +310,12 @@ class ResponseBody(Sampled, forbid_unknown_fields=True, kw_only=True):
     prompt: Any = None
     background: bool | None = None
     # `HINTS` and `OWN_HINTS`.
-    metadata: Any = None
+    metadata: Metadata | None = None
     service_tier: Any = None
     prompt_cache_key: Any = None
     prompt_cache_retention: Any = None
     safety_identifier: Any = None
-    truncation: Any = None
+    truncation: Literal["auto", "disabled"] | None = None
     max_tool_calls: Any = None
     context_management: Any = None
     moderation: Any = None

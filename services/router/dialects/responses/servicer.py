@@ -9,8 +9,9 @@ from google.api import httpbody_pb2
 from moa.response.v1 import response_store_service_pb2 as store_pb
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
-from services.common.errors import MoaError, PermissionDenied, Unsupported
+from services.common.errors import MoaError, Unsupported
 from services.common.rpc.call import metadata_of
+from services.quota_client import permissions
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.methods import MethodSet
@@ -124,7 +125,7 @@ class ResponsesServicer:
         assert who is not None
         model, _ = await self._operations.model(read.request.model, caller)
         if not who.may(TEXT.quota, model.provider, model.id):
-            raise PermissionDenied(f"this key may not use model {model.id}", param="model")
+            raise permissions.refused(f"model {model.id}", param="model")
         standing = kept.begun(who)
         response = answering.Response(
             model.id, caller.request_id, read.echo, streams=False, standing=standing, making=kept.making

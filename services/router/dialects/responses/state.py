@@ -38,10 +38,10 @@ class Wish(Struct, frozen=True):
     def conversation_id(self) -> str:
         """The conversation that is named; empty: none. Raises InvalidField."""
         given = self.conversation
-        if isinstance(given, dict):
-            given = given.get("id")
         if given is None:
             return ""
+        if isinstance(given, dict):
+            given = given.get("id")
         if not isinstance(given, str) or not given:
             raise InvalidField("conversation: expected an id, or an object with one", param="conversation")
         if self.previous_response_id:

@@ -46,6 +46,8 @@ class StoredServicer:
             await context.write(reply.json_piece(data=response.body))
             return
         after = request.starting_after if request.HasField("starting_after") else -1
+        if after < 0 and request.HasField("starting_after"):
+            raise InvalidField("starting_after: a sequence number is expected, from 0", param="starting_after")
         await follow(self._responses, account_id, request.response_id, after, context)
 
     async def CancelResponse(
@@ -81,13 +83,24 @@ class StoredServicer:
 async def follow(store: ResponseStore, account_id: str, response_id: str, after: int, context: Any) -> None:
     """Write the events of a response behind one of them, those that are still to come too, to its end.
 
-    Raises NotFound, or InvalidField for one that was not streamed.
+    Args:
+        after: The number of that event; -1: all are written.
+
+    Raises NotFound, or InvalidField for one that was not streamed, or has no such event.
     """
     pause_s, silent_s = _SOON_S, 0.0
+    is_checked = after < 0
     while True:
-        found = await store.events(account_id, response_id, after)
+        # The event behind which they begin is read with them: where it is not there, a client would wait for nothing.
+        found = await store.events(account_id, response_id, after - (not is_checked))
         if not found.streamed:
             raise InvalidField("stream: this response was made without; read it without, too", param="stream")
+        if not is_checked:
+            if not found.events:
+                message = f"starting_after: this response has no event {after}; leave it out to read all"
+                raise InvalidField(message, param="starting_after")
+            del found.events[0]
+            is_checked = True
         for piece in _pieces(found.events):
             await context.write(reply.sse_body(data=piece))
         if found.state not in (store_pb.RESPONSE_STATE_QUEUED, store_pb.RESPONSE_STATE_IN_PROGRESS):
@@ -102,11 +115,12 @@ async def follow(store: ResponseStore, account_id: str, response_id: str, after:
 
 def read_page(request: Any) -> tuple[int, str]:
     """Return the limit and the order of a page. Raises InvalidField."""
-    if not 0 <= request.limit <= _MOST_ITEMS:
+    limit = request.limit if request.HasField("limit") else _USUAL_ITEMS
+    if not 1 <= limit <= _MOST_ITEMS:
         raise InvalidField(f"limit: from 1 to {_MOST_ITEMS}", param="limit")
     if request.order not in ("", "asc", "desc"):
         raise InvalidField("order: asc or desc", param="order")
-    return request.limit or _USUAL_ITEMS, request.order or "desc"
+    return limit, request.order or "desc"
 
 
 def listed(items: list[dict[str, Any]], more: bool) -> dict[str, Any]:
