@@ -135,7 +135,7 @@ async def test_what_a_router_does_not_use_goes_back(auth: Auth, admit: Admit) ->
 
 async def test_a_key_has_a_pace_of_its_own(start: Start, admit: Admit) -> None:
     """A key's pace binds that key alone, on whatever router; the account's binds all of them."""
-    auth, routers = await three(start, admit)
+    auth, routers = await three(start, admit, lease_s=30.0)
     account, _, wide = await auth.account()
     _, narrow = await auth.key(account, limits=KeyLimits(concurrent_requests=2))
     paced(auth, account, at_once=5)

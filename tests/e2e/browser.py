@@ -30,6 +30,17 @@ _FLAGS = (
     "--window-size=1100,1400",
 )
 
+_SERVER_ERROR = -32000
+"""What a script is answered whose page is gone before its end (and some mistakes of a caller are)."""
+
+
+class DevToolsError(AssertionError):
+    """A method of the protocol was refused."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+
 
 class Page:
     """One tab."""
@@ -45,14 +56,15 @@ class Page:
         """What a script of the page put into a box of the browser's own."""
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Call a DevTools method."""
+        """Call a DevTools method. Raises DevToolsError."""
         number = next(self._ids)
         await self._socket.send_json({"id": number, "method": method, "params": params})
         async for message in self._socket:
             got = json.loads(message.data)
             self._noted(got)
             if got.get("id") == number:
-                assert "error" not in got, got
+                if "error" in got:
+                    raise DevToolsError(got["error"]["code"], got["error"]["message"])
                 found: dict[str, Any] = got["result"]
                 return found
         raise AssertionError("the browser is gone")
@@ -76,9 +88,18 @@ class Page:
     async def until(self, script: str, *, within_s: float = 90.0) -> Any:
         """Wait for an expression to be true; give its value."""
         async with asyncio.timeout(within_s):
-            while not (value := await self.run(script)):
+            while not (value := await self._seen(script)):
                 await asyncio.sleep(0.05)
         return value
+
+    async def _seen(self, script: str) -> Any:
+        """Return an expression's value; None where the page goes to another address meanwhile."""
+        try:
+            return await self.run(script)
+        except DevToolsError as error:
+            if error.code != _SERVER_ERROR:
+                raise
+            return None
 
     async def go(self, url: str) -> None:
         """Load an address."""
@@ -137,8 +158,8 @@ class Page:
     async def click(self, selector: str) -> None:
         """Click what a selector finds, once it is there."""
         found = f"document.querySelector({json.dumps(selector)})"
-        await self.until(f"{found} !== null && !{found}.disabled")
-        await self.run(f"{found}.click()")
+        # In one script: between two, the page may draw itself anew.
+        await self.until(f"(one => one !== null && !one.disabled && (one.click(), true))({found})")
 
     async def screenshot(self, path: Path) -> None:
         """Write what is to be seen as a PNG."""
@@ -154,6 +175,12 @@ async def attached(target: str, session: aiohttp.ClientSession, port: str) -> As
         for domain in ("Runtime", "Page", "Log"):
             await page.call(f"{domain}.enable")
         yield page
+
+
+async def _first_tab(session: aiohttp.ClientSession, port: str) -> str | None:
+    async with session.get(f"http://127.0.0.1:{port}/json") as answer:
+        tabs = json.loads(await answer.text())
+    return next((tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"), None)
 
 
 @asynccontextmanager
@@ -173,14 +200,15 @@ async def browser(url: str) -> AsyncIterator[Page]:
         )
         try:
             port_file = Path(profile) / "DevToolsActivePort"
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while not (port_file.exists() and port_file.read_text().strip()):
                     await asyncio.sleep(0.05)
             port = port_file.read_text().split()[0]
             async with aiohttp.ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                    tabs = json.loads(await answer.text())
-                target = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+                async with asyncio.timeout(90):
+                    # The browser answers before it has its first tab.
+                    while (target := await _first_tab(session, port)) is None:
+                        await asyncio.sleep(0.05)
                 async with attached(target, session, port) as page:
                     yield page
         finally:

@@ -114,8 +114,7 @@ class Console:
         """Click the button of a text, once it is there."""
         shown = f"[...document.querySelectorAll({json.dumps(within + ' button')})]"
         found = f"{shown}.find(one => one.textContent.trim() === {json.dumps(text)} && !one.disabled)"
-        await self.page.until(f"{found} !== undefined")
-        await self.page.run(f"{found}.click()")
+        await self.page.until(f"(one => one !== undefined && (one.click(), true))({found})")
 
     async def set(self, label: str, value: str, *, within: str = "dialog[open]") -> None:
         """Write into the field of a label, or of a selector that begins with a dot or #, as a person does."""
@@ -124,10 +123,10 @@ class Console:
         else:
             shown = f"[...document.querySelectorAll({json.dumps(within + ' label')})]"
             found = f"{shown}.find(one => one.textContent.trim() === {json.dumps(label)})?.control"
-        await self.page.until(f"Boolean({found})")
-        await self.page.run(
-            f"(field => {{ field.value = {json.dumps(value)}; for (const kind of ['input', 'change'])"
-            f" field.dispatchEvent(new Event(kind, {{bubbles: true}})); }})({found})"
+        await self.page.until(
+            f"(field => {{ if (!field) return false; field.value = {json.dumps(value)};"
+            f" for (const kind of ['input', 'change']) field.dispatchEvent(new Event(kind, {{bubbles: true}}));"
+            f" return true; }})({found})"
         )
 
     async def fetched(self, path: str) -> Any:
