@@ -98,7 +98,7 @@ def test_a_desk_is_styled_and_its_things_are_found(system: System, prefix: str) 
     assert found["status"] == "done"
     for name in ("모니터", "키보드", "마우스"):
         assert found[name] == cheapest(name)
-    image = requests.get(found["processed_image_url"], timeout=10)
+    image = requests.get(found["processed_image_url"], timeout=60)
     assert image.status_code == 200
     assert image.content.startswith(b"\x89PNG")
     name = found["processed_image_url"].rpartition("/")[2].partition("?")[0]
@@ -129,10 +129,10 @@ def test_the_gateways_own_link_is_read_from_the_store(system: System) -> None:
     assert again["initial_image_url"] == link
     _, key = system.account()
     headers = {"authorization": f"Bearer {key}"}
-    made = requests.post(f"{system.url}/v1/generate", json={"image_url": link}, headers=headers, timeout=10).json()
+    made = requests.post(f"{system.url}/v1/generate", json={"image_url": link}, headers=headers, timeout=60).json()
     stolen = until(
         lambda: (
-            (f := requests.get(f"{system.url}/v1/result/{made['task_id']}", headers=headers, timeout=10).json())[
+            (f := requests.get(f"{system.url}/v1/result/{made['task_id']}", headers=headers, timeout=60).json())[
                 "status"
             ]
             != "processing"
@@ -205,7 +205,7 @@ def test_the_webhook_carries_the_result(system: System, receiver: Receiver) -> N
     headers, body = receiver.of(task_id)[0]
     assert body["status"] == "done"
     assert body["키보드"] == cheapest("키보드")
-    assert requests.get(body["image_url"], timeout=10).status_code == 200
+    assert requests.get(body["image_url"], timeout=60).status_code == 200
     secret = system.get("/v1/webhooks/default/secret").json()["key"]
     [raw] = [data for sent, data in receiver.arrived if sent["webhook-id"] == headers["webhook-id"]]
     Webhook(secret).verify(raw, headers)
@@ -262,7 +262,7 @@ def test_refusals_are_worded_as_documented(
 
 def test_keys_and_other_accounts(system: System) -> None:
     """No key is 401, another account's task is 404, each in the dialect's form."""
-    nobody = requests.post(f"{system.url}/generate", json={"prompt": "x"}, timeout=10)
+    nobody = requests.post(f"{system.url}/generate", json={"prompt": "x"}, timeout=60)
     assert nobody.status_code == 401
     assert set(nobody.json()) == {"error_code", "message"}
     missing = system.get("/result/ta0")
@@ -281,11 +281,11 @@ def test_an_image_inside_is_never_fetched(system: System, inside: str) -> None:
 
 def test_health_and_info_need_no_key(system: System) -> None:
     """Every part by name, and what the document lists."""
-    health = requests.get(f"{system.url}/healthcheck", timeout=10)
+    health = requests.get(f"{system.url}/healthcheck", timeout=60)
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
     assert set(health.json()["dependencies"]) == {"tasks", "desk", "vision", "image", "shopping", "store"}
-    info = requests.get(f"{system.url}/info", timeout=10).json()
+    info = requests.get(f"{system.url}/info", timeout=60).json()
     assert info["model"] == "moa-tiny-image"
     assert info["resolution"] == {"width": 128, "height": 128}
     assert info["defaults"]["num_inference_steps"] == 50
@@ -334,7 +334,7 @@ def test_a_store_that_is_away_for_a_while_costs_no_second_image(system: System) 
     found = result(system, task_id)
     assert found["status"] == "done"
     assert found["마우스"] == cheapest("마우스")
-    assert requests.get(found["processed_image_url"], timeout=10).content.startswith(b"\x89PNG")
+    assert requests.get(found["processed_image_url"], timeout=60).content.startswith(b"\x89PNG")
     assert paintings(system, "nowhere to go") == 1
 
 
@@ -355,7 +355,7 @@ def test_a_store_that_fails_for_good_is_the_documented_error_and_can_be_resumed(
     again = result(system, resumed.json()["task"]["id"])
     assert again["status"] == "done"
     assert again["마우스"] == cheapest("마우스")
-    assert requests.get(again["processed_image_url"], timeout=10).content.startswith(b"\x89PNG")
+    assert requests.get(again["processed_image_url"], timeout=60).content.startswith(b"\x89PNG")
     assert paintings(system, "never arrives") == 1
 
 
@@ -373,7 +373,7 @@ def test_a_desk_says_how_it_was_made(system: System) -> None:
     """The file itself names model and task, as every task's output does; beside it lies what made it, and no prompt."""
     task_id = begun(system, prompt="a secret desk", num_inference_steps=2)
     link = result(system, task_id)["processed_image_url"]
-    with Image.open(io.BytesIO(requests.get(link, timeout=10).content)) as image:
+    with Image.open(io.BytesIO(requests.get(link, timeout=60).content)) as image:
         said = str(image.info["Description"])
     assert "local-image/moa-tiny-image" in said
     assert task_id in said

@@ -102,7 +102,7 @@ def openai_image(served: Served, model: str) -> list[bytes]:
     assert made.data
     if "gpt-image" in model:
         return [base64.b64decode(each.b64_json or "") for each in made.data]
-    return [requests.get(each.url or "", timeout=10).content for each in made.data]
+    return [requests.get(each.url or "", timeout=60).content for each in made.data]
 
 
 def openai_edit(served: Served, model: str) -> list[bytes]:

@@ -44,7 +44,7 @@ class Gateway:
 
     def metrics(self, process: str) -> str:
         """Read a process's metrics at the internal port."""
-        answer = requests.get(f"{self.stack.internal_url}/metrics/{process}", timeout=10)
+        answer = requests.get(f"{self.stack.internal_url}/metrics/{process}", timeout=60)
         answer.raise_for_status()
         return answer.text
 

@@ -69,7 +69,7 @@ def limit(gateway: Gateway, person: Person, **limits: int) -> None:
 def test_a_new_account_uses_local_models_only(gateway: Gateway, person: Person) -> None:
     """Local models answer; another provider's are 403, told by its name."""
     assert person.post("/generate/text", CHAT).status_code == 200
-    listed = requests.get(gateway.url + "/providers", headers={"X-API-Key": person.key}, timeout=10).json()
+    listed = requests.get(gateway.url + "/providers", headers={"X-API-Key": person.key}, timeout=60).json()
     assert listed["providers"] == ["local-text", "local-embedding", "local-image"]
 
 

@@ -61,7 +61,7 @@ def test_a_drawn_desk_comes_back_styled_with_what_stands_on_it(gateway: Gateway,
     assert all(found[name][0]["price"].endswith("원") for name in names)
     assert {asked["query"] for asked in naver.asked} == names
     assert "desk" in task["desk"]["seen"]["caption"]
-    answer = requests.get(found["processed_image_url"], timeout=10)
+    answer = requests.get(found["processed_image_url"], timeout=60)
     with Image.open(io.BytesIO(answer.content)) as image:
         assert image.size == (128, 128)
         assert 0.8 < likeness(image, drawn.image) < 0.9999
@@ -77,7 +77,7 @@ def test_a_picture_of_no_desk_is_not_styled(gateway: Gateway) -> None:
 
 def test_every_part_of_the_pipeline_is_well_and_told(gateway: Gateway) -> None:
     """`/healthcheck` asks each part, `/info` tells what desks are made with; neither needs a key."""
-    info = requests.get(gateway.url + "/info", timeout=10).json()
+    info = requests.get(gateway.url + "/info", timeout=60).json()
     assert (info["model"], info["lora"]) == ("moa-tiny-image", "moa")
     answer = requests.get(gateway.url + "/healthcheck", timeout=20)
     assert answer.status_code == 200, answer.text

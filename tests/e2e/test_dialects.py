@@ -31,9 +31,9 @@ def test_openais_client_makes_and_edits_an_image(gateway: Gateway) -> None:
         assert made.data
         link = made.data[0].url or ""
         assert link.startswith(gateway.url)
-        whole = requests.get(link, timeout=10)
+        whole = requests.get(link, timeout=60)
         assert opened(whole.content).size == (64, 64)
-        part = requests.get(link, headers={"range": "bytes=0-7"}, timeout=10)
+        part = requests.get(link, headers={"range": "bytes=0-7"}, timeout=60)
         assert (part.status_code, part.content) == (206, whole.content[:8])
         edited = client.images.edit(
             model="moa-tiny-image",

@@ -101,25 +101,25 @@ def test_a_bad_key_is_401_and_tells_nothing_of_the_catalogue(gateway: Gateway, k
     for model in ("moa-tiny-chat", "no-such-model"):
         headers = {"X-API-Key": key.encode()} if key else {}
         answer = requests.post(
-            gateway.url + "/generate/text", json={**CHAT, "model_id": model}, headers=headers, timeout=10
+            gateway.url + "/generate/text", json={**CHAT, "model_id": model}, headers=headers, timeout=60
         )
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
 
 
 def test_a_wrong_method_is_405_and_cors_needs_no_key(gateway: Gateway) -> None:
     """The edge's own answers wear the dialect's envelope; a preflight is answered without a key."""
-    assert requests.get(gateway.url + "/generate/text", timeout=10).status_code == 405
+    assert requests.get(gateway.url + "/generate/text", timeout=60).status_code == 405
     asked = {
         "Origin": "https://example.com",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "x-api-key,content-type",
     }
-    preflight = requests.options(gateway.url + "/generate/text", headers=asked, timeout=10)
+    preflight = requests.options(gateway.url + "/generate/text", headers=asked, timeout=60)
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-origin"]
 
 
 def test_internal_headers_from_outside_are_stripped(gateway: Gateway) -> None:
     """A caller cannot speak as a service."""
-    answer = requests.get(gateway.url + "/providers", headers={"x-moa-service": "x", "x-moa-account": "y"}, timeout=10)
+    answer = requests.get(gateway.url + "/providers", headers={"x-moa-service": "x", "x-moa-account": "y"}, timeout=60)
     assert answer.status_code == 401

@@ -57,7 +57,7 @@ class World:
         """Return how many claims each router made."""
         found = {}
         for router in ("router", "router-2"):
-            text = requests.get(f"{self.stack.internal_url}/metrics/{router}", timeout=10).text
+            text = requests.get(f"{self.stack.internal_url}/metrics/{router}", timeout=60).text
             lines = [line for line in text.splitlines() if line.startswith("moa_idempotent_requests_total{")]
             found[router] = sum(float(line.rpartition(" ")[2]) for line in lines)
         return found

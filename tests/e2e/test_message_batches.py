@@ -75,5 +75,5 @@ def test_what_is_refused_is_worded_as_anthropic_does(gateway: Gateway) -> None:
     for verb, path in (("POST", "msgbatch_x/cancel"), ("DELETE", "msgbatch_x"), ("GET", "msgbatch_x/results")):
         refused = asked(gateway, verb, f"{PATH}/{path}")
         assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error"), path
-    refused = requests.post(gateway.url + PATH, json={}, timeout=10)
+    refused = requests.post(gateway.url + PATH, json={}, timeout=60)
     assert (refused.status_code, refused.json()["error"]["type"]) == (401, "authentication_error")

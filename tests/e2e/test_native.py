@@ -135,10 +135,10 @@ def test_a_key_is_taken_in_every_documented_place(gateway: Gateway, header: str)
     value = f"Bearer {gateway.key}" if header == "Authorization" else gateway.key
     url = gateway.url + "/providers" + (f"?key={gateway.key}" if header == "?key=" else "")
     headers = {} if header == "?key=" else {header: value}
-    assert requests.get(url, headers=headers, timeout=10).status_code == 200
+    assert requests.get(url, headers=headers, timeout=60).status_code == 200
 
 
 def test_two_different_keys_are_refused(gateway: Gateway) -> None:
     """Nobody can tell which of two keys was meant to be charged."""
     headers = {"X-API-Key": gateway.key, "Authorization": "Bearer moa-other"}
-    assert requests.get(gateway.url + "/providers", headers=headers, timeout=10).status_code == 401
+    assert requests.get(gateway.url + "/providers", headers=headers, timeout=60).status_code == 401

@@ -184,7 +184,7 @@ async def test_another_story_is_not_sewn_on(pair: Pair) -> None:
 def metrics(pair: Pair) -> str:
     import requests
 
-    return requests.get(f"{pair.stack.internal_url}/metrics/router", timeout=10).text
+    return requests.get(f"{pair.stack.internal_url}/metrics/router", timeout=60).text
 
 
 async def test_grpc_hears_who_goes_on(pair: Pair) -> None:

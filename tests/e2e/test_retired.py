@@ -97,7 +97,7 @@ def test_the_successor_answers(retired: Gateway, served: dict[str, str], model: 
     assert answer.headers["sunset"] == "Tue, 04 Mar 2025 00:00:00 GMT"
     assert answer.headers["deprecation"] == "@1741046400"
     assert answer.headers["link"] == f'</v1/models/{successor.replace(":", "%3A")}>; rel="successor-version"'
-    assert requests.get(answer.json()["data"][0]["url"], timeout=10).content.startswith(b"\x89PNG")
+    assert requests.get(answer.json()["data"][0]["url"], timeout=60).content.startswith(b"\x89PNG")
     listed = {each["id"] for each in retired.get("/v1/models").json()["data"]}
     assert model.rpartition("/")[2] not in listed
 

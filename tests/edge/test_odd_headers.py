@@ -27,7 +27,7 @@ ODD = [
 @pytest.mark.parametrize(("name", "value"), ODD, ids=[name for name, _ in ODD])
 def test_an_odd_header_does_no_harm(edge: Stack, upstream: Upstream, name: str, value: str) -> None:
     """It is dropped, and the call goes on; ordinary ones beside it arrive."""
-    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
     headers = {"content-type": "application/json", "x-ordinary_1.a": "kept ~ !", name: value}
     connection.request("POST", "/generate/text?a=b", body=b"{}", headers=headers)
     answer = connection.getresponse()
@@ -42,7 +42,7 @@ def test_an_odd_header_does_no_harm(edge: Stack, upstream: Upstream, name: str, 
 def test_a_header_that_says_what_to_do_is_not_dropped(edge: Stack, upstream: Upstream, name: str) -> None:
     """What gRPC cannot carry of it is refused in the dialect's words: no request is done twice for want of its key."""
     for path, field in ("/generate/text", None), ("/v1/chat/completions", "error"):
-        connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
         headers: dict[str, str | bytes] = {"content-type": "application/json", name: "시험".encode()}
         connection.request("POST", path, body=b"{}", headers=headers)
         answer = connection.getresponse()
@@ -58,7 +58,7 @@ def test_a_header_that_says_what_to_do_is_not_dropped(edge: Stack, upstream: Ups
 
 def test_a_long_header_passes(edge: Stack, upstream: Upstream) -> None:
     """Cookies of a shared domain, say: what the edge lets in, the services take."""
-    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
     headers = {"content-type": "application/json", "x-long": "a" * 40_000}
     connection.request("POST", "/generate/text", body=b"{}", headers=headers)
     answer = connection.getresponse()
@@ -69,7 +69,7 @@ def test_a_long_header_passes(edge: Stack, upstream: Upstream) -> None:
 
 def test_an_unknown_transfer_coding_is_the_callers_mistake(edge: Stack, upstream: Upstream) -> None:
     """400, not the 503 of a part that is away."""
-    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=60)
     connection.request("POST", "/generate/text", headers={"transfer-encoding": "gzip, chunked"})
     answer = connection.getresponse()
     assert (answer.status, json.loads(answer.read())["code"]) == (400, "malformed")

@@ -21,7 +21,7 @@ PLAIN = {"accept-encoding": "identity"}
 @pytest.mark.parametrize("page", pages().values(), ids=lambda page: page.path)
 def test_a_file_comes_as_it_is(edge: Stack, page: Page) -> None:
     """Each file is served whole, with its type, and may run nobody else's scripts."""
-    answer = requests.get(edge.url + page.path, headers=PLAIN, timeout=10)
+    answer = requests.get(edge.url + page.path, headers=PLAIN, timeout=60)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == page.content_type
     assert answer.content == page.file.read_bytes()
@@ -34,12 +34,12 @@ def test_a_file_comes_as_it_is(edge: Stack, page: Page) -> None:
 def test_a_browser_that_has_a_file_is_told_so(edge: Stack) -> None:
     """The tag of an answer, sent back, is 304 without a body, and the connection goes on; another tag is the file."""
     with requests.Session() as session:
-        first = session.get(edge.url + "/docs.js", timeout=10)
+        first = session.get(edge.url + "/docs.js", timeout=60)
         tag = first.headers["etag"]
-        again = session.get(edge.url + "/docs.js", headers={"if-none-match": f'"x", W/{tag}'}, timeout=10)
+        again = session.get(edge.url + "/docs.js", headers={"if-none-match": f'"x", W/{tag}'}, timeout=60)
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
         assert again.headers["cache-control"] == "no-cache"
-        assert session.get(edge.url + "/docs.js", headers={"if-none-match": '"x"'}, timeout=10).content == first.content
+        assert session.get(edge.url + "/docs.js", headers={"if-none-match": '"x"'}, timeout=60).content == first.content
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_browser_that_has_a_file_is_told_so(edge: Stack) -> None:
 def test_files_are_compressed_for_who_takes_that(edge: Stack, accepted: str, compressed: bool) -> None:
     """With a tag of their own, and the header that keeps caches from mixing the two up."""
     url = edge.url + "/swagger-ui-bundle.js"
-    with requests.get(url, headers={"accept-encoding": accepted}, stream=True, timeout=10) as answer:
+    with requests.get(url, headers={"accept-encoding": accepted}, stream=True, timeout=60) as answer:
         body = answer.raw.read(decode_content=False)
-    plain = requests.get(url, headers=PLAIN, timeout=10)
+    plain = requests.get(url, headers=PLAIN, timeout=60)
     assert (answer.headers.get("content-encoding") == "gzip") is compressed
     assert (gzip.decompress(body) if compressed else body) == plain.content
     assert answer.headers["content-length"] == str(len(body))
@@ -68,7 +68,7 @@ def test_files_are_compressed_for_who_takes_that(edge: Stack, accepted: str, com
 
 def test_a_head_request_has_the_headers_alone(edge: Stack) -> None:
     """As GET would have them, with the length, and no body."""
-    asked, told = requests.get(edge.url + "/", timeout=10), requests.head(edge.url + "/", timeout=10)
+    asked, told = requests.get(edge.url + "/", timeout=60), requests.head(edge.url + "/", timeout=10)
     assert (told.status_code, told.content) == (200, b"")
     for name in ("content-type", "content-length", "etag", "content-security-policy"):
         assert told.headers[name] == asked.headers[name]
@@ -84,12 +84,12 @@ def test_nothing_else_of_the_machine_is_served(edge: Stack, path: str) -> None:
     prepared = requests.Request("GET", url).prepare()
     prepared.url = url  # as written: the library would tidy it
     with requests.Session() as session:
-        assert session.send(prepared, timeout=10).status_code in (400, 404)
+        assert session.send(prepared, timeout=60).status_code in (400, 404)
 
 
 def test_a_page_takes_no_post(edge: Stack) -> None:
     """Posting to the page is refused like any path that is not there."""
-    assert requests.post(edge.url + "/", json={}, timeout=10).status_code in (404, 405)
+    assert requests.post(edge.url + "/", json={}, timeout=60).status_code in (404, 405)
 
 
 def test_those_who_do_not_read_hold_no_files(edge: Stack, upstream: Upstream) -> None:

@@ -157,7 +157,7 @@ def test_answers_are_as_told(made: dict[str, Any], url: str, played: Played, ver
         check(made, operation["requestBody"]["content"]["application/json"]["schema"], body)
     model = "encoder" if "mbedContent" in path else "smart"
     address = url + path.replace("{model}", model).replace("{provider}", "p-text")
-    got = requests.request(verb, address, json=body, headers={"x-api-key": KEY}, timeout=10)
+    got = requests.request(verb, address, json=body, headers={"x-api-key": KEY}, timeout=60)
     assert got.status_code == 200, got.text
     check(made, operation["responses"]["2XX"]["content"]["application/json"]["schema"], json.loads(got.content))
 
@@ -172,22 +172,22 @@ def test_failures_are_as_told(made: dict[str, Any], url: str, played: Played, pa
             continue
         played.refusal = kind("no", param="model")
         address = url + path.replace("{model}", "smart")
-        got = requests.post(address, json=body, headers={"x-api-key": KEY}, timeout=10)
+        got = requests.post(address, json=body, headers={"x-api-key": KEY}, timeout=60)
         assert got.status_code >= 400
         check(made, schema, got.json())
 
 
 def test_it_is_served_with_its_page(url: str) -> None:
     """`/openapi.json` is the document, `/docs` the page that shows it; neither needs a key or another host."""
-    got = requests.get(f"{url}/openapi.json", timeout=10)
+    got = requests.get(f"{url}/openapi.json", timeout=60)
     assert got.headers["content-type"] == "application/json"
     assert got.json()["openapi"] == "3.1.0"
-    page = requests.get(f"{url}/docs", timeout=10)
+    page = requests.get(f"{url}/docs", timeout=60)
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     for name in ("docs.js", "swagger-ui.css", "swagger-ui-bundle.js"):
         assert name in page.text
-        assert requests.get(f"{url}/{name}", timeout=10).status_code == 200
+        assert requests.get(f"{url}/{name}", timeout=60).status_code == 200
     assert "https://" not in page.text
 
 

@@ -215,9 +215,9 @@ def test_a_count_and_headers(url: str, played: Played) -> None:
     """The prompt's tokens; what has no effect, what is left of limits, and the request's id have this API's names."""
     headers = {"x-api-key": KEY, **anthropic.VERSION, "anthropic-beta": "one, two"}
     body = {"model": "smart", "messages": HI, "container": "c"}
-    counted = requests.post(f"{url}/v1/messages/count_tokens", json=body, headers=headers, timeout=10)
+    counted = requests.post(f"{url}/v1/messages/count_tokens", json=body, headers=headers, timeout=60)
     assert counted.json() == {"input_tokens": 42}
-    made = requests.post(f"{url}/v1/messages", json=body, headers=headers, timeout=10)
+    made = requests.post(f"{url}/v1/messages", json=body, headers=headers, timeout=60)
     check_message(made.json())
     assert made.headers["x-moa-ignored"] == "container, anthropic-beta"
     assert made.headers["request-id"] == made.headers["x-request-id"]
@@ -232,7 +232,7 @@ def test_a_refusal_tells_what_is_left_of_limits_in_anthropics_names(url: str, pl
     refusal.headers = (("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "60s"))
     played.refusal = refusal
     asked = RIG.text("smart", "x")
-    answer = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
+    answer = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=60, **asked.how)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "7")
     assert answer.headers["anthropic-ratelimit-requests-remaining"] == "0"
     assert answer.headers["anthropic-ratelimit-requests-reset"].endswith("Z")
@@ -243,7 +243,7 @@ def test_models_in_anthropics_form(url: str) -> None:
     headers = {"x-api-key": KEY, **anthropic.VERSION}
 
     def page(**asked: Any) -> Any:
-        return requests.get(f"{url}/v1/models", params=asked, headers=headers, timeout=10).json()
+        return requests.get(f"{url}/v1/models", params=asked, headers=headers, timeout=60).json()
 
     everything = page(limit=1000)
     names = [model["id"] for model in everything["data"]]
@@ -257,10 +257,10 @@ def test_models_in_anthropics_form(url: str) -> None:
     back = page(limit=2, before_id=second["first_id"])
     assert ([model["id"] for model in back["data"]], back["has_more"]) == (names[:2], False)
     assert page(after_id="absent")["error"]["type"] == "invalid_request_error"
-    one = requests.get(f"{url}/v1/models/smart", headers=headers, timeout=10).json()
+    one = requests.get(f"{url}/v1/models/smart", headers=headers, timeout=60).json()
     assert (one["type"], one["created_at"], one["max_input_tokens"]) == ("model", "2023-11-14T22:13:20Z", 1000)
     assert one["capabilities"]["image_input"] == {"supported": True}
-    assert requests.get(f"{url}/v1/models", headers={"x-api-key": KEY}, timeout=10).json()["object"] == "list"
+    assert requests.get(f"{url}/v1/models", headers={"x-api-key": KEY}, timeout=60).json()["object"] == "list"
 
 
 @pytest.mark.parametrize(

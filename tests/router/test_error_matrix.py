@@ -36,7 +36,7 @@ def test_the_status_and_the_body(url: str, played: Played, reason: str, name: st
     error = KINDS[reason](MESSAGE, param=PARAM, retry_after_s=7)
     played.refusal = error
     asked = ANSWERING[name].text("smart", "x")
-    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
+    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=60, **asked.how)
     dialect = dialects.DIALECTS[name]
     assert got.status_code == dialect.status(error.reason)
     assert got.json() == dialect.render(error, request_id=got.headers["x-request-id"])
@@ -92,7 +92,7 @@ def test_a_failure_inside_a_stream(url: str, played: Played, reason: str, name: 
     played.script = [text(said("a")), error]
     form = ANSWERING[name].streams["text"]
     asked = form.ask("smart")
-    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=10, **asked.how)
+    got = requests.post(url + asked.path, headers={"x-api-key": KEY}, timeout=60, **asked.how)
     assert got.status_code == 200
     events = form.read(got.content.decode())
     if events[-1] == "[DONE]":

@@ -279,13 +279,13 @@ def test_models(client: genai.Client, played: Played) -> None:
 
 def test_models_are_in_openais_form_for_openais_callers(url: str, played: Played) -> None:
     """The same path answers by which vendor's header the key is in; `?key=` counts as Google's."""
-    ours = requests.get(f"{url}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=10).json()
+    ours = requests.get(f"{url}/v1/models", headers={"authorization": f"Bearer {KEY}"}, timeout=60).json()
     assert ours["object"] == "list"
-    theirs = requests.get(f"{url}/v1/models?key={KEY}&pageSize=1", timeout=10).json()
+    theirs = requests.get(f"{url}/v1/models?key={KEY}&pageSize=1", timeout=60).json()
     assert theirs == {"models": theirs["models"], "nextPageToken": "1"}
-    assert requests.get(f"{url}/v1/models/smart?key={KEY}", timeout=10).json()["name"] == "models/smart"
-    assert requests.get(f"{url}/v1/models/smart", headers={"x-api-key": KEY}, timeout=10).json()["id"] == "smart"
-    refused = requests.get(f"{url}/v1/models", headers={"x-goog-api-key": "wrong"}, timeout=10)
+    assert requests.get(f"{url}/v1/models/smart?key={KEY}", timeout=60).json()["name"] == "models/smart"
+    assert requests.get(f"{url}/v1/models/smart", headers={"x-api-key": KEY}, timeout=60).json()["id"] == "smart"
+    refused = requests.get(f"{url}/v1/models", headers={"x-goog-api-key": "wrong"}, timeout=60)
     assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
 
 
@@ -299,7 +299,7 @@ def test_the_array_form(url: str, played: Played) -> None:
         "tools": [{"function_declarations": [{"name": "f", "parameters": {"type": "OBJECT", "max_items": {}}}]}],
     }
     path = f"{url}/v1beta/models/smart:streamGenerateContent?key={KEY}"
-    got = requests.post(path, json=body, timeout=10)
+    got = requests.post(path, json=body, timeout=60)
     assert got.headers["content-type"] == "application/json"
     pieces = got.json()
     assert "".join(p["text"] for r in pieces for c in r["candidates"] for p in c["content"]["parts"]) == "Hello 안녕"
@@ -322,6 +322,6 @@ def test_several_images_of_one_candidate_stay_one_candidate(url: str, played: Pl
     played.script = [image_service_pb2.GenerateImageResponse(events=events)]
     body = {"contents": [{"parts": [{"text": "two boats"}]}], "generationConfig": {"candidateCount": 2}}
     path = "/v1beta/models/gemini-2.5-flash-image:generateContent"
-    told = requests.post(url + path, json=body, headers={"x-goog-api-key": KEY}, timeout=10).json()
+    told = requests.post(url + path, json=body, headers={"x-goog-api-key": KEY}, timeout=60).json()
     assert [len(each["content"]["parts"]) for each in told["candidates"]] == [2, 1]
     assert [usage and usage.images for usage in played.books.ended()] == [3]

@@ -145,6 +145,6 @@ def test_arguments_that_are_no_object_are_said_to_be_malformed(url: str, played:
     played.script = [text(called(0, "f", '{"a":', "c1")), ended(text_pb2.FINISH_REASON_TOOL_CALLS)]
     body = {"contents": [{"parts": [{"text": "x"}]}]}
     got = requests.post(
-        f"{url}/v1/models/smart:generateContent", json=body, headers={"x-goog-api-key": KEY}, timeout=10
+        f"{url}/v1/models/smart:generateContent", json=body, headers={"x-goog-api-key": KEY}, timeout=60
     )
     assert got.json()["candidates"][0]["finishMessage"] == 'Malformed function call: f({"a":)'

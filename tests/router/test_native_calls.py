@@ -17,7 +17,7 @@ IMAGE = base64.b64encode(picture()).decode()
 
 
 def post(url: str, path: str, body: dict[str, Any]) -> requests.Response:
-    return requests.post(url + path, json=body, headers=HEADERS, timeout=10)
+    return requests.post(url + path, json=body, headers=HEADERS, timeout=60)
 
 
 def frames(got: requests.Response) -> list[Any]:

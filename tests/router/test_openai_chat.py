@@ -170,12 +170,12 @@ def test_linked_images_in_the_other_calls(url: str, client: OpenAI, played: Play
     client.images.generate(prompt="x", extra_body={"image": link})
     assert played.pictures[0].images[0].data == picture(30, 20)
     body = {"contents": [{"parts": [{"text": "x"}, {"fileData": {"fileUri": link, "mimeType": "image/png"}}]}]}
-    got = requests.post(f"{url}/v1/models/smart:generateContent?key={KEY}", json=body, timeout=10)
+    got = requests.post(f"{url}/v1/models/smart:generateContent?key={KEY}", json=body, timeout=60)
     assert got.status_code == 200
     assert played.texts[0].messages[0].parts[1].image.data == picture(30, 20)
     data = {"model_id": "smart", "messages": [{"role": "user", "content": "x"}]}
     inline = {**data, "image_data": base64.b64encode(picture()).decode()}
-    assert requests.post(f"{url}/generate/text", json=inline, headers={"x-api-key": KEY}, timeout=10).ok
+    assert requests.post(f"{url}/generate/text", json=inline, headers={"x-api-key": KEY}, timeout=60).ok
 
 
 def test_a_retired_model_answers_by_its_successor(client: OpenAI, played: Played) -> None:
@@ -229,7 +229,7 @@ def test_an_error_amid_an_answer_is_its_end(url: str, played: Played, path: str,
     )
     played.script = [text(said("a")), text(said("b"), failed)]
     body = {**model, "messages": [{"role": "user", "content": "x"}], "stream": True}
-    got = requests.post(url + path, json=body, headers={"api-key": KEY}, timeout=10)
+    got = requests.post(url + path, json=body, headers={"api-key": KEY}, timeout=60)
     pieces = [json.loads(line[6:]) for line in got.text.splitlines() if line.startswith("data: {")]
     assert "".join(piece["choices"][0]["delta"].get("content") or "" for piece in pieces[:-1]) == "ab"
     assert pieces[-1]["error"]["message"] == "the model answered with an image"
@@ -239,7 +239,7 @@ def test_an_error_amid_an_answer_is_its_end(url: str, played: Played, path: str,
 def test_a_model_is_listed_with_its_aliases(url: str) -> None:
     """A caller sees every name that a model is asked for by; asked for by an alias, it is the same model."""
     headers = {"x-api-key": KEY}
-    listed = requests.get(f"{url}/v1/models", headers=headers, timeout=10).json()["data"]
+    listed = requests.get(f"{url}/v1/models", headers=headers, timeout=60).json()["data"]
     aliases = {each["id"]: each.get("aliases") for each in listed}
     assert (aliases["gpt-image-1"], aliases["smart"]) == (["painter"], None)
-    assert requests.get(f"{url}/v1/models/painter", headers=headers, timeout=10).json() in listed
+    assert requests.get(f"{url}/v1/models/painter", headers=headers, timeout=60).json() in listed

@@ -60,7 +60,7 @@ def test_the_documented_call_answers_with_a_link(client: OpenAI, played: Played,
     link = made.data[0].url
     assert link
     assert link.startswith(f"{url}/files/acc1_")
-    assert opened(requests.get(link, timeout=10).content).size == (1024, 1024)
+    assert opened(requests.get(link, timeout=60).content).size == (1024, 1024)
     assert made.usage
     assert made.usage.total_tokens == 3
     assert (made.size, made.output_format) == ("1024x1024", "png")
@@ -97,7 +97,7 @@ def test_tokens_are_told_by_their_kinds(url: str, played: Played) -> None:
     played.script = [image_service_pb2.GenerateImageResponse(events=[made, last])]
     headers = {"Authorization": f"Bearer {KEY}"}
     asked = {"model": "gpt-image-1", "prompt": "x"}
-    got = requests.post(f"{url}/v1/images/generations", json=asked, headers=headers, timeout=10).json()["usage"]
+    got = requests.post(f"{url}/v1/images/generations", json=asked, headers=headers, timeout=60).json()["usage"]
     assert got == {
         "input_tokens": 360,
         "input_tokens_details": {"image_tokens": 323, "text_tokens": 37},
@@ -108,7 +108,7 @@ def test_tokens_are_told_by_their_kinds(url: str, played: Played) -> None:
     contents = {"contents": [{"parts": [{"text": "x"}]}]}
     played.script = [image_service_pb2.GenerateImageResponse(events=[made, last])]
     path = f"{url}/v1beta/models/gemini-2.5-flash-image:generateContent"
-    counted = requests.post(path, json=contents, headers=headers, timeout=10).json()["usageMetadata"]
+    counted = requests.post(path, json=contents, headers=headers, timeout=60).json()["usageMetadata"]
     assert counted["promptTokensDetails"] == [
         {"modality": "TEXT", "tokenCount": 37},
         {"modality": "IMAGE", "tokenCount": 323},
@@ -233,7 +233,7 @@ def test_a_json_edit(url: str, played: Played) -> None:
     """The newer JSON form takes images as data URIs."""
     image = "data:image/png;base64," + base64.b64encode(picture()).decode()
     body = {"prompt": "x", "images": [{"image_url": image}], "mask": {"image_url": image}}
-    got = requests.post(f"{url}/v1/images/edits", json=body, headers={"x-api-key": KEY}, timeout=10)
+    got = requests.post(f"{url}/v1/images/edits", json=body, headers={"x-api-key": KEY}, timeout=60)
     assert got.status_code == 200, got.text
     assert played.pictures[0].images[0].data == picture()
     assert played.pictures[0].HasField("mask")
@@ -280,7 +280,7 @@ def test_a_stream_that_fails_ends_with_an_error(client: OpenAI, played: Played) 
 def test_styles_and_moderation_are_hints(url: str, played: Played) -> None:
     """OpenAI's own clients send them to every model: one without them ignores them by name."""
     ask = {"model": "painter", "prompt": PROMPT, "style": "vivid", "moderation": "low"}
-    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=10)
+    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=60)
     assert (told.status_code, told.headers["x-moa-ignored"]) == (200, "style, moderation")
     assert [(asked.style, asked.moderation) for asked in played.pictures] == [("", "")]
 
@@ -307,7 +307,7 @@ def test_a_quality_that_is_not_made_becomes_the_nearest(asked: str, told: list[s
 def test_a_whole_answer_fits_the_published_type(url: str, played: Played, quality: str | None) -> None:
     """A client that checks answers takes it: the type has no `auto`, which the events of a stream have."""
     ask = {"model": "gemini-2.5-flash-image", "prompt": PROMPT, "quality": quality}
-    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=10)
+    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=60)
     assert told.status_code == 200, told.text
     made = ImagesResponse.model_validate(told.json(), strict=True)
     assert (made.background, made.quality) == (None, "high" if quality in ("high", "hd") else None)
@@ -316,14 +316,14 @@ def test_a_whole_answer_fits_the_published_type(url: str, played: Played, qualit
 def test_a_quality_is_a_hint(url: str, played: Played) -> None:
     """A model that offers no choice ignores it and says so, unless the request is strict; another one takes it."""
     ask = {"model": "painter", "prompt": PROMPT, "quality": "hd"}
-    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=10)
+    told = requests.post(f"{url}/v1/images/generations", json=ask, headers={"x-api-key": KEY}, timeout=60)
     assert (told.status_code, told.headers["x-moa-ignored"], told.json().get("quality")) == (200, "quality", None)
     assert [asked.quality for asked in played.pictures] == [image_pb2.QUALITY_UNSPECIFIED]
     strict = {"x-api-key": KEY, "moa-parameters": "strict"}
-    refused = requests.post(f"{url}/v1/images/generations", json=ask, headers=strict, timeout=10)
+    refused = requests.post(f"{url}/v1/images/generations", json=ask, headers=strict, timeout=60)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "quality")
     able = requests.post(
-        f"{url}/v1/images/generations", json=ask | {"model": "gemini-2.5-flash-image"}, headers=strict, timeout=10
+        f"{url}/v1/images/generations", json=ask | {"model": "gemini-2.5-flash-image"}, headers=strict, timeout=60
     )
     assert (able.status_code, able.json()["quality"]) == (200, "high")
     assert [asked.quality for asked in played.pictures[1:]] == [image_pb2.QUALITY_HIGH]
@@ -386,7 +386,7 @@ def test_the_answer_tells_who_made_it_and_what_it_cost(url: str, played: Played)
     """Headers name provider, model, cost and what is left."""
     body = json.dumps({"prompt": "x", "n": 2})
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    got = requests.post(f"{url}/v1/images/generations", data=body, headers=headers, timeout=10)
+    got = requests.post(f"{url}/v1/images/generations", data=body, headers=headers, timeout=60)
     assert got.headers["x-moa-provider"] == "p-image"
     assert got.headers["x-moa-model"] == "gemini-2.5-flash-image"
     assert got.headers["x-moa-cost"] == "images=2"

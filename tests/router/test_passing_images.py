@@ -209,7 +209,7 @@ def test_callers_see_it(url: str, played: Played, streamed: bool) -> None:
     order = sorted(beside.events, key=lambda event: (event.HasField("finished"), event.HasField("vendor")))
     played.script = [image_service_pb2.GenerateImageResponse(events=order)]
     body = {"model": "gpt-image-1", "prompt": "x", "stream": streamed, "response_format": "b64_json"}
-    got = requests.post(f"{url}/v1/images/generations", json=body, headers={"x-api-key": KEY}, timeout=10)
+    got = requests.post(f"{url}/v1/images/generations", json=body, headers={"x-api-key": KEY}, timeout=60)
     assert got.status_code == 200, got.text
     whole = json.loads(got.text.partition("data: ")[2]) if streamed else got.json()
     assert whole["usage"]["input_tokens_details"] == {"image_tokens": 0, "text_tokens": 3, "file_tokens": 1}

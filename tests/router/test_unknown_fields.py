@@ -189,6 +189,6 @@ def test_the_header_names_what_whoever_answers_ignored(url: str, played: Played)
     started = text_pb2.Started(ignored=["reasoning.effort=high", "tool_choice.parallel", "temperature"])
     played.script = [text(text_pb2.TextEvent(started=started), said("hi")), ended()]
     body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "typical_p": 0.1}
-    told = requests.post(f"{url}/v1/chat/completions", json=body, headers={"x-api-key": KEY}, timeout=10)
+    told = requests.post(f"{url}/v1/chat/completions", json=body, headers={"x-api-key": KEY}, timeout=60)
     assert told.headers["x-moa-ignored"] == "reasoning_effort=high, parallel_tool_calls, temperature"
     assert told.json()["choices"][0]["message"]["content"] == "hi"

@@ -168,7 +168,7 @@ class System:
 
     def metrics(self, name: str) -> dict[str, float]:
         """Return what a process measured, by name and labels as Prometheus reads them."""
-        shown = requests.get(f"http://127.0.0.1:{self._metrics[name]}/metrics", timeout=10).text
+        shown = requests.get(f"http://127.0.0.1:{self._metrics[name]}/metrics", timeout=60).text
         lines = [line.rpartition(" ") for line in shown.splitlines() if not line.startswith("#")]
         return {sample: float(value) for sample, _, value in lines}
 

@@ -116,7 +116,7 @@ def test_the_task_apis_samples_make_an_image_at_google(whole: Whole, model: str)
     data = whole.ended(said["data"]["task_id"])
     assert (data["status"], data["consumed"], data["status_reason"]) == ("success", "0.500000", {"message": None})
     [result] = data["result"]
-    assert requests.get(result["image"], timeout=10).content == png()
+    assert requests.get(result["image"], timeout=60).content == png()
     [content] = whole.clouds.gemini.seen[-1].body["contents"]
     assert content["parts"] == [{"text": "A beautiful landscape"}]
     assert whole.clouds.refused == []
@@ -156,10 +156,10 @@ def test_references_reach_google_and_the_callback_comes_back(whole: Whole, recei
         "consumed": "0.500000",
         "status_reason": {"message": None},
     }
-    assert requests.get(image[0]["image"], timeout=10).content == png()
+    assert requests.get(image[0]["image"], timeout=60).content == png()
     [content] = whole.clouds.gemini.seen[-1].body["contents"]
     assert sum("inlineData" in part for part in content["parts"]) == 2
-    secret = requests.get(f"{whole.stack.url}/account/webhook-secret", headers=whole.auth, timeout=10).json()["key"]
+    secret = requests.get(f"{whole.stack.url}/account/webhook-secret", headers=whole.auth, timeout=60).json()["key"]
     [raw] = [data for sent, data in receiver.arrived if sent["webhook-id"] == headers["webhook-id"]]
     Webhook(secret).verify(raw, headers)
 
@@ -189,7 +189,7 @@ def test_the_prediction_sample_runs_for_every_listed_path(whole: Whole, path: st
     found = json.loads(shell(whole.sample("prediction_any.sh", **{"<model_path>": path})))
     assert (found["status"], found["model"], found["error"]) == ("succeeded", path, None)
     [link] = found["output"]
-    assert requests.get(link, timeout=10).content == png()
+    assert requests.get(link, timeout=60).content == png()
     assert whole.clouds.refused == []
 
 
@@ -251,11 +251,11 @@ def test_an_output_lies_on_s3_behind_links_that_end(whole: Whole) -> None:
     assert "landscape" not in json.dumps(kept["Metadata"])
 
     def status(url: str, **headers: str) -> int:
-        return requests.get(url, headers=headers, timeout=10).status_code
+        return requests.get(url, headers=headers, timeout=60).status_code
 
     assert status(link) == 200
     expired = Links(whole.stack.url, LINK_SECRET, ttl_s=60).make(name, now_s=time.time() - 61)
-    assert requests.get(expired, timeout=10).json()["detail"] == "this link has expired"
+    assert requests.get(expired, timeout=60).json()["detail"] == "this link has expired"
     later = re.sub(r"expires=(\d+)", lambda found: f"expires={int(found[1]) + 3600}", link)
     another = next(each for each in before if each.endswith(".png"))
     assert [status(url) for url in (expired, later, link[:-2], link.replace(name, another))] == [403] * 4
@@ -266,4 +266,4 @@ def test_an_output_lies_on_s3_behind_links_that_end(whole: Whole) -> None:
     assert status(bare, **stranger) == 404
     assert status(f"{whole.stack.url}/api/task/query?task_id={created}", **stranger) == 404
     again = whole.ended(created)["result"][0]["image"]
-    assert requests.get(again, timeout=10).content == png()
+    assert requests.get(again, timeout=60).content == png()

@@ -276,7 +276,7 @@ async def test_after_all_deaths_the_books_balance(system: System) -> None:
 def _fetched(system: System, link: str) -> bytes:
     def get() -> Any:
         try:
-            answer = requests.get(link, timeout=10)
+            answer = requests.get(link, timeout=60)
         except OSError:
             return None
         return answer.content if answer.status_code == 200 else None

@@ -56,7 +56,7 @@ def test_the_task_apis_sample_makes_an_image(system: System) -> None:
     }
     datetime.fromisoformat(data["created_at"])
     [result] = data["result"]
-    image = requests.get(result["image"], timeout=10)
+    image = requests.get(result["image"], timeout=60)
     assert image.status_code == 200
     assert image.content == paint("A beautiful landscape", 0, 64, 64)
     assert image.headers["content-type"] == "image/png"
@@ -91,7 +91,7 @@ def test_the_callback_is_the_documented_payload_and_is_signed(system: System, re
     headers, body = receiver.of(task_id)[0]
     assert set(body) == {"result", "status", "task_id", "consumed", "status_reason"}
     assert (body["status"], body["consumed"], body["status_reason"]) == ("success", "0.500000", {"message": None})
-    assert requests.get(body["result"][0]["image"], timeout=10).status_code == 200
+    assert requests.get(body["result"][0]["image"], timeout=60).status_code == 200
     secret = system.get("/v1/webhooks/default/secret").json()["key"]
     [raw] = [data for sent, data in receiver.arrived if sent["webhook-id"] == headers["webhook-id"]]
     assert Webhook(secret).verify(raw, headers) == body
@@ -207,9 +207,9 @@ def test_the_task_apis_refusals(system: System, body: Any, status: int, answer: 
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer dk-1234567890abcdef"}, {"authorization": "Basic x"}])
 def test_the_two_documented_401_bodies(system: System, headers: dict[str, str]) -> None:
     """Creation says code 1, query says code 401."""
-    gen = requests.post(f"{system.url}/api/image/gen", json={"prompt": "x"}, headers=headers, timeout=10)
+    gen = requests.post(f"{system.url}/api/image/gen", json={"prompt": "x"}, headers=headers, timeout=60)
     assert (gen.status_code, gen.json()) == (401, {"code": 1, "message": "Invalid API key"})
-    query = requests.get(f"{system.url}/api/task/query?task_id=ta0", headers=headers, timeout=10)
+    query = requests.get(f"{system.url}/api/task/query?task_id=ta0", headers=headers, timeout=60)
     assert (query.status_code, query.json()) == (401, {"code": 401, "message": "Invalid API key"})
 
 
@@ -223,20 +223,20 @@ def test_the_query_finds_only_ones_own_tasks(system: System) -> None:
             f"{system.url}/api/task/query",
             params={"task_id": given},
             headers={"authorization": f"Bearer {key}"},
-            timeout=10,
+            timeout=60,
         )
         assert (found.status_code, found.json()) == (404, {"code": 1, "message": "task not found"})
 
 
 def test_bad_json_and_no_credit(system: System) -> None:
     """A body that is no JSON is 400 in the document's form; an account without credit is 402 and gets no task."""
-    bad = requests.post(f"{system.url}/api/image/gen", data="{", headers=system.auth, timeout=10)
+    bad = requests.post(f"{system.url}/api/image/gen", data="{", headers=system.auth, timeout=60)
     assert bad.status_code == 400
     assert bad.json()["message"] == "failed"
     account, key = system.account(micro_credits=400_000)
     body = {"model": "google/gempix2", "prompt": "too dear"}
     poor = requests.post(
-        f"{system.url}/api/image/gen", json=body, headers={"authorization": f"Bearer {key}"}, timeout=10
+        f"{system.url}/api/image/gen", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60
     )
     assert (poor.status_code, poor.json()) == (402, {"code": 1, "message": "not enough credits"})
     assert system.query("select count(*) from tasks.tasks where account_id = %s", account) == [(0,)]
@@ -290,11 +290,11 @@ def test_another_accounts_output_is_no_reference_without_its_signature(system: S
 
     def used(reference: str, headers: dict[str, str]) -> dict[str, Any]:
         body = {"model": "google/gempix2", "prompt": "use it", "images": [reference]}
-        made = requests.post(f"{system.url}/api/image/gen", json=body, headers=headers, timeout=10).json()
+        made = requests.post(f"{system.url}/api/image/gen", json=body, headers=headers, timeout=60).json()
         url = f"{system.url}/api/task/query?task_id={made['data']['task_id']}"
 
         def ended() -> dict[str, Any] | None:
-            data: dict[str, Any] = requests.get(url, headers=headers, timeout=10).json()["data"]
+            data: dict[str, Any] = requests.get(url, headers=headers, timeout=60).json()["data"]
             return data if data["status"] in ("success", "failed") else None
 
         found: dict[str, Any] = until(ended, what="the end")
@@ -314,7 +314,7 @@ def test_an_image_of_a_task_counts_once_as_an_image(system: System) -> None:
 
     def make(prompt: str) -> None:
         body = {"model": "google/gempix2", "prompt": prompt}
-        made = requests.post(f"{system.url}/api/image/gen", json=body, headers=headers, timeout=10).json()
+        made = requests.post(f"{system.url}/api/image/gen", json=body, headers=headers, timeout=60).json()
         task_id = made["data"]["task_id"]
         until(
             lambda: system.query("select state from tasks.tasks where id = %s and state >= 4", task_id),

@@ -94,7 +94,7 @@ def test_every_documented_path_takes_its_documented_parameters(
     assert found["input"] == body["input"]
     assert len(found["output"]) == count
     for number, link in enumerate(found["output"]):
-        answer = requests.get(link, timeout=10)
+        answer = requests.get(link, timeout=60)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "image/png"
         if path == LOCAL:
@@ -132,7 +132,7 @@ def test_refusals_are_problems_with_the_reason(
         f"{system.url}/v1/models/{path}/predictions",
         data=_json({"input": {"prompt": "x", **given}}),
         headers=system.auth,
-        timeout=10,
+        timeout=60,
     )
     assert found.status_code == status, found.text
     assert set(found.json()) == {"title", "detail", "status"}
@@ -148,7 +148,7 @@ def _json(value: Any) -> str:
 def test_the_public_client_runs_a_model(client: Client) -> None:
     """`run` waits and gives the links (which the client wraps as files where they are https)."""
     [link] = client.run(LOCAL, input={"prompt": "run", "width": 32, "height": 32})
-    assert requests.get(link, timeout=10).content == paint("run", 0, 32, 32)
+    assert requests.get(link, timeout=60).content == paint("run", 0, 32, 32)
 
 
 def test_the_public_client_raises_a_models_failure(client: Client) -> None:
@@ -232,7 +232,7 @@ def test_the_public_client_sends_files(system: System, client: Client) -> None:
     assert made.input is not None
     sent = urlsplit(made.input["image"])
     assert sent.path.startswith("/files/")
-    assert requests.get(made.input["image"], timeout=10).content == picture()
+    assert requests.get(made.input["image"], timeout=60).content == picture()
 
 
 def test_files_are_kept_told_and_deleted(system: System, connect: Connect) -> None:
@@ -254,7 +254,7 @@ def test_files_are_kept_told_and_deleted(system: System, connect: Connect) -> No
             call(made.id)
     assert own.files.delete(made.id)
     assert own.files.list() == []
-    assert requests.get(made.urls["get"], timeout=10).status_code == 404
+    assert requests.get(made.urls["get"], timeout=60).status_code == 404
 
 
 def test_an_upload_that_is_no_image_is_refused(system: System) -> None:
@@ -263,14 +263,14 @@ def test_an_upload_that_is_no_image_is_refused(system: System) -> None:
     headers = {"authorization": f"Bearer {key}"}
 
     def send(**given: Any) -> tuple[int, str]:
-        answer = requests.post(f"{system.url}/v1/files", headers=headers, timeout=10, **given)
+        answer = requests.post(f"{system.url}/v1/files", headers=headers, timeout=60, **given)
         return answer.status_code, answer.json()["detail"]
 
     assert send(json={"content": "x"}) == (415, "a multipart/form-data body is expected")
     assert send(files={"other": ("a.png", picture())})[0] == 422
     assert send(files={"content": ("a.txt", b"words", "text/plain")})[0] in (415, 422)
     assert send(files={"content": ("a.png", picture())}, data={"metadata": "[]"})[0] == 422
-    assert requests.get(f"{system.url}/v1/files", headers=headers, timeout=10).json()["results"] == []
+    assert requests.get(f"{system.url}/v1/files", headers=headers, timeout=60).json()["results"] == []
 
 
 def test_an_answered_version_can_be_sent(client: Client) -> None:
@@ -376,7 +376,7 @@ async def test_the_asynchronous_client_works_too(system: System) -> None:
     found: Any = await client.async_run(LOCAL, input={"prompt": "async", "width": 32, "height": 32})
     [link] = found
     await client._async_client.aclose()  # noqa: SLF001  # it has no way of its own
-    answer = await asyncio.to_thread(requests.get, link, timeout=10)
+    answer = await asyncio.to_thread(requests.get, link, timeout=60)
     assert answer.content == paint("async", 0, 32, 32)
 
 

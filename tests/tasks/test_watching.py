@@ -67,11 +67,11 @@ def test_both_streams_tell_the_whole_story_in_order(
     assert {each.steps for each in steps} == {4}
     assert steps[-1].step == 4
     assert all(each.HasField("eta") for each in steps)
-    assert requests.get(steps[0].preview_link, timeout=10).content.startswith(b"\x89PNG")
+    assert requests.get(steps[0].preview_link, timeout=60).content.startswith(b"\x89PNG")
     shown = sse(system, task.id)
     assert [(number, kind) for number, kind, _ in shown] == [(e.sequence, e.WhichOneof("event")) for e in events]
     output = next(data for _, kind, data in shown if kind == "output")
-    assert requests.get(output["output"]["link"], timeout=10).status_code == 200
+    assert requests.get(output["output"]["link"], timeout=60).status_code == 200
 
 
 def test_a_reader_that_comes_back_gets_what_it_missed_and_no_more(

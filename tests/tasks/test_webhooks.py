@@ -95,7 +95,7 @@ def test_what_nobody_takes_is_given_up_and_can_be_delivered_again(system: System
         f"{system.url}/v1/webhooks/deliveries/{dead['id']}/redeliver",
         json={},
         headers={"authorization": f"Bearer {key}"},
-        timeout=10,
+        timeout=60,
     )
     assert stolen.status_code == 404
 
@@ -120,11 +120,11 @@ def test_a_changed_secret_signs_beside_the_old_one_for_a_day(system: System, rec
     headers = {"authorization": f"Bearer {key}"}
 
     def secret(path: str = "/v1/webhooks/default/secret") -> str:
-        found: str = requests.get(f"{system.url}{path}", headers=headers, timeout=10).json()["key"]
+        found: str = requests.get(f"{system.url}{path}", headers=headers, timeout=60).json()["key"]
         return found
 
     old = secret()
-    rotated = requests.post(f"{system.url}/account/webhook-secret/rotate", json={}, headers=headers, timeout=10).json()
+    rotated = requests.post(f"{system.url}/account/webhook-secret/rotate", json={}, headers=headers, timeout=60).json()
     assert rotated["key"] == secret() == secret("/account/webhook-secret") != old
     task_id = begun(system, receiver.url, key)
     until(lambda: receiver.of(task_id), what="the webhook")
@@ -147,24 +147,24 @@ def test_whoever_is_logged_in_sees_and_changes_the_accounts_secret(system: Syste
     url = f"{system.url}/account/webhook-secret"
     session = {"authorization": f"Bearer {made.json()['session_token']}"}
     found = requests.post(
-        f"{system.url}/account/keys", json={"name": "k", "manages": ["SCOPE_ACCOUNT"]}, headers=session, timeout=10
+        f"{system.url}/account/keys", json={"name": "k", "manages": ["SCOPE_ACCOUNT"]}, headers=session, timeout=60
     )
     assert found.status_code == 200, found.text
     key = {"authorization": f"Bearer {found.json()['api_key']}"}
-    first = requests.get(url, headers=session, timeout=10).json()["key"]
+    first = requests.get(url, headers=session, timeout=60).json()["key"]
     assert first.startswith("whsec_")
-    assert requests.get(url, headers=key, timeout=10).json()["key"] == first
-    changed = requests.post(f"{url}/rotate", json={}, headers=session, timeout=10).json()
+    assert requests.get(url, headers=key, timeout=60).json()["key"] == first
+    changed = requests.post(f"{url}/rotate", json={}, headers=session, timeout=60).json()
     assert changed["previous_until"]
-    assert requests.get(url, headers=key, timeout=10).json()["key"] == changed["key"] != first
+    assert requests.get(url, headers=key, timeout=60).json()["key"] == changed["key"] != first
 
     def refused(headers: dict[str, str]) -> Any:
         """Return an answer that is no 429: another test may have tried as often as an address may."""
-        answer = requests.get(url, headers=headers, timeout=10)
+        answer = requests.get(url, headers=headers, timeout=60)
         return None if answer.status_code == 429 else (answer.status_code, answer.json()["detail"])
 
     assert until(lambda: refused({"authorization": "Bearer ses-of-nobody"}), what="a try")[0] == 401
-    assert requests.post(f"{system.url}/account/logout", json={}, headers=session, timeout=10).status_code == 200
+    assert requests.post(f"{system.url}/account/logout", json={}, headers=session, timeout=60).status_code == 200
     ended = until(lambda: refused(session), what="a try")
     assert ended == (401, "the session has ended; log in again")
 
@@ -176,7 +176,7 @@ def test_guessing_sessions_is_slowed(system: System) -> None:
 
     def status(token: str) -> int:
         headers = {"authorization": f"Bearer {token}"}
-        return requests.get(f"{system.url}/account/webhook-secret", headers=headers, timeout=10).status_code
+        return requests.get(f"{system.url}/account/webhook-secret", headers=headers, timeout=60).status_code
 
     until(lambda: status("ses-of-nobody") == 429, what="the refusal")
     assert status(made["session_token"]) == 200
@@ -188,8 +188,8 @@ def test_a_key_that_manages_nothing_sees_no_secret(system: System, path: str) ->
     made = system.post("/account/keys", {})
     assert made.status_code == 200, made.text
     narrow = {"authorization": f"Bearer {made.json()['api_key']}"}
-    assert requests.get(system.url + path, headers=narrow, timeout=10).status_code == 403
-    assert requests.post(f"{system.url}{path}/rotate", json={}, headers=narrow, timeout=10).status_code == 403
+    assert requests.get(system.url + path, headers=narrow, timeout=60).status_code == 403
+    assert requests.post(f"{system.url}{path}/rotate", json={}, headers=narrow, timeout=60).status_code == 403
 
 
 def test_no_page_of_another_origin_reads_the_accounts_secret(system: System) -> None:
@@ -246,7 +246,7 @@ def test_deliveries_are_listed_page_by_page(system: System, receiver: Receiver) 
             f"{system.url}/v1/webhooks/deliveries",
             params={"page_size": "2", "page_token": token},
             headers=headers,
-            timeout=10,
+            timeout=60,
         ).json()
         return found
 
