@@ -11,7 +11,7 @@ from services.auth.adapters.retention import Retention
 
 
 async def main(url: str, days: int) -> None:
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     ids = []
     async with postgres.transaction() as link:

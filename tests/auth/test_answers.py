@@ -30,7 +30,7 @@ async def replica(migrated: str) -> AsyncIterator[Replicas]:
     opened: list[Postgres] = []
 
     async def made(*, pepper: bytes = PEPPER, lease_s: float = 30, **settings: int) -> Answers:
-        postgres = Postgres(migrated, size=4)
+        postgres = Postgres(migrated, size=4, wait_s=20)
         await postgres.open()
         opened.append(postgres)
         return Answers(postgres, pepper=pepper, lease_s=lease_s, **settings)
@@ -252,7 +252,7 @@ async def test_an_old_database_takes_claims(database: Database) -> None:
     url = database.create("t_answers_before")
     migrations.upgrade(url, SCHEMA, "0013")
     assert "0014" in migrations.upgrade(url, SCHEMA)
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     answers = Answers(postgres, pepper=PEPPER, lease_s=30)
     claim_id = claim_of(await answers.claim(asked("old")))

@@ -33,7 +33,7 @@ from tests.databases import copied
 async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
     url = copied(database, SCHEMA)
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
     await postgres.close()

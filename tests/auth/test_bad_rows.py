@@ -38,7 +38,7 @@ _IDS = LeaseIds(PEPPER)
 @pytest.fixture
 async def auth(migrated: str) -> AsyncIterator[Auth]:
     """The books, which no replica sweeps but those of the test."""
-    postgres = Postgres(migrated, size=2)
+    postgres = Postgres(migrated, size=2, wait_s=20)
     await postgres.open()
     yield Auth(migrated, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
     await postgres.close()
@@ -182,7 +182,7 @@ async def test_broken_books_are_healed(database: Database) -> None:
     migrations.upgrade(url, SCHEMA, "0007")
     innocent, day = _as_it_was(url)
     migrate(url)
-    postgres = Postgres(url, size=2)
+    postgres = Postgres(url, size=2, wait_s=20)
     await postgres.open()
     try:
         await sweeper(postgres, [0.0]).round()

@@ -157,7 +157,7 @@ async def test_what_every_provider_bills_is_what_is_reported(auth: Auth, admit: 
         provider, _, model = name.partition("/")
         reservation.settle(usage=one.usage, provider=provider, model=model)
     await admission.stop()
-    postgres = Postgres(auth.url, size=1)
+    postgres = Postgres(auth.url, size=1, wait_s=20)
     await postgres.open()
     try:
         told = await Spend(postgres).read(read(["month", "model"], "", "", account_id=account), limit=100)

@@ -82,7 +82,7 @@ class LedgerLaw(RuleBasedStateMachine):
         return self.runner.run(work)
 
     async def _begin(self) -> None:
-        self.postgres = Postgres(self.url, size=2)
+        self.postgres = Postgres(self.url, size=2, wait_s=20)
         await self.postgres.open()
         self.ledger = Ledger(self.postgres, grace_s=GRACE_S, alive_s=ALIVE_S)
         accounts = Accounts(self.postgres)

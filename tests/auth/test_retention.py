@@ -49,7 +49,7 @@ _EVER = (date(2000, 1, 1), date(2100, 1, 1))
 async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
     url = copied(database, SCHEMA)
-    postgres = Postgres(url, size=2)
+    postgres = Postgres(url, size=2, wait_s=20)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
     await postgres.close()

@@ -90,7 +90,7 @@ def book(link: psycopg.Connection[Any], rows: Iterable[Row]) -> None:
 @pytest.fixture
 async def books(migrated: str) -> AsyncIterator[Auth]:
     """The books, without a replica."""
-    postgres = Postgres(migrated, size=4)
+    postgres = Postgres(migrated, size=4, wait_s=20)
     await postgres.open()
     with psycopg.connect(migrated) as link:
         link.execute("truncate spend")

@@ -76,7 +76,7 @@ def told(rows: list[UsageRecord]) -> list[tuple[date | None, str, int, int, int]
 @pytest.fixture
 async def auth(migrated: str) -> AsyncIterator[Auth]:
     """The books, without a replica."""
-    postgres = Postgres(migrated, size=2)
+    postgres = Postgres(migrated, size=2, wait_s=20)
     await postgres.open()
     yield Auth(migrated, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())
     await postgres.close()
@@ -196,7 +196,7 @@ async def test_what_was_booked_before_is_counted(database: Database) -> None:
     with psycopg.connect(url) as link:
         book(link, "acc_before", _ROWS)
     migrate(url)
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     try:
         assert told(await Usage(postgres).grouped("acc_before", DAY, NEXT, limit=10)) == _USED

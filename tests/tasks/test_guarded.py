@@ -73,8 +73,8 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
                 "MOA_TASK_ATTEMPTS": "1",
                 "MOA_TASK_WORKERS": "8",
                 "MOA_TASK_PER_ACCOUNT": "8",
-                "MOA_WEBHOOK_PAUSES_S": "[0.1]",
-                "MOA_WEBHOOK_TIMEOUT_S": "1",
+                "MOA_WEBHOOK_PAUSES_S": "[]",
+                "MOA_WEBHOOK_TIMEOUT_S": "3",
             }
             with System(tmp_path_factory.mktemp("guarded"), environment=environment) as system:
                 yield Field(system, outside, inside)
