@@ -6,7 +6,7 @@ import socket as sockets
 from collections.abc import Iterable
 from typing import Final
 
-from gateway import limits, routes
+from gateway import certificates, limits, routes
 from gateway.address import Address
 from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
@@ -21,11 +21,11 @@ about 100 bytes."""
 
 def of_services(settings: EdgeSettings) -> Iterable[Json]:
     """Yield the clusters of the gateway's services, of what they tell metrics on, and of Envoy's own processes."""
-    yield _service(routes.ROUTER, settings.router_addresses)
+    yield _service(settings, routes.ROUTER, settings.router_addresses, "router")
     if settings.large_router_addresses:
         yield _large_cluster(settings)
-    yield _service(routes.TASKS, settings.tasks_addresses)
-    yield _service(routes.ACCOUNTS, settings.account_addresses)
+    yield _service(settings, routes.TASKS, settings.tasks_addresses, "tasks")
+    yield _service(settings, routes.ACCOUNTS, settings.account_addresses, "auth")
     for name, address in settings.metrics_targets.items():
         yield cluster(f"metrics_{name}", [address])
     for number in range(1, settings.edge_processes + 1):
@@ -40,15 +40,23 @@ def of_services(settings: EdgeSettings) -> Iterable[Json]:
 
 
 def _service(
-    name: str, addresses: Iterable[Address], *, looked_s: float = 20, again_s: float = 0.5, first_s: float = 0.25
+    settings: EdgeSettings,
+    name: str,
+    addresses: Iterable[Address],
+    process: str,
+    *,
+    looked_s: float = 20,
+    again_s: float = 0.5,
+    first_s: float = 0.25,
 ) -> Json:
-    """Return the cluster of a service's processes, which speak gRPC.
+    """Return the cluster of a service's processes, which speak gRPC and whose certificates name `process`.
 
     Healthy ones are asked every `looked_s`, others every `again_s`, and every `first_s` before the first request. Each
     question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
     """
     return {
         **cluster(name, addresses),
+        **certificates.transport(settings, process),
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "connect_timeout": "1s",
         **_unacknowledged(),
@@ -115,7 +123,8 @@ def _large_cluster(settings: EdgeSettings) -> Json:
 
     They may not be started before there is such a request.
     """
-    result = _service(routes.LARGE, settings.large_router_addresses, looked_s=60, again_s=2, first_s=2)
+    large = settings.large_router_addresses
+    result = _service(settings, routes.LARGE, large, "router", looked_s=60, again_s=2, first_s=2)
     # Those are asked in their own cluster whether they are healthy.
     others = [
         {"endpoint": {"address": socket(address), "health_check_config": {"disable_active_health_check": True}}}

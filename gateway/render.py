@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway import bindings, bodies, config, contracts, routes, script
+from gateway import bindings, bodies, certificates, config, contracts, routes, script
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
 
@@ -83,6 +83,8 @@ def _whole(settings: EdgeSettings, collector: Collector | None) -> tuple[Json, P
     # Envoy looks at a file again when its name is another.
     described = folder / f"contracts-{hashlib.sha256(content).hexdigest()[:16]}.binpb"
     described.write_bytes(content)
+    for name, secret in certificates.secrets(settings).items():
+        _write(folder / name, {"resources": [secret]})
     served = [(binding.verb, binding.template) for binding in bound if binding.service in routes.DIALECTS]
     lua = script.render(bodies.script(settings), served)
     return config.bootstrap(settings, bound, lua, contracts=described, collector=collector), described

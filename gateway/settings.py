@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from pydantic import ConfigDict, Field, model_validator
 
 from gateway.address import Address, addresses, named
 from services.common.settings import Settings
+
+CHAIN: Final = "tls.crt"
+KEY: Final = "tls.key"
+AUTHORITIES: Final = "ca.crt"
+"""What a folder with a certificate for services holds, as Kubernetes and cert-manager name it."""
 
 
 class EdgeSettings(Settings):
@@ -33,6 +39,11 @@ class EdgeSettings(Settings):
     """Certificate chain, PEM. With it and `tls_key`, the public port speaks TLS only."""
     tls_key: Path | None = None
     """The certificate's private key, PEM."""
+    service_tls_dir: Path | None = None
+    """A folder with `tls.crt`, `tls.key` and `ca.crt`, by which the edge and the services know each other; files that
+    are moved into their place are read without a restart. None: TLS between processes is off."""
+    service_tls_name: str = Field(default="{}.moa.internal", pattern=r"^[a-z0-9.-]*\{\}[a-z0-9.-]*$")
+    """The DNS name that a process's certificate is for, with `{}` in place of the process's name (`router`)."""
     descriptors: Path = Path("build/moa.binpb")
     """The contracts' descriptor set (`make proto`)."""
     edge_dir: Path = Path(".moa/edge")
@@ -99,6 +110,10 @@ class EdgeSettings(Settings):
     def _both_or_none(self) -> EdgeSettings:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("MOA_TLS_CERT and MOA_TLS_KEY belong together")
+        if self.service_tls_dir is not None:
+            for name in (CHAIN, KEY, AUTHORITIES):
+                if not (self.service_tls_dir / name).is_file():
+                    raise ValueError(f"MOA_SERVICE_TLS_DIR has no file {name}: {self.service_tls_dir}")
         for name, path in (("MOA_TLS_CERT", self.tls_cert), ("MOA_TLS_KEY", self.tls_key)):
             if path is not None and not path.is_file():
                 raise ValueError(f"{name} names no file: {path}")

@@ -25,6 +25,7 @@ from services.common import logs, metrics, settings
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
+from services.common.rpc.tls import tls_of
 from services.quota_client import AbandonedCalls
 
 _log = logs.get("inference")
@@ -57,9 +58,10 @@ class Process:
             lower=machine.lower_priority,
         )
         token = config.service_token.get_secret_value()
-        self.auth = channel(config.auth_address)
+        tls = tls_of(config)
+        self.auth = channel(config.auth_address, "auth", tls)
         self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)
-        self.server = Server(service_token=token, connection_age_s=config.connection_age_s)
+        self.server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
         parts = Parts(
             catalogue=self.catalogue,
             registry=self.registry,

@@ -13,7 +13,18 @@ from deploy.local import keep, secrecy
 from deploy.local.first_login import FirstLogin
 from deploy.local.ports import Ports
 from deploy.local.supervisor import Spec
-from deploy.local.topology import AUTH, BY_NAME, DATABASE, EDGE, FACTS_DIR, ROUTER, VARIABLES_SET, Process, worker
+from deploy.local.topology import (
+    AUTH,
+    BY_NAME,
+    DATABASE,
+    EDGE,
+    FACTS_DIR,
+    ROUTER,
+    TLS_DIR,
+    VARIABLES_SET,
+    Process,
+    worker,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGE_PAGES: Final = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
@@ -122,6 +133,11 @@ class Plan:
                     port = give(process.public_port) if number == 0 else self._ports.any()
                     self._public[name] = f"127.0.0.1:{port}"
 
+    def certificate(self, name: str) -> Path | None:
+        """Return the folder of a process's certificate; None where processes speak no TLS."""
+        folder = self._given.get(TLS_DIR)
+        return Path(folder).absolute() / self.kind_of(name).identity if folder else None
+
     def close(self) -> None:
         """Let go of the ports."""
         self._ports.close()
@@ -148,6 +164,8 @@ class Plan:
             out["MOA_PUBLIC_LISTEN"] = self._public[name]
         for variable, callee in process.calls.items():
             out[variable] = database_url if callee == DATABASE else self._callees(callee, process)
+        if (certificate := self.certificate(name)) is not None:
+            out[TLS_DIR] = str(certificate)
         for variable, folder in process.folders.items():
             path = keep.private_folder(self._root / "state" / folder)
             out[variable] = str(path)

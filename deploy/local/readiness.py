@@ -6,10 +6,13 @@ import http.client
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.common.probe import own_channel
 
 _ASK_AGAIN_S: Final = 0.02
 _OPTIONS = (
@@ -24,15 +27,16 @@ class NotReady(Exception):
     """A process did not become ready. The message says which, and why when that is known."""
 
 
-def await_grpc(address: str, *, until: float, alive: Callable[[], None]) -> None:
+def await_grpc(address: str, *, until: float, alive: Callable[[], None], certificate: Path | None = None) -> None:
     """Return when the server at `address` says that it serves.
 
     Args:
         address: `host:port`.
         until: Monotonic time at which NotReady is raised.
         alive: Called every now and then; raises when waiting is no use any more.
+        certificate: The folder of the server's own certificate, where it speaks TLS.
     """
-    with grpc.insecure_channel(address, options=_OPTIONS) as channel:
+    with own_channel(address, certificate, _OPTIONS) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
             left = until - time.monotonic()

@@ -383,7 +383,7 @@ class Stack:
         process = self.plan.kind_of(name)
         try:
             if process.serves_grpc:
-                await_grpc(self.plan.addresses[name], until=until, alive=alive)
+                await_grpc(self.plan.addresses[name], until=until, alive=alive, certificate=self.plan.certificate(name))
             else:
                 await_http(self.plan.metrics[name], "/ready", until=until, alive=alive)
         except NotReady as error:

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from graphlib import TopologicalSorter
 from typing import Any, Final
 
-_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S")
+TLS_DIR: Final = "MOA_SERVICE_TLS_DIR"
+"""Where a process's certificate is; for the launcher, the folder of those of all, each in one of its process's name."""
+_TLS: Final = (TLS_DIR, "MOA_SERVICE_TLS_NAME")
+_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S", *_TLS, "MOA_HEALTH_LISTEN")
 """What every process but the edge may be told."""
 
 
@@ -47,6 +50,16 @@ class Process:
     secrets: tuple[str, ...] = ()
     store: bool = False
     serves_grpc: bool = True
+
+    @property
+    def identity(self) -> str:
+        """Return the process that its certificate names: who stands in for another is known as the other."""
+        return self.stands_in or self.name
+
+    @property
+    def health_port(self) -> int:
+        """Return where its health is asked without TLS, where its port speaks TLS."""
+        return self.port + 200
 
     @property
     def needs_database(self) -> bool:
@@ -96,6 +109,9 @@ _FACTS: Final = ("MOA_FACTS_URL", "MOA_FACTS_EVERY_S", FACTS_DIR)
 
 VARIABLES_SET: Final = "MOA_VARIABLES_SET"
 """Names of the variables that are set for those who ask providers: by them others decide which providers there are."""
+CALLERS: Final = "MOA_SERVICE_CALLERS"
+"""Who may call a process, by the names in certificates: those whose rows name it in `calls`, but at a public port the
+edge alone."""
 _SERVERS: Final = "MOA_SERVERS"
 """Servers of one's own, for those who ask providers and those who decide which there are."""
 _SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
@@ -108,6 +124,7 @@ AUTH: Final = Process(
     public_port=8105,
     calls={"MOA_DATABASE_URL": DATABASE},
     shared=(*_COMMON, "MOA_KEY_PEPPER", "MOA_REQUEST_LOG_KEYS", "MOA_BYOK", "MOA_SIGNUP"),
+    fixed={CALLERS: "text,image,inference,router,tasks"},
     optional=(
         *_USUAL,
         "MOA_EGRESS_ALLOW",
@@ -151,12 +168,15 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
+    fixed={CALLERS: "router"},
     optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
 """A fifth of a normal share where all processors work, as helper processes have: what is large takes what is left."""
-LARGE_TEXT: Final = replace(TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed=_YIELDS)
+LARGE_TEXT: Final = replace(
+    TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed={**TEXT.fixed, **_YIELDS}
+)
 """Answers what `largerouter` asks."""
 IMAGE: Final = Process(
     name="image",
@@ -165,6 +185,7 @@ IMAGE: Final = Process(
     metrics_port=8208,
     calls=_SETTLES,
     shared=_COMMON,
+    fixed={CALLERS: "router"},
     optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
@@ -175,6 +196,7 @@ INFERENCE: Final = Process(
     metrics_port=8204,
     calls=_SETTLES,
     shared=(*_COMMON, "MOA_FETCH"),
+    fixed={CALLERS: "router,desk"},
     optional=(
         *_USUAL,
         "MOA_CHECKPOINT_EVERY",
@@ -201,6 +223,7 @@ ROUTER: Final = Process(
         "MOA_INFERENCE_ADDRESS": "inference",
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
+    fixed={CALLERS: "edge,desk,tasks"},
     optional=(*_KEPT, *_FACTS, "MOA_INFERENCE_POOLS", "MOA_POLICIES", "MOA_SETTLE_EVERY_S", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
@@ -215,7 +238,7 @@ LARGE_ROUTER: Final = replace(
     calls={**ROUTER.calls, "MOA_TEXT_ADDRESS": "largetext"},
     workers=1,
     stands_in="router",
-    fixed=_YIELDS,
+    fixed={CALLERS: "edge", **_YIELDS},
 )
 """Takes requests of more than 256 KiB, so that they delay no others in one process."""
 DESK: Final = Process(
@@ -225,6 +248,7 @@ DESK: Final = Process(
     metrics_port=8207,
     calls={"MOA_ROUTER_ADDRESS": "router", "MOA_VISION_ADDRESS": "inference"},
     shared=(*_COMMON, *_SHOP),
+    fixed={CALLERS: "tasks"},
     optional=_KEPT,
     secrets=(*_SHOP, "MOA_LINK_SECRET"),
     store=True,
@@ -241,6 +265,7 @@ TASKS: Final = Process(
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),
+    fixed={CALLERS: "edge"},
     optional=(
         *_KEPT,
         *_FACTS,
@@ -266,6 +291,7 @@ EDGE: Final = Process(
     },
     shared=("MOA_LOG_LEVEL",),
     optional=(
+        *_TLS,
         "MOA_DRAIN_S",
         "MOA_BODY_WINDOW_S",
         "MOA_EDGE_HEAP_MB",

@@ -49,6 +49,7 @@ from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
+from services.common.rpc.tls import Tls
 from services.common.signing import Secrets
 
 
@@ -70,6 +71,7 @@ def public_server(
     oidc_name: str,
     request_log: RequestLog,
     seals: bool,
+    tls: Tls | None,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -79,7 +81,7 @@ def public_server(
     passwords = Passwords()
     logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
     second_factors, identities = SecondFactors(postgres, pepper=pepper), Identities(postgres, pepper=pepper)
-    server = Server(service_token=None, around=limited)
+    server = Server(service_token=None, around=limited, tls=tls)
     account_service_pb2_grpc.add_AccountServiceServicer_to_server(
         AccountServicer(
             postgres=postgres,

@@ -60,6 +60,7 @@ from services.common import otlp
 from services.common.content_sealing import ContentKeys
 from services.common.egress import Egress
 from services.common.rpc.server import Server
+from services.common.rpc.tls import tls_of
 from services.common.signing import Secrets
 
 
@@ -86,7 +87,9 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
         quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
-        server = Server(service_token=config.service_token.get_secret_value(), connection_age_s=config.connection_age_s)
+        tls = tls_of(config)
+        token = config.service_token.get_secret_value()
+        server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
         kept = PacesKept(postgres)
         paces = Paces(verified_keys, kept, ttl_s=config.lease_s)
         arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)
@@ -144,6 +147,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             oidc_name=config.oidc_name,
             request_log=request_log,
             seals=bool(content_keys),
+            tls=tls.called_by("edge") if tls is not None else None,
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {

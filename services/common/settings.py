@@ -64,6 +64,15 @@ class ServiceSettings(Settings):
     connection_age_s: float = Field(default=0.0, ge=0)
     """After how long other processes are asked to connect anew, by when they look up who serves: where replicas come
     and go. What runs ends where it began. 0: never."""
+    service_tls_dir: Path | None = None
+    """A folder with `tls.crt`, `tls.key` and `ca.crt`: with it processes serve and call each other over TLS alone, each
+    side shows its certificate, and files that change are read without a restart. None: TLS between processes is off."""
+    service_tls_name: str = Field(default="{}.moa.internal", pattern=r"^[a-z0-9.-]*\{\}[a-z0-9.-]*$")
+    """The DNS name that a process's certificate is for, with `{}` in place of the process's name (`router`)."""
+    service_callers: str = ""
+    """Which processes may call this one, parted by commas; asked with `service_tls_dir` alone."""
+    health_listen: str = ""
+    """Where health is asked without TLS while `service_tls_dir` is set, `host:port`; empty: nowhere."""
 
 
 class FactsSettings(ServiceSettings):

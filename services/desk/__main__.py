@@ -14,6 +14,7 @@ from services.common.egress import Egress
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
+from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
 from services.desk import health
 from services.desk.adapters.fetch import Fetcher
@@ -49,7 +50,9 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port."""
     metrics.serve(config)
     token = config.service_token.get_secret_value()
-    router, vision = channel(config.router_address), channel(config.vision_address)
+    tls = tls_of(config)
+    router = channel(config.router_address, "router", tls)
+    vision = channel(config.vision_address, "inference", tls)
     store = store_of(config)
     egress = Egress(config.egress_allow.split(","))
     naver = Naver(
@@ -80,7 +83,7 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
         "shopping": health.of_shops(naver),
         "store": health.of_store(store),
     }
-    server = Server(service_token=token, connection_age_s=config.connection_age_s)
+    server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
     servicer = DeskServicer(pipeline, checks, style, version=_version(), service_token=token)
     desk_service_pb2_grpc.add_DeskServiceServicer_to_server(servicer, server.grpc)
     server.offer(desk_service_pb2.DESCRIPTOR.services_by_name["DeskService"].full_name)

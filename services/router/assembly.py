@@ -23,6 +23,7 @@ from services.common.dialects.registrations import Registration, registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.rpc.server import LAST_WORDS_S, Server
+from services.common.rpc.tls import Tls
 from services.common.store import Links, Store
 from services.router import dialects
 from services.router.adapters.fetching import Fetching
@@ -84,7 +85,7 @@ class Around:
 
 
 @asynccontextmanager
-async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
+async def serving(config: RouterSettings, around: Around, tls: Tls | None = None) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port. What is around is opened and closed by the caller."""
     inputs = Fetching(Inputs(egress=around.egress, store=around.store, links=around.links))
     operations = Operations(
@@ -104,7 +105,7 @@ async def serving(config: RouterSettings, around: Around) -> AsyncIterator[int]:
     reading = Reading(helper)
     background = BackgroundResponses(around.responses, operations, reading, service_token=token)
     idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=token)
-    server = _served(config, around, operations, idempotent_calls, begin, reading, helper, background)
+    server = _served(config, around, operations, idempotent_calls, begin, reading, helper, background, tls)
     port = await server.start(config.listen)
     background.start()
     try:
@@ -133,6 +134,7 @@ def _served(
     reading: Reading,
     helper: HelperProcess,
     background: BackgroundResponses,
+    tls: Tls | None,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
     refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around))
@@ -140,6 +142,7 @@ def _served(
     server = Server(
         service_token=None,
         connection_age_s=config.connection_age_s,
+        tls=tls,
         reword=refusals,
         welcome=refusals.welcome,
         admission=ByteAdmission(came=LargeProcesses(config.large_fd).want),

@@ -16,6 +16,7 @@ from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.target import addresses_by_name
+from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
 from services.quota_client import Admission
 from services.router.adapters.backends import Backends
@@ -40,15 +41,16 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
     metrics.serve(config)
     token = config.service_token.get_secret_value()
-    auth = channel(config.auth_address)
+    tls = tls_of(config)
+    auth = channel(config.auth_address, "auth", tls)
     admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
     pools = {
-        inference_service(pool): channel(address)
+        inference_service(pool): channel(address, "inference", tls)
         for pool, address in {"": config.inference_address, **addresses_by_name(config.inference_pools)}.items()
     }
-    channels = {"text": text or channel(config.text_address), **pools}
+    channels = {"text": text or channel(config.text_address, "text", tls), **pools}
     if config.image_address:
-        channels["image"] = channel(config.image_address)
+        channels["image"] = channel(config.image_address, "image", tls)
     log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
     asked = {name: each for name, each in channels.items() if name not in pools}
@@ -74,7 +76,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     backends.watch()
     watching = [asyncio.create_task(watched.watch()), asyncio.create_task(listed.run(), name="lists")]
     try:
-        async with serving(config, around) as port:
+        async with serving(config, around, tls) as port:
             configured = sorted(watched.now.configured)
             logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=configured)
             yield port

@@ -21,6 +21,7 @@ from services.common.migrations import bring_up_to_date
 from services.common.rpc.client import channel
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
+from services.common.rpc.tls import tls_of
 from services.common.settings import secrets_in
 from services.common.signing import Secrets
 from services.common.store import links_of, store_of
@@ -66,7 +67,8 @@ class Process:
         self.notices = Notices()
         self.store = store_of(config)
         self.egress = Egress(config.egress_allow.split(","))
-        auth = channel(config.auth_address)
+        self.tls = tls_of(config)
+        auth = channel(config.auth_address, "auth", self.tls)
         self.admission = Admission(auth, service_token=token)
         self.quota = Quota(auth, self.database, catalogue=self.watched, service_token=token)
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
@@ -75,7 +77,8 @@ class Process:
         self.secrets = Secrets(config.webhook_secret.get_secret_value() or token)
         self.outbox = Outbox(self.database)
         self.sessions = Sessions(auth, service_token=token)
-        self.upstream = Upstream(channel(config.router_address), channel(config.desk_address), service_token=token)
+        router = channel(config.router_address, "router", self.tls)
+        self.upstream = Upstream(router, channel(config.desk_address, "desk", self.tls), service_token=token)
         self.queue = Queue(
             self.database,
             per_account=config.task_per_account,
@@ -174,6 +177,7 @@ def _served(process: Process, operations: Operations) -> Server:
     server = Server(
         service_token=None,
         connection_age_s=process.config.connection_age_s,
+        tls=process.tls,
         around=limited,
         helper=process.helper,
     )

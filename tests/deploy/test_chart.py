@@ -15,6 +15,7 @@ import yaml
 
 from deploy.build import chart
 from deploy.local.topology import (
+    CALLERS,
     DATABASE,
     EDGE,
     INFERENCE,
@@ -43,8 +44,11 @@ each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process:
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 
+INSTALLED = {"secrets": {"generate": True}, "database": {"existingSecret": "here"}}
+"""The least that an install says."""
+
 RESOURCES_OF_OTHERS = {
-    *("Cluster", "ExternalSecret", "HTTPRoute", "ScaledObject", "ServiceMonitor", "PrometheusRule"),
+    *("Certificate", "Cluster", "ExternalSecret", "HTTPRoute", "ScaledObject", "ServiceMonitor", "PrometheusRule"),
 }
 """Of operators, which bring their own schemas."""
 
@@ -173,10 +177,12 @@ def test_same_command_and_ports(process: Process) -> None:
     found = container(process)
     assert found["command"] == COMPOSE["services"][process.name]["command"]
     ports = {process.port, INTERNAL_PORT if process is EDGE else process.metrics_port, process.public_port} - {None}
+    if process.serves_grpc:
+        ports.add(process.health_port)
     assert {port["containerPort"] for port in found["ports"]} == ports
     assert ("inference" in found["image"]) == (process is INFERENCE)
     asked = (
-        {"grpc": {"port": process.port}}
+        {"grpc": {"port": process.health_port}}
         if process.serves_grpc
         else {"httpGet": {"path": "/health", "port": "http", "scheme": "HTTP"}}
     )
@@ -197,6 +203,38 @@ def test_same_variables(process: Process) -> None:
     assert secrets == set(chart.secrets_of(process))
     assert process.fixed.items() <= environment(process).items()
     assert ("envFrom" in container(process)) == process.providers
+
+
+@each_process
+def test_certificates_are_of_the_processes(process: Process) -> None:
+    """Each process has the certificate of who it is, for the name by which others know it, and they alone; what stands
+    in for another is known as the other."""
+    told = environment(process)
+    (volume,) = [each for each in dict(pods("production"))[f"moa-{process.name}"]["volumes"] if "secret" in each]
+    (mount,) = [each for each in container(process)["volumeMounts"] if each["name"] == volume["name"]]
+    assert (mount["mountPath"], mount["readOnly"]) == (told["MOA_SERVICE_TLS_DIR"], True)
+    (certificate,) = [
+        found["spec"]
+        for found in of_kind("production", "Certificate")
+        if found["spec"]["secretName"] == volume["secret"]["secretName"]
+    ]
+    assert certificate["dnsNames"] == [told["MOA_SERVICE_TLS_NAME"].format(process.identity)]
+    assert {"server auth", "client auth"} <= set(certificate["usages"])
+    others = {other.identity for other in PROCESSES if other is not process and process.name in other.calls.values()}
+    callers = set(process.fixed.get(CALLERS, "").split(",")) - {""}
+    assert callers == (others - {EDGE.name} if process.public_port else others)
+    assert ("MOA_HEALTH_LISTEN" in told) == process.serves_grpc
+
+
+def test_without_tls_the_port_is_asked() -> None:
+    """Where processes speak no TLS there is no port for health alone, and no certificate."""
+    assert not of_kind("trial", "Certificate")
+    for name, spec in pods("trial"):
+        (found,) = spec["containers"]
+        for process in PROCESSES:
+            if name == f"moa-{process.name}" and process.serves_grpc:
+                assert found["readinessProbe"]["grpc"] == {"port": process.port}
+                assert not {each["name"] for each in found["env"]} & {"MOA_SERVICE_TLS_DIR", "MOA_HEALTH_LISTEN"}
 
 
 @each_process
@@ -313,6 +351,7 @@ def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
         ({"database": {"existingSecret": "here"}}, "secrets.existing"),
         ({"settings": {"MOA_SIGNUPS": "open"}}, "MOA_SIGNUPS"),
         ({"processes": {"routers": {}}}, "routers"),
+        ({**INSTALLED, "serviceTLS": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef.name"),
         ({"replicas": 3}, "replicas"),
         ({"inference": {"pools": {"Big": {}}}}, "Big"),
     ],

@@ -11,6 +11,7 @@ import requests
 
 from deploy.local.stack import Stack
 from tests import stacks
+from tests.authority import Authority
 from tests.emulators.issuer import Issuer, running
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 
@@ -70,9 +71,13 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory, naver: Naver, issuer: Issuer) -> Iterator[Gateway]:
-    """A gateway with the models that ship, shops and an identity provider, shared by all tests that do not break it."""
+    """A gateway with the models that ship, shops and an identity provider, shared by all tests that do not break it.
+
+    Its processes speak TLS among themselves.
+    """
     root: Path = tmp_path_factory.mktemp("gateway")
     environment = {
+        "MOA_SERVICE_TLS_DIR": str(Authority().certify_processes(tmp_path_factory.mktemp("certificates"))),
         "MOA_NAVER_URL": naver.url,
         "MOA_NAVER_CLIENT_ID": CLIENT_ID,
         "MOA_NAVER_CLIENT_SECRET": CLIENT_SECRET,

@@ -16,6 +16,7 @@ from deploy.local.stack import Stack, StackError
 from gateway.settings import EdgeSettings
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from tests import forking
+from tests.authority import Authority
 from tests.edge.upstream import TIMEOUT_S, Upstream
 
 
@@ -69,6 +70,16 @@ def test_half_a_pair(certificate: tuple[Path, Path], tmp_path: Path) -> None:
     stack = Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment)
     with pytest.raises(StackError, match="MOA_TLS_CERT and MOA_TLS_KEY belong together"):
         stack.start()
+
+
+def test_a_certificate_for_services_must_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable and the file that is missing are named."""
+    folder = Authority().certify(tmp_path, "edge.moa.internal")
+    monkeypatch.setenv("MOA_SERVICE_TLS_DIR", str(folder))
+    assert EdgeSettings().service_tls_dir == folder
+    (folder / "ca.crt").unlink()
+    with pytest.raises(ValidationError, match=r"MOA_SERVICE_TLS_DIR has no file ca\.crt"):
+        EdgeSettings()
 
 
 def test_a_file_that_is_not_there(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.local.topology import DATABASE, PROCESSES, callers_first, processes_of
+from deploy.local.topology import CALLERS, DATABASE, EDGE, PROCESSES, callers_first, processes_of
 
 
 def test_callers_stop_first() -> None:
@@ -20,6 +20,18 @@ def test_calls_name_processes() -> None:
     """Whoever is called is in the table."""
     known = {process.name for process in PROCESSES} | {DATABASE}
     assert {callee for process in PROCESSES for callee in process.calls.values()} <= known
+
+
+def test_who_may_call_a_process_is_who_calls_it() -> None:
+    """What a process takes certificates of is what the rows say that call it; at a public port that is the edge."""
+    for process in PROCESSES:
+        callers = {other.identity for other in PROCESSES if process.name in other.calls.values()}
+        if process.public_port is not None:
+            callers.remove(EDGE.name)
+        if process is EDGE:
+            assert CALLERS not in process.fixed
+        else:
+            assert set(process.fixed[CALLERS].split(",")) == callers
 
 
 def test_a_colocated_text_service_is_no_process_of_its_own() -> None:

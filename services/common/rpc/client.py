@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 
@@ -14,6 +14,7 @@ from services.common.cancelling import cancel_and_wait
 from services.common.rpc import call as calls
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 from services.common.rpc.target import target_of
+from services.common.rpc.tls import Tls
 
 PATIENCE_S: Final = 30.0
 """How long a process that went is waited for, from when it went. One that never was there is not waited for."""
@@ -43,9 +44,17 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """Open a channel to `address` (`host:port`; several with commas between are called in turn). Raises ValueError."""
-    return grpc.aio.insecure_channel(target_of(address), options=_OPTIONS)
+def channel(address: str, callee: str = "", tls: Tls | None = None) -> grpc.aio.Channel:
+    """Open a channel to `address` (`host:port`; several with commas between are called in turn). Raises ValueError.
+
+    With `tls` who answers must be the process `callee`, by its certificate.
+    """
+    if tls is None:
+        return grpc.aio.insecure_channel(target_of(address), options=_OPTIONS)
+    from services.common.rpc.secure_channel import SecureChannel
+
+    made = SecureChannel(target_of(address), tls.certificates.name_of(callee), tls.certificates, _OPTIONS)
+    return cast(grpc.aio.Channel, made)
 
 
 def metadata(

@@ -38,6 +38,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
     Args:
         service_token: The credential that internal callers must send; None on a server that callers reach with
             keys of their own.
+        callers: The names of which callers' certificates must be for one; None where TLS is off.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
         welcome, admission, helper, keeps: As `Receiving`'s.
         around: What serves methods in their handlers' place; None: the handlers.
@@ -47,6 +48,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self,
         *,
         service_token: str | None,
+        callers: Collection[bytes] | None = None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
@@ -55,6 +57,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if service_token else None
+        self._callers = callers
         self._reword = reword
         self._around = around
         self._wrapped: dict[str, Any] = {}
@@ -85,6 +88,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 started = time.perf_counter()
                 code = "OK"
                 try:
+                    if self._callers is not None and not _is_one_of(self._callers, context):
+                        code = "UNAUTHENTICATED"
+                        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service that may call this one")
                     if not self._allows(metadata):
                         code = "UNAUTHENTICATED"
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
@@ -138,6 +144,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if self._token is None:
             return True
         return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+
+
+def _is_one_of(callers: Collection[bytes], context: Any) -> bool:
+    """Return whether the caller's certificate, which the handshake verified, is for one of some names."""
+    names = context.auth_context().get("x509_subject_alternative_name", ())
+    if any(name in callers for name in names):
+        return True
+    _log.warning("caller.refused", names=[name.decode("utf-8", "replace")[:256] for name in names][:8])
+    return False
 
 
 class _Served:

@@ -21,6 +21,7 @@ from services.common.helper_process import HelperProcess
 from services.common.rpc import threads
 from services.common.rpc.interceptor import Around, Interceptor, Reword
 from services.common.rpc.receiving import Welcome
+from services.common.rpc.tls import Tls
 
 MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 """Largest message between processes: a 64 MiB upload and its envelope."""
@@ -71,6 +72,7 @@ class Server:
     Args:
         service_token: Credential that callers must send; None where callers bring keys of their own.
         connection_age_s: After how long clients are asked to connect anew; 0: never.
+        tls: Who may connect, and by what this process is known; None: TLS is off.
         reword, welcome, admission, helper, keeps, around: As the interceptor's.
     """
 
@@ -79,6 +81,7 @@ class Server:
         *,
         service_token: str | None,
         connection_age_s: float = 0.0,
+        tls: Tls | None = None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
@@ -88,6 +91,7 @@ class Server:
     ) -> None:
         interceptor = Interceptor(
             service_token=service_token,
+            callers=tls.names if tls is not None else None,
             reword=reword,
             welcome=welcome,
             admission=admission,
@@ -101,6 +105,10 @@ class Server:
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
         self._names: list[str] = []
+        self._tls = tls
+        self._asked: grpc.aio.Server | None = None
+        self.health_port = 0
+        """Where health is asked without TLS, where the port speaks it."""
 
     def offer(self, *service_names: str) -> None:
         """Name the full services that were added, for reflection and health."""
@@ -112,14 +120,26 @@ class Server:
             (*self._names, reflection.SERVICE_NAME, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name),
             self.grpc,
         )
-        try:
-            port = self.grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise CannotListen(f"cannot listen on {address}: {error}") from None
+        port = self._bind(self.grpc, address, self._tls)
         await self.grpc.start()
         for name in ("", *self._names):
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        return int(port)
+        if self._tls is not None and self._tls.health_listen:
+            # A kubelet has no certificate.
+            self._asked = grpc.aio.server(options=SERVER_OPTIONS)
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, self._asked)
+            self.health_port = self._bind(self._asked, self._tls.health_listen, None)
+            await self._asked.start()
+        return port
+
+    @staticmethod
+    def _bind(server: grpc.aio.Server, address: str, tls: Tls | None) -> int:
+        try:
+            if tls is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, tls.certificates.server_credentials()))
+        except RuntimeError as error:
+            raise CannotListen(f"cannot listen on {address}: {error}") from None
 
     async def stop(self, drain_s: float, last_words: Callable[[], None] | None = None) -> None:
         """Refuse new calls, let running ones go on for `drain_s`, then end.
@@ -133,6 +153,8 @@ class Server:
         if last_words is not None and not ending.done():
             last_words()
         await ending
+        if self._asked is not None:
+            await self._asked.stop(0)
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]], process: str) -> None:

@@ -26,6 +26,7 @@ from services.common.operations import CONTRACTS, Contract
 from services.common.rpc.client import channel
 from services.common.rpc.server import AnyServer, Server, run
 from services.common.rpc.target import Addresses
+from services.common.rpc.tls import tls_of
 from services.providers.hosting import checking
 from services.providers.hosting.lists import ListingServicer, ProviderLists
 from services.providers.hosting.targets import AnyAdapter, Targets
@@ -141,10 +142,13 @@ class Providing:
             each.report(catalogue.now)
         metrics.serve(config)
         token = config.service_token.get_secret_value()
-        auth = channel(config.auth_address)
+        tls = tls_of(config)
+        auth = channel(config.auth_address, "auth", tls)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
-        server = server or Server(service_token=token, keeps=self.keeps, connection_age_s=config.connection_age_s)
+        server = server or Server(
+            service_token=token, keeps=self.keeps, connection_age_s=config.connection_age_s, tls=tls
+        )
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)

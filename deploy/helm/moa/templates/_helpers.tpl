@@ -66,6 +66,15 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- default (printf "%s-objects" (include "moa.fullname" .)) .Values.store.volume.existingClaim -}}
 {{- end }}
 
+{{/* The DNS name that a process's certificate is for: (dict "root" $ "name" "router"); "{}" for any. */}}
+{{- define "moa.identity" -}}
+{{ include "moa.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
+{{- end }}
+
+{{- define "moa.identitySecret" -}}
+{{ default (printf "%s-tls-" (include "moa.fullname" .root)) .root.Values.serviceTLS.secretPrefix }}{{ .name }}
+{{- end }}
+
 {{- define "moa.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -102,6 +111,13 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_METRICS_HOST, value: 0.0.0.0}
 - {name: MOA_METRICS_PORT, value: {{ $process.metricsPort | quote }}}
 - {name: MOA_CONNECTION_AGE_S, value: {{ $root.Values.connectionAgeSeconds | quote }}}
+{{- end }}
+{{- if $root.Values.serviceTLS.enabled }}
+- {name: MOA_SERVICE_TLS_DIR, value: /moa/service-tls}
+- {name: MOA_SERVICE_TLS_NAME, value: {{ include "moa.identity" (dict "root" $root "name" "{}") | quote }}}
+{{- if not $edge }}
+- {name: MOA_HEALTH_LISTEN, value: "0.0.0.0:{{ $process.healthPort }}"}
+{{- end }}
 {{- end }}
 - {name: MOA_DRAIN_S, value: {{ $root.Values.drainSeconds | quote }}}
 {{- range $variable, $callee := $process.calls }}

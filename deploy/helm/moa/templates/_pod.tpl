@@ -80,6 +80,9 @@ spec:
         - {name: grpc-public, containerPort: {{ $process.publicPort }}}
         {{- end }}
         - {name: metrics, containerPort: {{ $process.metricsPort }}}
+        {{- if and $process.grpc $root.Values.serviceTLS.enabled }}
+        - {name: health, containerPort: {{ $process.healthPort }}}
+        {{- end }}
       env:
         {{- include "moa.env" . | nindent 8 }}
         {{- with $values.env }}
@@ -91,9 +94,11 @@ spec:
       # Whether it answers: its loop runs, and it was not asked to stop. What it needs of others is theirs to tell: a
       # database that is away ends no pod.
       {{- if $process.grpc }}
-      startupProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 150}
-      readinessProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
-      livenessProbe: {grpc: {port: {{ $process.port }}}, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 6}
+      # A kubelet speaks no TLS to gRPC.
+      {{- $asked := ternary $process.healthPort $process.port $root.Values.serviceTLS.enabled }}
+      startupProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 150}
+      readinessProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
+      livenessProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 6}
       {{- else }}
       {{- $scheme := ternary "HTTPS" "HTTP" (ne $root.Values.tls.secret "") }}
       startupProbe: {httpGet: {path: /health, port: http, scheme: {{ $scheme }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 60}
@@ -120,6 +125,9 @@ spec:
         {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
         - {name: config, mountPath: /moa/config, readOnly: true}
         {{- end }}
+        {{- if $root.Values.serviceTLS.enabled }}
+        - {name: service-tls, mountPath: /moa/service-tls, readOnly: true}
+        {{- end }}
         {{- if and (not $process.grpc) $root.Values.tls.secret }}
         - {name: tls, mountPath: /moa/tls, readOnly: true}
         {{- end }}
@@ -142,6 +150,9 @@ spec:
     {{- end }}
     {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
+    {{- end }}
+    {{- if $root.Values.serviceTLS.enabled }}
+    - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.identity) }}, defaultMode: 288}}
     {{- end }}
     {{- if and (not $process.grpc) $root.Values.tls.secret }}
     - {name: tls, secret: {secretName: {{ $root.Values.tls.secret }}, defaultMode: 288}}
