@@ -35,6 +35,9 @@ class Schema:
     """The table that holds the version, by its own name or with its schema's before it."""
     lock: int
     """The advisory lock under which it is changed; each schema of a database has another."""
+    works_from: str | None = None
+    """The last migration of the oldest release that works with the schema as this one leaves it. Its processes and
+    later ones start on it, amid an upgrade and after it is taken back. None: nothing older than this release does."""
 
     def migrations(self) -> dict[str, Path]:
         """Return the migrations by number, in order. Raises MigrationError where a file is not one."""
@@ -57,19 +60,28 @@ class Schema:
 def upgrade(url: str, schema: Schema, revision: str | None = None) -> list[str]:
     """Apply what is missing up to a revision, all without one; return what was applied.
 
-    Raises psycopg.OperationalError where the database cannot be reached, MigrationError where it cannot be changed.
+    A schema of a newer release that works with this one is left as it is. Raises psycopg.OperationalError where the
+    database cannot be reached, MigrationError where it cannot be changed.
     """
     migrations = schema.migrations()
     applied: list[str] = []
     with psycopg.connect(url, connect_timeout=5, autocommit=True) as link:
         _check(link)
-        while (next_one := _missing(_version(link, schema), migrations, revision)) is not None:
+        while (next_one := _missing(link, schema, migrations, revision)) is not None:
             # Looked up again under the lock: another process may have applied it meanwhile.
             with link.transaction():
                 _prepare(link, schema)
-                if _missing(_version(link, schema), migrations, revision) == next_one:
+                if _missing(link, schema, migrations, revision) == next_one:
                     _apply(link, schema, next_one, migrations[next_one])
                     applied.append(next_one)
+        if _version(link, schema) == max(migrations) and _works_from(link, schema) != schema.works_from:
+            with link.transaction():
+                _prepare(link, schema)
+                # Another process of a newer release may have gone on meanwhile.
+                link.execute(
+                    sql.SQL("update {} set works_from = %s where version_num = %s").format(schema.name),
+                    [schema.works_from, max(migrations)],
+                )
     return applied
 
 
@@ -110,11 +122,23 @@ def _version(link: psycopg.Connection, schema: Schema) -> str | None:
     return row[0] if row is not None else None
 
 
-def _missing(version: str | None, migrations: dict[str, Path], revision: str | None) -> str | None:
-    """Return the number that follows a version, None where nothing is missing."""
-    last = revision or max(migrations)
+def _works_from(link: psycopg.Connection, schema: Schema) -> str | None:
+    """Return what the last migration's release wrote of older ones; None where it wrote nothing."""
+    # By its name in the row: a database that has not been written to since has no such column.
+    query = sql.SQL("select to_jsonb(written) ->> 'works_from' from {} written").format(schema.name)
+    row = link.execute(query).fetchone()
+    return row[0] if row is not None else None
+
+
+def _missing(link: psycopg.Connection, schema: Schema, migrations: dict[str, Path], revision: str | None) -> str | None:
+    """Return the number that follows the database's version, None where nothing is missing."""
+    version, last = _version(link, schema), revision or max(migrations)
     if version is not None and version not in migrations:
-        raise MigrationError(f"it is of version {version}, which this release does not know; start a newer release")
+        works_from = _works_from(link, schema)
+        if works_from is None or works_from > max(migrations):
+            raise MigrationError(f"it is of version {version}, which this release does not know; start a newer release")
+        logs.get("migrations").info("schema.newer", folder=schema.folder.parent.name, version=version)
+        return None
     return next((number for number in migrations if (version is None or number > version) and number <= last), None)
 
 
@@ -127,6 +151,7 @@ def _prepare(link: psycopg.Connection, schema: Schema) -> None:
         "create table if not exists {} (version_num varchar(32) constraint alembic_version_pkc primary key)"
     )
     link.execute(table.format(schema.name))
+    link.execute(sql.SQL("alter table {} add column if not exists works_from varchar(32)").format(schema.name))
 
 
 def _apply(link: psycopg.Connection, schema: Schema, number: str, path: Path) -> None:
@@ -137,4 +162,5 @@ def _apply(link: psycopg.Connection, schema: Schema, number: str, path: Path) ->
     except psycopg.Error as error:
         raise MigrationError(f"{path.name}: {error.diag.message_primary or type(error).__name__}") from error
     link.execute(sql.SQL("delete from {}").format(schema.name))
-    link.execute(sql.SQL("insert into {} values (%s)").format(schema.name), [number])
+    row = [number, schema.works_from]
+    link.execute(sql.SQL("insert into {} (version_num, works_from) values (%s, %s)").format(schema.name), row)

@@ -8,7 +8,7 @@ from typing import Final
 from services.common import migrations
 
 SCHEMA: Final = migrations.Schema(
-    Path(__file__).with_name("migrations"), table=("tasks", "alembic_version"), lock=0x6D6F6174
+    Path(__file__).with_name("migrations"), table=("tasks", "alembic_version"), lock=0x6D6F6174, works_from="0006"
 )
 
 

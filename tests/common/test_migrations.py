@@ -16,12 +16,15 @@ from services.tasks.migrate import SCHEMA as TASKS
 BOTH = [AUTH, TASKS]
 
 
-def schema(folder: Path, *files: str, table: tuple[str, ...] = ("alembic_version",)) -> Schema:
+def schema(
+    folder: Path, *files: str, table: tuple[str, ...] = ("alembic_version",), works_from: str | None = None
+) -> Schema:
     """Write migrations 0001, 0002, …; return their schema."""
+    folder.mkdir(exist_ok=True)
     (folder / "versions").mkdir(exist_ok=True)
     for number, text in enumerate(files, 1):
         (folder / "versions" / f"{number:04}_x.sql").write_text(text)
-    return Schema(folder, table=table, lock=7)
+    return Schema(folder, table=table, lock=7, works_from=works_from)
 
 
 def rows(url: str, query: str) -> list[tuple[object, ...]]:
@@ -77,6 +80,38 @@ def test_a_newer_database_is_left_alone(database: Database, tmp_path: Path) -> N
         link.execute("update alembic_version set version_num = '0002'")
     with pytest.raises(MigrationError, match="of version 0002, which this release does not know"):
         upgrade(url, made)
+
+
+FILES = ["create table a (x int);", "alter table a add y int;", "alter table a add z int;"]
+
+
+def test_an_older_release_starts_where_it_works(database: Database, tmp_path: Path) -> None:
+    """Amid an upgrade, and when it was taken back: a release starts on the schema of a later one that says so, and
+    changes nothing; one that is older than that does not."""
+    url = database.create("t_migrations_works_from")
+    older, old, new = (
+        schema(tmp_path / name, *FILES[:count], works_from="0002")
+        for name, count in (("older", 1), ("old", 2), ("new", 3))
+    )
+    upgrade(url, new)
+    assert upgrade(url, old) == []
+    assert rows(url, "select version_num, works_from from alembic_version") == [("0003", "0002")]
+    with pytest.raises(MigrationError, match="of version 0003, which this release does not know"):
+        upgrade(url, older)
+    assert upgrade(url, new) == []
+
+
+def test_a_database_of_before_learns_who_works_with_it(database: Database, tmp_path: Path) -> None:
+    """Where nothing is to be migrated it is written down all the same, and by the newest release alone."""
+    url = database.create("t_migrations_learns")
+    upgrade(url, schema(tmp_path / "before", *FILES))
+    with psycopg.connect(url) as link:
+        link.execute("alter table alembic_version drop column works_from")
+    with pytest.raises(MigrationError):
+        upgrade(url, schema(tmp_path / "old", *FILES[:2], works_from="0001"))
+    assert upgrade(url, schema(tmp_path / "new", *FILES, works_from="0002")) == []
+    assert upgrade(url, schema(tmp_path / "old", works_from="0001")) == []
+    assert rows(url, "select version_num, works_from from alembic_version") == [("0003", "0002")]
 
 
 @pytest.mark.parametrize("name", ["0003_x.sql", "0002_x.py", "notes.sql", "0002-x.sql"])

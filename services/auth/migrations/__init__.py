@@ -7,7 +7,7 @@ from typing import Final
 
 from services.common import migrations
 
-SCHEMA: Final = migrations.Schema(Path(__file__).parent, table=("alembic_version",), lock=0x6D6F61)
+SCHEMA: Final = migrations.Schema(Path(__file__).parent, table=("alembic_version",), lock=0x6D6F61, works_from="0032")
 
 
 def migrate(database_url: str) -> None:
