@@ -31,14 +31,15 @@ class Seen:
     """What one kind of caller saw: when which outcome was."""
 
     outcomes: list[tuple[float, str]] = field(default_factory=list)
-    words: Counter[str] = field(default_factory=Counter)
+    words: list[tuple[float, str]] = field(default_factory=list)
+    """Of what was not answered."""
 
     def add(self, outcome: str, why: str = "") -> None:
         """Count an outcome: `answered`, `refused` in words, `cut`, of whose end the caller's own library tells, or
         `broken`: no answer, or one that looks whole and is not."""
         self.outcomes.append((time.monotonic(), outcome))
         if outcome != "answered":
-            self.words[f"{outcome}: {why[:160]}"] += 1
+            self.words.append((time.monotonic(), f"{outcome}: {why[:160]}"))
 
     def between(self, begin: float, end: float) -> str:
         """Return how callers fared in a time, and the longest time without one answer."""
@@ -48,6 +49,10 @@ class Seen:
         gap = max(after - before for before, after in itertools.pairwise(good))
         away = f"{gap:4.1f} s" if gap > _SILENT_S else "   -  "
         return f"{count['answered']:5d} {count['refused']:5d} {count['cut']:5d} {count['broken']:5d} {away}"
+
+    def said(self, begin: float, end: float = float("inf")) -> Counter[str]:
+        """Return what was said of what was not answered in a time, and how often."""
+        return Counter(words for at, words in self.words if begin <= at < end)
 
     @property
     def answered(self) -> int:
@@ -176,17 +181,19 @@ class Callers:
     async def _ended(self) -> None:
         """Wait for the tasks, and keep those that did not succeed, and what was charged for chats and streams."""
         ends = time.monotonic() + _TASKS_S
-        left = list(self.tasks)
+        left, states = list(self.tasks), dict[str, str]()
         while left and time.monotonic() < ends:
             still = []
             for each in left:
                 head = {"Authorization": f"Bearer {self._key}"}
                 async with self._session.get(f"{self._urls[0]}/v1/predictions/{each}", headers=head) as answer:
-                    if answer.status != 200 or (await answer.json())["status"] != "succeeded":
+                    found = await answer.json() if answer.status == 200 else {"status": str(answer.status)}
+                    if found["status"] != "succeeded":
                         still.append(each)
+                        states[each] = f"{found['status']} {found.get('error') or ''}"
             left = still
             await asyncio.sleep(1.0)
-        self.unfinished = left
+        self.unfinished = [f"{each}: {states[each]}" for each in left]
         head = {"Authorization": f"Bearer {self._key}"}
         async with self._session.get(f"{self._urls[0]}/account/usage?group_by=model", headers=head) as answer:
             rows = (await answer.json())["rows"]

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -43,3 +47,24 @@ async def test_a_slow_connection_is_waited_for() -> None:
     proxy.close()
     await proxy.wait_closed()
     await server.stop(0)
+
+
+async def test_a_host_that_is_cut_off_is_given_up_soon() -> None:
+    """What is sent to another service may stay unacknowledged for four seconds: nothing else is heard of a host
+    whose packets are dropped."""
+    server = Server(service_token=None)
+    port = await server.start("127.0.0.1:0")
+    async with channel(f"127.0.0.1:{port}") as opened:
+        await opened.channel_ready()
+        assert list(user_timeouts_to(port)) == [4_000]
+    await server.stop(0)
+
+
+def user_timeouts_to(port: int) -> Iterator[int]:
+    """Yield how long this process's connections to a port wait for a word of the other's kernel, in milliseconds."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(entry.readlink()).startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(entry.name))) as link:
+                    if link.family is not socket.AF_UNIX and link.getpeername()[1] == port:
+                        yield link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)

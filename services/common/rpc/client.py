@@ -23,7 +23,9 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # How long what was sent may stay without a word from the other's kernel (TCP_USER_TIMEOUT): a host that is cut off
+    # says nothing at all. However busy a process is, its kernel answers.
+    ("grpc.keepalive_timeout_ms", 4_000),
     # What really bounds the answer to a keepalive's ping (grpcio 1.85); a minute by default.
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
