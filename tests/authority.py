@@ -53,7 +53,7 @@ class Authority:
 
     def certify_processes(self, folder: Path) -> Path:
         """Write a certificate for each process, as the launcher takes them, and return the folder."""
-        for process in {process.identity for process in PROCESSES}:
+        for process in {process.certificate_name for process in PROCESSES}:
             self.certify(folder / process, NAME.format(process))
         return folder
 

@@ -100,7 +100,7 @@ def _described(process: Process) -> dict[str, Any]:
         "port": process.port,
         "publicPort": process.public_port or 0,
         "healthPort": process.health_port if process.serves_grpc else 0,
-        "identity": process.identity,
+        "certificateName": process.certificate_name,
         "metricsPort": INTERNAL_PORT if process is EDGE else process.metrics_port,
         "calls": {name: callee for name, callee in process.calls.items() if callee != DATABASE},
         "callers": callers,

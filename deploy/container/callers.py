@@ -50,8 +50,8 @@ class Seen:
         away = f"{gap:4.1f} s" if gap > _SILENT_S else "   -  "
         return f"{count['answered']:5d} {count['refused']:5d} {count['cut']:5d} {count['broken']:5d} {away}"
 
-    def said(self, begin: float, end: float = float("inf")) -> Counter[str]:
-        """Return what was said of what was not answered in a time, and how often."""
+    def reasons(self, begin: float, end: float = float("inf")) -> Counter[str]:
+        """Return why requests were not answered in a time, and how often."""
         return Counter(words for at, words in self.words if begin <= at < end)
 
     @property

@@ -140,7 +140,7 @@ def _row(name: str, callers: Callers, begin: float) -> None:
     now = time.monotonic()
     print(f"  {name:32} {callers.chats.between(begin, now)}   {callers.streams.between(begin, now)}", flush=True)
     for kind, seen in (("chats", callers.chats), ("streams", callers.streams)):
-        for words, count in seen.said(begin).most_common(4):
+        for words, count in seen.reasons(begin).most_common(4):
             print(f"  {'':32} {kind}: {count} × {words}", flush=True)
 
 
@@ -160,7 +160,7 @@ def wrong(tools: Engine, callers: Callers) -> list[str]:
     for name, seen in (("chats", callers.chats), ("streams", callers.streams), ("bounded", callers.bounded)):
         broken = sum(outcome == "broken" for _, outcome in seen.outcomes)
         if broken:
-            found.append(f"{name}: {broken} broken: {seen.said(0.0).most_common(4)}")
+            found.append(f"{name}: {broken} broken: {seen.reasons(0.0).most_common(4)}")
     return found
 
 
@@ -212,7 +212,7 @@ def trial(only: Sequence[str], *, builds: bool) -> list[str]:
         little = asyncio.run(key_with_little(urls[0], key))
         callers = Callers(urls, key, little)
         asyncio.run(suffered(tools, release, callers, only))
-        for words, count in callers.bounded.said(0.0).most_common(6):
+        for words, count in callers.bounded.reasons(0.0).most_common(6):
             print(f"  the key with {LITTLE} tokens: {count} × {words}")
         print(
             f"  tasks: {len(callers.tasks)}, of which not done {len(callers.unfinished)}; not made {callers.not_made}"

@@ -136,7 +136,7 @@ class Plan:
     def certificate(self, name: str) -> Path | None:
         """Return the folder of a process's certificate; None where processes speak no TLS."""
         folder = self._given.get(TLS_DIR)
-        return Path(folder).absolute() / self.kind_of(name).identity if folder else None
+        return Path(folder).absolute() / self.kind_of(name).certificate_name if folder else None
 
     def close(self) -> None:
         """Let go of the ports."""

@@ -52,7 +52,7 @@ class Process:
     serves_grpc: bool = True
 
     @property
-    def identity(self) -> str:
+    def certificate_name(self) -> str:
         """Return the process that its certificate names: who stands in for another is known as the other."""
         return self.stands_in or self.name
 

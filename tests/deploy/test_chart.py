@@ -218,9 +218,11 @@ def test_certificates_are_of_the_processes(process: Process) -> None:
         for found in of_kind("production", "Certificate")
         if found["spec"]["secretName"] == volume["secret"]["secretName"]
     ]
-    assert certificate["dnsNames"] == [told["MOA_SERVICE_TLS_NAME"].format(process.identity)]
+    assert certificate["dnsNames"] == [told["MOA_SERVICE_TLS_NAME"].format(process.certificate_name)]
     assert {"server auth", "client auth"} <= set(certificate["usages"])
-    others = {other.identity for other in PROCESSES if other is not process and process.name in other.calls.values()}
+    others = {
+        other.certificate_name for other in PROCESSES if other is not process and process.name in other.calls.values()
+    }
     callers = set(process.fixed.get(CALLERS, "").split(",")) - {""}
     assert callers == (others - {EDGE.name} if process.public_port else others)
     assert ("MOA_HEALTH_LISTEN" in told) == process.serves_grpc

@@ -25,7 +25,7 @@ def test_calls_name_processes() -> None:
 def test_who_may_call_a_process_is_who_calls_it() -> None:
     """What a process takes certificates of is what the rows say that call it; at a public port that is the edge."""
     for process in PROCESSES:
-        callers = {other.identity for other in PROCESSES if process.name in other.calls.values()}
+        callers = {other.certificate_name for other in PROCESSES if process.name in other.calls.values()}
         if process.public_port is not None:
             callers.remove(EDGE.name)
         if process is EDGE:

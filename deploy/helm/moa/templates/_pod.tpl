@@ -152,7 +152,7 @@ spec:
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
     {{- end }}
     {{- if $root.Values.serviceTLS.enabled }}
-    - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.identity) }}, defaultMode: 288}}
+    - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.certificateName) }}, defaultMode: 288}}
     {{- end }}
     {{- if and (not $process.grpc) $root.Values.tls.secret }}
     - {name: tls, secret: {secretName: {{ $root.Values.tls.secret }}, defaultMode: 288}}
