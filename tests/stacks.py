@@ -22,6 +22,8 @@ QUICK = {
     "MOA_TORCH_THREADS": "1",
     "MOA_EDGE_LOG_FLUSH_S": "0.05",
     "MOA_SETTLE_EVERY_S": "0.05",
+    # A busy machine is no database that is away.
+    "MOA_DATABASE_WAIT_S": "20",
 }
 
 

@@ -127,6 +127,7 @@ AUTH: Final = Process(
     fixed={CALLERS: "text,image,inference,router,tasks"},
     optional=(
         *_USUAL,
+        "MOA_DATABASE_WAIT_S",
         "MOA_EGRESS_ALLOW",
         "MOA_IDEMPOTENCY_LEASE_S",
         "MOA_LEDGER_RETENTION_DAYS",

@@ -35,7 +35,7 @@ from services.auth.replica import serving
 from services.auth.settings import AuthSettings
 from services.common.errors import Unavailable
 from services.common.rpc.client import channel
-from services.quota_client import Admission
+from services.quota_client import Admission, _pace
 from services.quota_client._settling import DEFERRED_S
 from tests import forking
 from tests.auth.asking import PEPPER, TOKEN, Router
@@ -200,7 +200,7 @@ async def auth(start: Start) -> Auth:
 
 
 @pytest.fixture
-async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
+async def admit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Admit]:
     """Start the router's half against replicas; ends with the test. It waits long for auth: the machine may be busy."""
     running: list[tuple[Admission, grpc.aio.Channel]] = []
 
@@ -210,6 +210,8 @@ async def admit(tmp_path: Path) -> AsyncIterator[Admit]:
         deferred_s: float = DEFERRED_S,
         call_s: float = 60.0,
     ) -> Admission:
+        # Who has no answer of a pace in time goes on alone, beyond what all may do together.
+        monkeypatch.setattr(_pace, "_CALL_S", call_s)
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
         admission = Router(
             link, service_token=TOKEN, journal=journal, deferred_s=deferred_s, call_s=call_s, settle_every_s=0.05

@@ -39,8 +39,9 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     # gRPC shares connections by address within a process, and with them the back-off after a failure: a server that is
     # new at an old address would seem dead.
     ("grpc.use_local_subchannel_pool", 1),
-    # gRPC's transparent retries would replay a generation.
-    ("grpc.enable_retries", 0),
+    # Without a policy gRPC asks again only what no server has begun (gRFC A6, transparent retries): where connections
+    # have an age, a call is now and then on its way when its connection goes. No generation is done twice.
+    ("grpc.enable_retries", 1),
     # Several replicas behind one name are used in turn.
     ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
 )
