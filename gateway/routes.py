@@ -69,6 +69,8 @@ GRPC_PREFIXES: Final = (
     "/moa.account.v1.BudgetService/",
     "/moa.account.v1.OidcService/",
     "/moa.account.v1.RequestLogService/",
+    "/moa.account.v1.ProviderKeyService/",
+    "/moa.router.v1.OperatorService/",
     "/moa.task.v1.TaskService/",
     "/moa.task.v1.WebhookService/",
     "/grpc.health.v1.Health/",

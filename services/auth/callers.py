@@ -61,13 +61,16 @@ class Callers:
     async def of(self, context: Any) -> Caller:
         """Return the caller. Raises Unauthenticated; RateLimited after many wrong credentials from one address, and for
         one that is beyond its requests a minute."""
-        token = key_of(context.invocation_metadata() or ())
+        return await self.with_credential(key_of(context.invocation_metadata() or ()), address_of(context))
+
+    async def with_credential(self, token: str, address: str) -> Caller:
+        """Return whose an API key or a session's token is that came from an address. Raises as `of` does."""
         if not token:
             raise Unauthenticated("log in, or send an API key")
         try:
             caller = await self._found(token)
         except Unauthenticated:
-            await self._wrong.check(address_of(context))
+            await self._wrong.check(address)
             raise
         calls.current().fields["account"] = caller.account_id
         return caller

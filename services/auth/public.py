@@ -13,6 +13,8 @@ from moa.account.v1 import (
     budget_service_pb2_grpc,
     oidc_service_pb2,
     oidc_service_pb2_grpc,
+    provider_key_service_pb2,
+    provider_key_service_pb2_grpc,
     request_log_service_pb2,
     request_log_service_pb2_grpc,
     team_service_pb2,
@@ -27,24 +29,24 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
 from services.auth.adapters.teams import Teams
-from services.auth.adapters.tries import Tries
 from services.auth.adapters.usage import Usage
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.admin_servicer import AdminServicer
-from services.auth.arrivals import Arrivals
 from services.auth.budget_servicer import BudgetServicer
-from services.auth.callers import Callers, Verifier
+from services.auth.callers import Callers
 from services.auth.domain.passwords import Passwords
 from services.auth.logged_requests_servicer import LoggedRequestsServicer
 from services.auth.logins import Logins
 from services.auth.oidc_logins import OidcLogins
 from services.auth.oidc_servicer import OidcServicer
 from services.auth.password_resets import PasswordResets
+from services.auth.provider_key_servicer import ProviderKeyServicer
 from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer
 from services.common.rpc.limited import limited
@@ -55,8 +57,6 @@ from services.common.signing import Secrets
 
 def public_server(
     postgres: Postgres,
-    quota: Verifier,
-    arrivals: Arrivals,
     *,
     pepper: bytes,
     signup: SignUpMode,
@@ -72,12 +72,12 @@ def public_server(
     request_log: RequestLog,
     seals: bool,
     tls: Tls | None,
+    provider_keys: ProviderKeys,
+    callers: Callers,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
     spend = Spend(postgres)
-    wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
-    callers = Callers(quota, sessions, wrong, arrivals, pepper=pepper)
     passwords = Passwords()
     logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
     second_factors, identities = SecondFactors(postgres, pepper=pepper), Identities(postgres, pepper=pepper)
@@ -164,6 +164,12 @@ def public_server(
         ),
         server.grpc,
     )
+    provider_key_service_pb2_grpc.add_ProviderKeyServiceServicer_to_server(
+        ProviderKeyServicer(
+            provider_keys=provider_keys, offered=offered, accounts=accounts, keys_kept=keys, callers=callers
+        ),
+        server.grpc,
+    )
     server.offer(
         account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
         admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
@@ -171,5 +177,6 @@ def public_server(
         budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
         oidc_service_pb2.DESCRIPTOR.services_by_name["OidcService"].full_name,
         request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name,
+        provider_key_service_pb2.DESCRIPTOR.services_by_name["ProviderKeyService"].full_name,
     )
     return server

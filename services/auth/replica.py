@@ -10,6 +10,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from moa.idempotency.v1 import idempotency_service_pb2, idempotency_service_pb2_grpc
+from moa.operator.v1 import operator_store_service_pb2, operator_store_service_pb2_grpc
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
 from moa.requestlog.v1 import request_log_service_pb2, request_log_service_pb2_grpc
 from moa.response.v1 import (
@@ -18,6 +19,7 @@ from moa.response.v1 import (
     response_store_service_pb2,
     response_store_service_pb2_grpc,
 )
+from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.answers import Answers
 from services.auth.adapters.cached import CachedVerifiedKeys
 from services.auth.adapters.carried import CarriedBlocks
@@ -25,21 +27,25 @@ from services.auth.adapters.checker import Checker
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.group_rules import GroupRules, GroupRulesError
 from services.auth.adapters.identities import Identities
+from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
 from services.auth.adapters.oidc_issuer import Issuer
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.traffic import Traffic
 from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
+from services.auth.callers import Callers
 from services.auth.conversation_servicer import ConversationStoreServicer
 from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.ledger import LeaseIds
@@ -48,6 +54,7 @@ from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.log_exporter import LogExporter
 from services.auth.oidc_logins import CALLBACK, OidcLogins
+from services.auth.operator_store_servicer import OperatorStoreServicer
 from services.auth.public import public_server
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.request_log_servicer import RequestLogServicer, Told
@@ -118,6 +125,21 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
         )
         content_keys = ContentKeys(config.request_log_keys.get_secret_value())
+        provider_keys, traffic = ProviderKeys(postgres, content_keys), Traffic(postgres)
+        wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
+        callers = Callers(quota, Sessions(postgres), wrong, arrivals, pepper=pepper)
+        operator_store_service_pb2_grpc.add_OperatorStoreServiceServicer_to_server(
+            OperatorStoreServicer(
+                postgres=postgres,
+                provider_keys=provider_keys,
+                traffic=traffic,
+                accounts=Accounts(postgres),
+                keys_kept=Keys(postgres),
+                callers=callers,
+            ),
+            server.grpc,
+        )
+        server.offer(operator_store_service_pb2.DESCRIPTOR.services_by_name["OperatorStoreService"].full_name)
         exports = _exports(config, postgres, stack)
         request_log = RequestLog(postgres, content_keys, exports)
         collector = await _collector(stack)
@@ -132,8 +154,6 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         mailer = Mailer(config.smtp_url.get_secret_value(), config.mail_from)
         public = public_server(
             postgres,
-            quota,
-            arrivals,
             pepper=pepper,
             signup=config.signup,
             first_login=first,
@@ -148,6 +168,8 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             request_log=request_log,
             seals=bool(content_keys),
             tls=tls.called_by("edge") if tls is not None else None,
+            provider_keys=provider_keys,
+            callers=callers,
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {
@@ -157,6 +179,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "responses": responses.tidy,
             "conversations": conversations.tidy,
             "request_log": RequestLogSweep(postgres).tidy,
+            "traffic": traffic.tidy,
             "background": partial(book_left, background, quota),
         }
         if exports is not None:

@@ -1,5 +1,6 @@
 """The catalogue: which providers and models there are, as one immutable snapshot read from one file."""
 
+from services.catalogue._environment import Environment, storable_forms
 from services.catalogue._error import CatalogueError
 from services.catalogue._facts import (
     MOST_FACTS_BYTES,
@@ -35,6 +36,7 @@ from services.catalogue._refresh import Refresh, refresh_of
 from services.catalogue._route import LONGEST_TAG_BYTES, Route, RouteTarget, When
 from services.catalogue._sizes import fit
 from services.catalogue._snapshot import Catalogue, UnknownModel
+from services.catalogue._trial import tried
 from services.catalogue._virtual import RouteTargets
 from services.catalogue._watch import Watched
 from services.catalogue._wildcards import is_name
@@ -51,6 +53,7 @@ __all__ = [
     "CatalogueError",
     "Cost",
     "Document",
+    "Environment",
     "Facts",
     "ImageAt",
     "ImagePrice",
@@ -90,6 +93,8 @@ __all__ = [
     "reload",
     "rounded_up",
     "shipped_facts",
+    "storable_forms",
     "today",
+    "tried",
     "worded",
 ]

@@ -14,6 +14,7 @@ import msgspec
 
 from services.catalogue._compact import Checked, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
+from services.catalogue._environment import Environment
 from services.catalogue._error import CatalogueError
 from services.catalogue._facts import Book, shipped_facts
 from services.catalogue._faults import misread, nearest
@@ -195,9 +196,13 @@ def _able(model: Model, makes: str) -> Model:
 
 
 def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:
-    """Return a provider with its address written out, and with the first credentials that are all set."""
+    """Return a provider with its address written out, and with the first credentials that are all set.
+
+    Those that the process itself is told come before stored ones.
+    """
     ways = (provider.credentials, *provider.alternatives)
-    chosen = next((way for way in ways if _all_set(way, environment)), provider.credentials)
+    own = environment.own if isinstance(environment, Environment) else environment
+    chosen = next((way for told in (own, environment) for way in ways if _all_set(way, told)), provider.credentials)
     return msgspec.structs.replace(provider, base_url=_expanded(provider.base_url, environment), credentials=chosen)
 
 

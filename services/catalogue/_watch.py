@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
+from services.catalogue._environment import Environment
 from services.catalogue._error import CatalogueError
 from services.catalogue._listed import Listed
 from services.catalogue._load import Check, Kept, load, reload
@@ -45,6 +47,9 @@ class Watched:
         self._path = path
         self._environment = environment
         self._refresh = refresh
+        self._asked = asyncio.Event()
+        self._looking = asyncio.Condition()
+        self._followed = 0
         self._stamp = self._stamped()
         self._listed: Mapping[str, Listed] = {}
         self._read = load(path, environment, check, self._kept)
@@ -65,7 +70,12 @@ class Watched:
 
     def _stamped(self) -> tuple[tuple[int, int], ...]:
         files = (self._path, self._refresh.kept) if self._refresh is not None else (self._path,)
-        return tuple(_stamp_of(file) for file in files)
+        stored = self._environment.version if isinstance(self._environment, Environment) else 0
+        return (*(_stamp_of(file) for file in files), (stored, 0))
+
+    def look(self) -> None:
+        """Have the files and what is stored looked at now, rather than at the next beat."""
+        self._asked.set()
 
     def relist(self, listed: Mapping[str, Listed]) -> None:
         """Join what the file says with what providers list, by provider."""
@@ -73,6 +83,12 @@ class Watched:
         asked = self._read.wildcard_providers
         known = {name: each for name, each in listed.items() if name in asked}
         self.now = self._read.with_listed(known) if known else self._read
+
+    async def followed(self, version: int) -> None:
+        """Return once the snapshot goes by that version of the environment's stored variables, where `watch` runs."""
+        self.look()
+        async with self._looking:
+            await self._looking.wait_for(lambda: self._followed >= version)
 
     async def watch(self, every_s: float = EVERY_S) -> None:
         """Reload whenever the file or the facts change, until cancelled. What is bad is logged; the old snapshot stays.
@@ -89,23 +105,35 @@ class Watched:
 
     async def _watch(self, every_s: float) -> None:
         while True:
-            await asyncio.sleep(until_beat_s(every_s))
+            await self._look_again(every_s)
             stamp = self._stamped()
-            if stamp == self._stamp:
-                continue
-            self._stamp = stamp
-            try:
-                self._read = await reload(self._path, self._environment, self._check, self._kept)
-                self.relist(self._listed)
-            except CatalogueError as error:
-                self.refused = str(error)
-                REFUSED.set(1)
-                _log.error("catalogue.refused", why=self.refused)
-            else:
-                self.refused = ""
-                REFUSED.set(0)
-                _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
-                self._told_facts()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                await self._reload()
+            async with self._looking:
+                self._followed = stamp[-1][0]
+                self._looking.notify_all()
+
+    async def _reload(self) -> None:
+        try:
+            self._read = await reload(self._path, self._environment, self._check, self._kept)
+            self.relist(self._listed)
+        except CatalogueError as error:
+            self.refused = str(error)
+            REFUSED.set(1)
+            _log.error("catalogue.refused", why=self.refused)
+        else:
+            self.refused = ""
+            REFUSED.set(0)
+            _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
+            self._told_facts()
+
+    async def _look_again(self, every_s: float) -> None:
+        """Return at the next beat, or as soon as somebody asks for a look."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(until_beat_s(every_s)):
+                await self._asked.wait()
+        self._asked.clear()
 
     def _told_facts(self) -> None:
         if self.now.book.fault:

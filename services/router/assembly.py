@@ -12,6 +12,8 @@ from moa.router.v1 import (
     catalog_service_pb2_grpc,
     files_service_pb2,
     files_service_pb2_grpc,
+    operator_service_pb2,
+    operator_service_pb2_grpc,
     pages_service_pb2,
     pages_service_pb2_grpc,
     readiness_service_pb2,
@@ -44,6 +46,7 @@ from services.router.files import FilesServicer
 from services.router.grpc_api import CatalogServicer, handlers
 from services.router.idempotency.calls import IdempotentCalls
 from services.router.operations import OPERATIONS
+from services.router.operator import OperatorServicer
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
@@ -80,6 +83,10 @@ class Around:
     """Providers' limits."""
     request_log: Log | None = None
     """Takes what is logged of requests; none: nothing is."""
+    operator_store: Any = None
+    """Says who is an administrator, and what all routers saw; none: nobody is answered as one."""
+    provider_states: Any = None
+    """Says how providers are configured; `adapters.provider_states.ProviderStates` is one."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -173,6 +180,10 @@ def _served(
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
         ReadinessServicer(around.refused, around.facts_refused), grpc
     )
+    if around.operator_store is not None:
+        operator = OperatorServicer(catalogue=catalogue, store=around.operator_store, states=around.provider_states)
+        operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operator, grpc)
+        server.offer(operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name)
     grpc.add_generic_rpc_handlers((BodyCheck(admission, takes_key=_takes_key(config, around)).handler(),))
     for module, name in (
         (catalog_service_pb2, "CatalogService"),

@@ -11,12 +11,13 @@ from prometheus_client import Counter, Gauge, Histogram
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
 from services.quota_client.amounts import NANO
+from services.router.traffic import BOUNDS_S
 
 FIRST_EVENT = Histogram(
     "moa_first_event_seconds",
     "From the request to the answer's first event: time to first token.",
     ["provider", "model"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    buckets=BOUNDS_S,
 )
 TOKENS = Counter("moa_tokens_total", "Tokens charged.", ["provider", "model", "kind"])
 IMAGES = Counter("moa_images_total", "Images charged.", ["provider", "model"])

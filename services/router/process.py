@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from services.catalogue import CatalogueError, Watched, inference_service, refresh_of
+from services.catalogue import CatalogueError, Environment, Watched, inference_service, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import cancel_and_wait
 from services.common.egress import Egress
@@ -18,12 +18,14 @@ from services.common.rpc.client import channel
 from services.common.rpc.target import addresses_by_name
 from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
-from services.quota_client import Admission
+from services.quota_client import Admission, StoredKeys
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
 from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
+from services.router.adapters.operator_store import OperatorStore
 from services.router.adapters.policy_rows import PoliciesError, PolicyRows
+from services.router.adapters.provider_states import ProviderStates
 from services.router.adapters.request_log import RequestLog
 from services.router.adapters.stored import ResponseStore
 from services.router.assembly import Around, serving
@@ -38,7 +40,8 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     `text` is a channel to a text service in this process; None: one at the settings' address is asked.
     """
     rows = PolicyRows(config.policies) if config.policies else None
-    watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
+    environment = Environment(settings.providers_environment(config))
+    watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
     metrics.serve(config)
     token = config.service_token.get_secret_value()
     tls = tls_of(config)
@@ -55,6 +58,10 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
     asked = {name: each for name, each in channels.items() if name not in pools}
     listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
+    store = OperatorStore(auth, service_token=token, holder=admission.holder)
+    keys = StoredKeys(
+        auth, service_token=token, environment=environment, values=False, changed=lambda _: watched.look()
+    )
     around = Around(
         catalogue=listed.now,
         relisted=listed.refreshed,
@@ -71,10 +78,17 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         policies=rows.policies if rows else None,
         upstreams=Upstreams(admission.upstreams, lambda: watched.now),
         request_log=log,
+        operator_store=store,
+        provider_states=ProviderStates(asked, service_token=token),
     )
     await admission.start()
     backends.watch()
-    watching = [asyncio.create_task(watched.watch()), asyncio.create_task(listed.run(), name="lists")]
+    watching = [
+        asyncio.create_task(watched.watch()),
+        asyncio.create_task(listed.run(), name="lists"),
+        asyncio.create_task(keys.run(), name="provider_keys"),
+        asyncio.create_task(store.run(), name="traffic"),
+    ]
     try:
         async with serving(config, around, tls) as port:
             configured = sorted(watched.now.configured)
@@ -84,6 +98,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         await around.claims.aclose()
         await log.aclose()
         await cancel_and_wait(*watching)
+        await store.report()
         await backends.aclose()
         await admission.stop()
         await around.egress.aclose()

@@ -23,6 +23,7 @@ from services.router import metrics
 from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller, key_of
 from services.router.domain.paced_attempts import MOST_WAIT_S
+from services.router.traffic import TRAFFIC
 
 MAX_WAIT_KEY: Final = "moa-max-wait"
 """The header by which a caller says for how many seconds its request may wait for a provider that is at its limit."""
@@ -125,7 +126,11 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     if answer.route:
         fields["route"] = answer.route
         metrics.ROUTED.labels(answer.route, provider, answer.model.label).inc()
-    metrics.of_model(provider, answer.model.label).first_event.observe(time.perf_counter() - caller.began)
+    took_s = time.perf_counter() - caller.began
+    metrics.of_model(provider, answer.model.label).first_event.observe(took_s)
+    TRAFFIC.began(answer.route, provider, answer.model.label, took_s)
+    if answer.model is not answer.asked:
+        TRAFFIC.fell_back(answer.route, answer.asked.provider, answer.asked.label)
 
     def settled(consumed: usage_pb2.Usage) -> None:
         _note_others(answer, fields)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
-from services.catalogue import CatalogueError, Watched, refresh_of
+from services.catalogue import CatalogueError, Environment, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.content_sealing import ContentSealer
@@ -25,7 +25,7 @@ from services.common.rpc.tls import tls_of
 from services.common.settings import secrets_in
 from services.common.signing import Secrets
 from services.common.store import links_of, store_of
-from services.quota_client import Admission
+from services.quota_client import Admission, StoredKeys
 from services.tasks import dialects
 from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import BatchQueue
@@ -62,7 +62,8 @@ class Process:
     def __init__(self, config: TaskSettings) -> None:
         token = config.service_token.get_secret_value()
         self.config = config
-        self.watched = Watched(config.catalogue, settings.providers_environment(config), refresh=refresh_of(config))
+        environment = Environment(settings.providers_environment(config))
+        self.watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
         self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
         self.notices = Notices()
         self.store = store_of(config)
@@ -70,6 +71,9 @@ class Process:
         self.tls = tls_of(config)
         auth = channel(config.auth_address, "auth", self.tls)
         self.admission = Admission(auth, service_token=token)
+        self.provider_keys = StoredKeys(
+            auth, service_token=token, environment=environment, values=False, changed=lambda _: self.watched.look()
+        )
         self.quota = Quota(auth, self.database, catalogue=self.watched, service_token=token)
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
         self.links = links_of(config)
@@ -164,6 +168,7 @@ class Process:
     def _duties(self) -> Iterable[Coroutine[Any, Any, None]]:
         yield Listener(self.config.database_url.get_secret_value(), self.notices).run()
         yield self.watched.watch()
+        yield self.provider_keys.run()
         yield self.keeper.run()
         yield self.files.run()
         if self.config.task_workers:

@@ -62,6 +62,7 @@ def _seen(folder: Path, catalogue: str) -> None:
         assert SECRET not in "".join(log.read_text() for log in (root / "logs").iterdir())
         metrics = requests.get(f"{stack.internal_url}/metrics/text", timeout=20).text
         assert 'moa_upstream_account_refused_total{provider="openai-text",why="credentials"} 2.0' in metrics
+        _is_described(stack.url, key)
 
         def ready() -> dict[str, object]:
             found: dict[str, object] = requests.get(f"{stack.internal_url}/ready", timeout=20).json()
@@ -83,6 +84,25 @@ def _seen(folder: Path, catalogue: str) -> None:
         policies.write_text("policies: [{name: one, kind: deny-lits}]")
         fault = f"bad policies: {policies}: one: unknown kind 'deny-lits'; there are cap, deny-list"
         _reload_is_refused(stack, fault, MOA_POLICIES=str(policies))
+
+
+def _is_described(url: str, key: dict[str, str]) -> None:
+    """The provider's troubles are told over REST, and a key that is set there does not win over the environment's."""
+    (row,) = requests.get(f"{url}/admin/providers?span=SPAN_DAY", headers=key, timeout=20).json()["providers"]
+    assert (row["provider_id"], row["configured"], row["key_source"]) == ("openai-text", True, "KEY_SOURCE_ENVIRONMENT")
+    assert int(row["traffic"]["errors"]) >= 1
+    body = {"credentials": [{"name": "api_key", "value": "sk-stored-0123456789abcd"}]}
+    answer = requests.put(f"{url}/admin/providers/openai-text/key", json=body, headers=key, timeout=20)
+    assert [(each["variable"], each["last_four"]) for each in answer.json()["keys"]] == [("OPENAI_API_KEY", "abcd")]
+    tested = requests.post(f"{url}/admin/providers/openai-text:test", headers=key, timeout=40).json()
+    assert (tested["outcome"], tested["detail"]) == (
+        "TEST_OUTCOME_FAILED",
+        "the provider openai-text refused the gateway's credentials",
+    )
+    (row,) = requests.get(f"{url}/admin/providers", headers=key, timeout=20).json()["providers"]
+    assert (row["key_source"], row["stored_keys"][0]["last_four"]) == ("KEY_SOURCE_ENVIRONMENT", "abcd")
+    assert requests.delete(f"{url}/admin/providers/openai-text/key", headers=key, timeout=20).json() == {}
+    assert requests.get(f"{url}/admin/providers", timeout=20).status_code == 401
 
 
 def _reload_is_refused(stack: Stack, fault: str, **environment: str) -> None:

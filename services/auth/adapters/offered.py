@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from moa.quota.v1 import quota_pb2
-from services.catalogue import Catalogue, CatalogueError, reload
+from services.catalogue import Catalogue, CatalogueError, reload, storable_forms
 from services.common import logs
 from services.quota_client.permissions import matches
 
@@ -24,6 +24,8 @@ class Offer:
     """Providers and ids of models, virtual ones too; None: nobody knows them."""
     open_ended: frozenset[str] = frozenset()
     """Providers whose models are listed by themselves: anything may be one of theirs."""
+    forms: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    """Of each provider the ways to give it stored credentials: the variable of each by its name."""
 
     def warning(self, rule: quota_pb2.Rule) -> str:
         """Return why a rule permits nothing; empty where it matches a model, or may match one."""
@@ -59,6 +61,10 @@ class Offered:
         offer = await self._now()
         return [offer.warning(rule) for rule in rules]
 
+    async def forms(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
+        """Return the ways to give each provider stored credentials, by its id."""
+        return (await self._now()).forms
+
     async def _now(self) -> Offer:
         async with self._reading:
             try:
@@ -78,4 +84,5 @@ def _offer(catalogue: Catalogue) -> Offer:
     # A variant of a provider (`openai-text@eu`) has its models.
     variants = [(name, base) for name in catalogue.providers if (base := name.partition("@")[0]) != name]
     models |= {(name, model) for name, base in variants for provider, model in models if provider == base}
-    return Offer(frozenset(models), catalogue.open_ended_providers)
+    forms = {name: storable_forms(provider) for name, provider in catalogue.providers.items()}
+    return Offer(frozenset(models), catalogue.open_ended_providers, forms)

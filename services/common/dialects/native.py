@@ -18,6 +18,8 @@ NATIVE: Final = Dialect(
         "moa.account.v1.BudgetService",
         "moa.account.v1.OidcService",
         "moa.account.v1.RequestLogService",
+        "moa.account.v1.ProviderKeyService",
+        "moa.router.v1.OperatorService",
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),

@@ -41,19 +41,20 @@ C = TypeVar("C", bound=Checkable)
 async def check_all(targets: Targets[C], catalogue: Catalogue, makes: str) -> list[CheckResult]:
     """Try the catalogue's providers that make `makes`, one after the other."""
     return [
-        await _checked(targets, catalogue, provider)
+        await checked(targets, catalogue, provider)
         for provider in catalogue.providers.values()
         if provider.makes == makes and provider.service in ("text", "image")
     ]
 
 
-async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider) -> CheckResult:
+async def checked(targets: Targets[C], catalogue: Catalogue, provider: Provider) -> CheckResult:
+    """Try a provider of the catalogue."""
     try:
         target = targets.make(catalogue, provider.id)
     except ProviderNotConfigured as error:
         if provider.id in catalogue.configured:
             return CheckResult(provider.id, "failed", error.message)
-        return CheckResult(provider.id, "hidden", f"needs {_needs(provider)}")
+        return CheckResult(provider.id, "hidden", f"needs {needs(provider)}")
     make = target.adapter.check_request
     if not callable(make):
         return CheckResult(provider.id, "untried", "its protocol has no call that costs nothing")
@@ -72,8 +73,8 @@ async def _checked(targets: Targets[C], catalogue: Catalogue, provider: Provider
     return CheckResult(provider.id, "ok", str(outgoing.url.origin()))
 
 
-def _needs(provider: Provider) -> str:
-    """Name the variables, of each way there is to be configured."""
+def needs(provider: Provider) -> str:
+    """Return the variables by which a provider is configured, of each way there is."""
     ways = [" + ".join(way.values()) for way in (provider.credentials, *provider.alternatives) if way]
     address = [] if provider.base_url else ["its address"]
     return "; ".join([*address, *([", or ".join(ways)] if ways else [])])

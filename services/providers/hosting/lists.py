@@ -44,7 +44,7 @@ STALE = Gauge(
 class _State:
     """A provider's list as far as it is known."""
 
-    __slots__ = ("at", "due", "failures", "kept_s", "listed", "provider", "task")
+    __slots__ = ("at", "due", "failures", "kept_s", "listed", "provider", "task", "why")
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
@@ -57,6 +57,8 @@ class _State:
         self.kept_s = KEPT_S
         """How long its list is good. Whoever is asked more often is watched: without an answer it is unavailable."""
         self.task: asyncio.Task[None] | None = None
+        self.why = ""
+        """Why it did not list when it was asked last; empty where it did."""
 
 
 class ProviderLists:
@@ -105,6 +107,11 @@ class ProviderLists:
             await asyncio.wait(running, timeout=_WAIT_S)
         return self._known()
 
+    def unavailable(self, provider_id: str) -> str:
+        """Return why a provider did not list its models when it was asked last; empty where it did, or is not asked."""
+        state = self._states.get(provider_id)
+        return state.why if state is not None else ""
+
     def _known(self) -> Mapping[str, Listed]:
         return {name: state.listed for name, state in self._states.items() if state.listed is not None}
 
@@ -139,12 +146,12 @@ class ProviderLists:
             state.failures += 1
             state.due = self._clock() + min(state.kept_s, _AGAIN_S * 2 ** (state.failures - 1))
             STALE.labels(name).set(1)
-            why = _why(error)
+            why = state.why = _why(error)
             if state.listed is not None and state.kept_s < KEPT_S:
                 state.listed = _unavailable(state.listed, why)
             _log.warning("list.failed", provider=name, why=why, failures=state.failures)
         else:
-            state.failures = 0
+            state.failures, state.why = 0, ""
             state.due = self._clock() + state.kept_s * random.uniform(0.9, 1)  # noqa: S311  # no secret
             state.listed = Listed(models=models, version=_version(models))
             STALE.labels(name).set(0)

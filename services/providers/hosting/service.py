@@ -18,8 +18,13 @@ import uvloop
 from google.protobuf.message import Message
 from pydantic import Field
 
-from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
-from services.catalogue import Catalogue, CatalogueError, Watched, load, refresh_of
+from moa.provider.v1 import (
+    listing_service_pb2,
+    listing_service_pb2_grpc,
+    provider_state_service_pb2,
+    provider_state_service_pb2_grpc,
+)
+from services.catalogue import Catalogue, CatalogueError, Environment, Watched, load, refresh_of
 from services.common import logs, metrics, settings
 from services.common.helper_process import HelperProcess
 from services.common.operations import CONTRACTS, Contract
@@ -29,8 +34,9 @@ from services.common.rpc.target import Addresses
 from services.common.rpc.tls import tls_of
 from services.providers.hosting import checking
 from services.providers.hosting.lists import ListingServicer, ProviderLists
+from services.providers.hosting.states import ProviderStates
 from services.providers.hosting.targets import AnyAdapter, Targets
-from services.quota_client import AbandonedCalls
+from services.quota_client import AbandonedCalls, StoredKeys
 
 A = TypeVar("A", bound=AnyAdapter)
 
@@ -136,8 +142,10 @@ class Providing:
         `server` serves it, one of this process alone; None: one at the settings' address. Raises CatalogueError when
         the catalogue is bad.
         """
+        environment = Environment(environment)
         targets = {offer.makes: offer.targets(environment) for offer in self.offers}
-        catalogue = Watched(config.catalogue, environment, _check_of(targets.values()), refresh_of(config))
+        check = _check_of(targets.values())
+        catalogue = Watched(config.catalogue, environment, check, refresh_of(config))
         for each in targets.values():
             each.report(catalogue.now)
         metrics.serve(config)
@@ -156,15 +164,27 @@ class Providing:
         lists = ProviderLists(lambda: catalogue.now, targets.values(), changed=catalogue.relist)
         listing_service_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(lists), server.grpc)
         server.offer(listing_service_pb2.DESCRIPTOR.services_by_name["ListingService"].full_name)
+
+        def rekeyed(variables: Collection[str]) -> None:
+            for each in targets.values():
+                each.rekeyed(variables)
+            catalogue.look()
+
+        keys = StoredKeys(auth, service_token=token, environment=environment, values=True, changed=rekeyed)
+        states = ProviderStates(catalogue, targets.values(), lists, environment, keys.ask, check)
+        provider_state_service_pb2_grpc.add_ProviderStateServiceServicer_to_server(states, server.grpc)
+        server.offer(provider_state_service_pb2.DESCRIPTOR.services_by_name["ProviderStateService"].full_name)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
         watching = asyncio.create_task(catalogue.watch())
         listing = asyncio.create_task(lists.run(), name="lists")
+        following = asyncio.create_task(keys.run(), name="provider_keys")
         try:
             yield Served(port=port, catalogue=catalogue, targets=targets)
         finally:
             watching.cancel()
             listing.cancel()
+            following.cancel()
             abandoned.ending()
             await server.stop(config.drain_s)
             await abandoned.stop()  # it counts large prompts in the helper process

@@ -351,6 +351,17 @@ class Targets(Generic[A]):
                 _log.info("provider.rekeyed", provider=provider_id)
                 self._retire(self._targets.pop(provider_id))
 
+    def rekeyed(self, variables: Container[str]) -> None:
+        """Drop the targets whose secrets are in variables that have changed: they are read when next needed."""
+        for provider_id, target in list(self._targets.items()):
+            if any(variable in variables for variable in target.provider.credentials.values()):
+                _log.info("provider.rekeyed", provider=provider_id)
+                self._retire(self._targets.pop(provider_id))
+
+    def serves(self, provider: Provider) -> bool:
+        """Return whether a provider is asked here."""
+        return self._serves(provider)
+
     def _retire(self, target: Target[A]) -> None:
         task = asyncio.create_task(target.pool.retire())
         self._closing.add(task)

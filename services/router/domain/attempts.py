@@ -22,6 +22,7 @@ from services.router.domain.failures import (
     Restarting,
     asks_twice,
     course_after,
+    is_sick,
     label_of,
     may_have_worked,
     most_useful,
@@ -31,6 +32,7 @@ from services.router.domain.failures import (
 from services.router.domain.hedging import Unbooked, hedged
 from services.router.domain.ports import M, MessageStream, Reservation
 from services.router.domain.terms import RETRIES, Ask, Begun, Terms, counted_for, first_message
+from services.router.traffic import TRAFFIC
 
 BACK_OFF_S: Final = 0.5
 """The first pause before that at most, and half of it at least; the second is twice as long."""
@@ -159,6 +161,8 @@ class Attempts(Generic[M]):
         course = course_after(error, asked_for=self._is_asked_for(model))
         reason = label_of(error)
         metrics.ATTEMPTS_FAILED.labels(model.provider, model.label, reason).inc()
+        if is_sick(error):
+            TRAFFIC.failed("" if watch is None else watch.route, model.provider, model.label)
         if course is Course.LARGER:
             self._longer_than = max(self._longer_than or 0, model.context_tokens)
         elif course is Course.AGAIN and self._may_ask_again(model, error, retry):

@@ -18,6 +18,7 @@ from services.common import logs
 from services.common.errors import MoaError, word
 from services.router import metrics
 from services.router.domain.failures import is_sick, was_left
+from services.router.traffic import TRAFFIC
 
 LIMIT: Final = 5
 """So many failures in a row open a breaker."""
@@ -91,6 +92,7 @@ class Breakers:
         if state is not None and state.until:
             state.until, state.probing, state.failures = 0.0, False, LIMIT - 1
             metrics.TARGET_OPEN.labels(model.provider, model.label).set(0)
+            TRAFFIC.closed(model.provider, model.label)
             _log.info("breaker.closed", provider=model.provider, model=model.id)
 
     def finished(self, model: Model) -> None:
@@ -114,6 +116,7 @@ class Breakers:
         state.rests = min(state.rests + 1, 16)
         state.until, state.probing = self._clock() + rest_s, False
         metrics.TARGET_OPEN.labels(model.provider, model.label).set(1)
+        TRAFFIC.opened(model.provider, model.label, rest_s)
         _log.warning(
             "breaker.opened",
             provider=model.provider,

@@ -177,11 +177,12 @@ class Measured:
 class Watch:
     """Notes the calls of one request for a virtual model."""
 
-    __slots__ = ("_hedges", "_measures", "_route", "_running", "_whole")
+    __slots__ = ("_hedges", "_measures", "_running", "_whole", "route")
 
     def __init__(self, measures: Measures, route: str, *, whole: bool, hedges: bool) -> None:
         self._measures = measures
-        self._route = route
+        self.route = route
+        """The virtual model."""
         self._whole = whole
         self._hedges = hedges
         self._running: dict[str, tuple[_Target, float, float]] = {}
@@ -235,4 +236,4 @@ class Watch:
 
     def may_hedge(self) -> bool:
         """Return whether this request may be hedged now, and count it."""
-        return self._measures.take_hedge(self._route)
+        return self._measures.take_hedge(self.route)

@@ -20,6 +20,7 @@ from services.router import metrics
 from services.router.domain.failures import HeldBack
 from services.router.domain.fair_queue import FairQueue
 from services.router.domain.ports import M, MessageStream
+from services.router.traffic import TRAFFIC
 
 Rate = tuple[str, quota_pb2.Pace]
 
@@ -118,6 +119,7 @@ class Upstreams:
 
     def learn(self, model: Model, rates: UpstreamRates) -> None:
         """Take what a provider said of its limits, beside an answer of a model."""
+        TRAFFIC.said(model.provider, model.label, rates)
         pace = quota_pb2.Pace(requests_per_minute=rates.requests_per_minute, tokens_per_minute=rates.tokens_per_minute)
         if pace.requests_per_minute or pace.tokens_per_minute:
             self._learned[model.full_id] = self.clock(), pace
