@@ -137,8 +137,8 @@ async def test_without_the_operators_key_nothing_is_stored(auth: Auth, client: C
     await ProviderKeys(auth.postgres, ContentKeys(KEY)).set("p", {"A_KEY": SECRET}, actor="acc")
     async with grpc.aio.insecure_channel(auth.address) as inner:
         store = operator_store_service_pb2_grpc.OperatorStoreServiceStub(inner)
-        request = operator_pb.ListProviderKeysRequest(values=True)
-        told = await store.ListProviderKeys(request, metadata=INTERNAL)
+        wanted = operator_pb.ListProviderKeysRequest(values=True)
+        told = await store.ListProviderKeys(wanted, metadata=INTERNAL)
     assert [(key.variable, key.value, key.unreadable) for key in told.keys] == [("A_KEY", "", True)]
     auth.query("delete from provider_keys returning 1")
 

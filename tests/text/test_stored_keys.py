@@ -28,7 +28,7 @@ INTERNAL = metadata(TOKEN, "r")
 
 
 class Auth(operator_store_service_pb2_grpc.OperatorStoreServiceServicer):
-    """Plays auth's store."""
+    """Plays auth's store of keys."""
 
     def __init__(self) -> None:
         self.stored: dict[str, str] = {}
@@ -36,6 +36,11 @@ class Auth(operator_store_service_pb2_grpc.OperatorStoreServiceServicer):
 
     def store(self, **stored: str) -> None:
         self.stored, self.version = stored, self.version + 1
+
+    async def nothing(self, request: Any, context: Any) -> Any:
+        raise AssertionError("the text service asks for keys alone")
+
+    AuthorizeOperator = AuditOperation = ReportTraffic = ReadTraffic = nothing
 
     async def ListProviderKeys(self, request: Any, context: Any) -> pb.ListProviderKeysResponse:
         if request.known_version == self.version:
@@ -87,7 +92,8 @@ async def test_a_stored_key_is_taken_without_a_restart(tmp_path: Path) -> None:
 
         async def state(provider: str) -> states_pb.ProviderState:
             answer = await states.ListProviderStates(states_pb.ListProviderStatesRequest(), metadata=INTERNAL)
-            return next(each for each in answer.providers if each.provider == provider)
+            found: states_pb.ProviderState = next(each for each in answer.providers if each.provider == provider)
+            return found
 
         assert await tested("p") == (states_pb.TEST_OUTCOME_NOT_CONFIGURED, "needs P_KEY")
         assert (await state("p")).why == "needs P_KEY"
