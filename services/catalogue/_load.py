@@ -202,7 +202,7 @@ def _settled(provider: Provider, environment: Mapping[str, str]) -> Provider:
     """
     ways = (provider.credentials, *provider.alternatives)
     own = environment.own if isinstance(environment, Environment) else environment
-    chosen = next((way for told in (own, environment) for way in ways if _all_set(way, told)), provider.credentials)
+    chosen = next((way for known in (own, environment) for way in ways if _all_set(way, known)), provider.credentials)
     return msgspec.structs.replace(provider, base_url=_expanded(provider.base_url, environment), credentials=chosen)
 
 

@@ -18,7 +18,7 @@ BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 SLOT_S: Final = 600
 _MOST_TARGETS: Final = 4000
 """Of how many targets in one slot anything is kept."""
-_MOST_SAID: Final = 1000
+_MOST_STATES: Final = 1000
 RATES_S: Final = 600.0
 """For how long a provider's word on its limits is kept."""
 
@@ -77,9 +77,9 @@ class Traffic:
         self._breakers.pop((provider, model), None)
         self._stirred = True
 
-    def said(self, provider: str, model: str, rates: UpstreamRates) -> None:
+    def learned(self, provider: str, model: str, rates: UpstreamRates) -> None:
         """Note what a provider said of its limits."""
-        if len(self._rates) < _MOST_SAID or (provider, model) in self._rates:
+        if len(self._rates) < _MOST_STATES or (provider, model) in self._rates:
             self._rates[provider, model] = self._clock(), rates
             self._stirred = True
 
@@ -103,10 +103,10 @@ class Traffic:
                 fallbacks=slot.fallbacks,
                 first_events=slot.first_events,
             )
-        for (provider, model), until in list(self._breakers.items())[:_MOST_SAID]:
+        for (provider, model), until in list(self._breakers.items())[:_MOST_STATES]:
             report.breakers.add(provider=provider, model=model, routers=1).until.FromNanoseconds(int(until * 1e9))
-        for (provider, model), (said_at, rates) in self._rates.items():
-            report.rates.add(provider=provider, model=model, rates=rates).at.FromNanoseconds(int(said_at * 1e9))
+        for (provider, model), (learned_at, rates) in self._rates.items():
+            report.rates.add(provider=provider, model=model, rates=rates).at.FromNanoseconds(int(learned_at * 1e9))
         self._unsent, self._stirred = set(), False
         return report
 
@@ -133,7 +133,7 @@ class Traffic:
         """Forget slots that are over and were sent, and words that are old."""
         over = int(now) // SLOT_S * SLOT_S
         self._slots = {key: slot for key, slot in self._slots.items() if key[0] >= over or key in self._unsent}
-        self._rates = {key: said for key, said in self._rates.items() if now - said[0] < RATES_S}
+        self._rates = {key: known for key, known in self._rates.items() if now - known[0] < RATES_S}
 
 
 TRAFFIC: Final = Traffic()

@@ -78,11 +78,11 @@ def test_breakers_and_limits_are_told_as_they_are() -> None:
     clock = Clock()
     traffic = Traffic(clock)
     traffic.opened("p", "m", 20.0)
-    traffic.said("p", "m", UpstreamRates(requests_per_minute=10, requests_left=3))
+    traffic.learned("p", "m", UpstreamRates(requests_per_minute=10, requests_left=3))
     report = traffic.report("h")
     assert report is not None
     assert [(breaker.model, breaker.until.seconds) for breaker in report.breakers] == [("m", 6020)]
-    assert [(said.rates.requests_left, said.at.seconds) for said in report.rates] == [(3, 6000)]
+    assert [(each.rates.requests_left, each.at.seconds) for each in report.rates] == [(3, 6000)]
     clock.now += 601
     traffic.closed("p", "m")
     report = traffic.report("h")

@@ -109,9 +109,9 @@ def _merge(response: pb.ReadTrafficResponse, states: list[bytes], now: datetime)
             known.routers += 1
             if breaker.until.ToNanoseconds() > known.until.ToNanoseconds():
                 known.until.CopyFrom(breaker.until)
-        for said in report.rates:
-            newest = rates.setdefault((said.provider, said.model), said)
-            if said.at.ToNanoseconds() > newest.at.ToNanoseconds():
-                rates[said.provider, said.model] = said
+        for learned in report.rates:
+            newest = rates.setdefault((learned.provider, learned.model), learned)
+            if learned.at.ToNanoseconds() > newest.at.ToNanoseconds():
+                rates[learned.provider, learned.model] = learned
     response.breakers.extend(breakers.values())
     response.rates.extend(rates.values())

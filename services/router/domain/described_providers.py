@@ -34,10 +34,10 @@ def described(
         stored: What is stored of keys.
         seen: What routers saw.
     """
-    told = {state.provider: state for answer in states.values() for state in answer.providers}
+    known = {state.provider: state for answer in states.values() for state in answer.providers}
     counts = Counter(model.provider for model in (*catalogue.models, *catalogue.discovered))
     return [
-        _report(catalogue, provider, told, states, stored, seen, counts[provider.id])
+        _report(catalogue, provider, known, states, stored, seen, counts[provider.id])
         for provider in catalogue.providers.values()
         if provider.adapter != _VIRTUAL
     ]
@@ -46,7 +46,7 @@ def described(
 def _report(
     catalogue: Catalogue,
     provider: Provider,
-    told: Mapping[str, provider_state_service_pb2.ProviderState],
+    known: Mapping[str, provider_state_service_pb2.ProviderState],
     states: States,
     stored: operator_store_service_pb2.ListProviderKeysResponse,
     seen: operator_store_service_pb2.ReadTrafficResponse,
@@ -62,7 +62,7 @@ def _report(
     )
     if provider.adapter == _OWN:
         report.configured, report.key_source = True, provider_state_service_pb2.KEY_SOURCE_NONE_NEEDED
-    elif (state := told.get(provider.id)) is not None:
+    elif (state := known.get(provider.id)) is not None:
         report.configured, report.why = state.configured, state.why
         report.key_source, report.unavailable = state.key_source, state.unavailable
     else:
@@ -84,9 +84,9 @@ def _report(
     for breaker in seen.breakers:
         if breaker.provider == provider.id:
             report.resting.add(model=breaker.model, until=breaker.until, routers=breaker.routers)
-    for said in seen.rates:
-        if said.provider == provider.id:
-            report.limits.add(model=said.model, at=said.at, rates=said.rates)
+    for learned in seen.rates:
+        if learned.provider == provider.id:
+            report.limits.add(model=learned.model, at=learned.at, rates=learned.rates)
     return report
 
 

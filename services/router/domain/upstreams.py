@@ -119,7 +119,7 @@ class Upstreams:
 
     def learn(self, model: Model, rates: UpstreamRates) -> None:
         """Take what a provider said of its limits, beside an answer of a model."""
-        TRAFFIC.said(model.provider, model.label, rates)
+        TRAFFIC.learned(model.provider, model.label, rates)
         pace = quota_pb2.Pace(requests_per_minute=rates.requests_per_minute, tokens_per_minute=rates.tokens_per_minute)
         if pace.requests_per_minute or pace.tokens_per_minute:
             self._learned[model.full_id] = self.clock(), pace
