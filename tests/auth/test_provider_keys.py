@@ -17,8 +17,8 @@ from moa.operator.v1 import operator_store_service_pb2_grpc
 from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.traffic import KEPT_S, Traffic
 from services.auth.domain.accounts import KeyLimits
-from services.auth.domain.content_keys import ContentKeys
 from services.auth.domain.powers import ADMIN
+from services.common.content_sealing import ContentKeys
 from services.common.rpc.client import metadata
 from tests.auth.asking import TOKEN
 from tests.auth.client import Client, code_of

@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 from services.auth.adapters.audit import audit
 from services.auth.adapters.postgres import Postgres
-from services.auth.domain.content_keys import ContentKeys, Sealed
+from services.common.content_sealing import ContentKeys, Sealed
 from services.common.errors import Conflict
 
 _SHOWN: Final = 4
