@@ -187,6 +187,10 @@ bench-growth: proto ## Show how costs grow with accounts, rows, keys, tasks, pro
 bench-routing: proto ## Show latency and cost of each strategy of a virtual model over played providers (20 s).
 	@$(PY) -m bench.routing $(ARGS)
 
+.PHONY: simulate
+simulate: proto ## Simulate quotas with 100 routers in 10 regions (ARGS=--calibrate: compare with the real ledger; two minutes).
+	@$(PY) -m bench.simulate $(ARGS)
+
 .PHONY: bench-idle
 bench-idle: proto ## Measure what a gateway does while nobody calls: wake-ups and CPU of each process (two minutes).
 	@$(PY) -m bench.idle $(ARGS)
@@ -206,6 +210,14 @@ providers: proto ## Check each configured cloud provider with its cheapest real 
 .PHONY: audit
 audit: proto ## Check that the local gateway's quota ledger balances, and list orphans.
 	@$(PY) -m deploy.local.tool audit $(ARGS)
+
+.PHONY: backup
+backup: proto ## Save the gateway's database into a file while it runs (FILE=moa.dump); docs/operations.md.
+	@$(PY) -m deploy.local.backup save "$(or $(FILE),moa.dump)"
+
+.PHONY: restore
+restore: proto ## Restore a saved database where nothing is yet (FILE=moa.dump, MOA_HOME=… or MOA_DATABASE_URL=…).
+	@$(PY) -m deploy.local.backup restore "$(or $(FILE),moa.dump)"
 
 .PHONY: replay
 replay: proto ## Make an image again from its receipt (RECEIPT=file.json, IMAGE=where.png) and compare the bytes.
