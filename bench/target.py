@@ -22,15 +22,21 @@ class Meter:
 
     def cpu_s(self) -> dict[str, float]:
         """Return the processor time that each has used."""
-        return {
-            name: sum(p.cpu_times().user + p.cpu_times().system for p in _family(process))
-            for name, process in self._processes.items()
-        }
+        return {name: sum(map(_cpu_s, _family(process))) for name, process in self._processes.items()}
 
 
 def _resident(process: psutil.Process) -> int:
     info = process.memory_full_info()
     return int(getattr(info, "pss", info.rss))
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    try:
+        used = process.cpu_times()
+    except psutil.NoSuchProcess:
+        # A connection of the database's that ended since it was listed.
+        return 0.0
+    return float(used.user + used.system)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import statistics
 import tempfile
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import grpc
 import psycopg
 
+from bench.simulation.database import Cost
 from bench.simulation.load import Driver, Load, Outcome, Request
 from bench.simulation.world import Plan, simulate
 from deploy.local.database import Database
@@ -51,6 +55,8 @@ class Figures:
     stranded_mean: float
     outcome: Outcome
     wal_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long calls took on average, by method."""
 
     def rows(self) -> dict[str, float]:
         """Return the figures by name."""
@@ -70,19 +76,23 @@ class Figures:
 class _Counting:
     """A channel that counts calls."""
 
-    def __init__(self, link: grpc.aio.Channel, calls: Counter[str]) -> None:
+    def __init__(self, link: grpc.aio.Channel, calls: Counter[str], seconds: dict[str, list[float]]) -> None:
         self._link = link
         self._calls = calls
+        self._seconds = seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._link, name)
 
     def unary_unary(self, method: str, *given: Any, **more: Any) -> Callable[..., Awaitable[Any]]:
-        call = self._link.unary_unary(method, *given, **more)
+        call, name = self._link.unary_unary(method, *given, **more), method.rpartition("/")[2]
 
-        def counted(*given: Any, **more: Any) -> Any:
-            self._calls[method.rpartition("/")[2]] += 1
-            return call(*given, **more)
+        async def counted(*given: Any, **more: Any) -> Any:
+            self._calls[name] += 1
+            began = time.perf_counter()
+            answer = await call(*given, **more)
+            self._seconds[name].append(time.perf_counter() - began)
+            return answer
 
         return counted
 
@@ -124,10 +134,10 @@ async def _made(url: str, plan: Plan) -> list[str]:
 async def _driven(
     plan: Plan, requests: list[Request], address: str, secrets: list[str], url: str, folder: Path
 ) -> Figures:
-    calls: Counter[str] = Counter()
+    calls, seconds = Counter[str](), defaultdict[str, list[float]](list)
     links = [channel(address) for _ in range(plan.load.routers)]
     routers = [
-        Admission(cast(Any, _Counting(link, calls)), service_token=TOKEN, journal=folder / f"journal-{number}")
+        Admission(cast(Any, _Counting(link, calls, seconds)), service_token=TOKEN, journal=folder / f"journal-{number}")
         for number, link in enumerate(links)
     ]
     for router in routers:
@@ -167,7 +177,14 @@ async def _driven(
         stranded_mean=sum(stranded) / max(1, samples),
         outcome=driver.outcome,
         wal_bytes=wal_bytes,
+        seconds={name: statistics.mean(each) for name, each in seconds.items()},
     )
+
+
+def as_quick(plan: Plan, found: Figures) -> Plan:
+    """Return a plan in which a call and a transaction take as long as they did on this machine, as busy as it was."""
+    call_s, settle_s = found.seconds["Refresh"], found.seconds["Settle"]
+    return replace(plan, within_s=call_s / 2, cost=Cost(wait_s=max(0.0, settle_s - call_s)))
 
 
 async def _sampled(link: psycopg.AsyncConnection[Any], outcome: Outcome, stranded: list[int]) -> None:
@@ -187,7 +204,7 @@ def compared(seed: int) -> str:
     parts = []
     for plan in PLANS:
         found = asyncio.run(real(plan, seed))
-        report = simulate(replace(plan), seed)
+        report = simulate(as_quick(plan, found), seed)
         as_simulated = Figures(
             calls=report.calls,
             transactions_a_second=report.transactions_a_second,
@@ -200,6 +217,8 @@ def compared(seed: int) -> str:
             error = f"{(other - value) / value:+.0%}" if value else "-"
             lines.append(f"| {name} | {value:,.1f} | {other:,.1f} | {error} |")
         asked = found.outcome.asked
-        lines.append(f"\nWAL: {found.wal_bytes / asked:,.0f} bytes a request of {asked:,}.")
+        told = ", ".join(f"{name} {took_s * 1e3:.1f}" for name, took_s in sorted(found.seconds.items()))
+        lines.append(f"\nMilliseconds of a call here, as simulated: {told}. Load average {os.getloadavg()[0]:.0f}.")
+        lines.append(f"WAL: {found.wal_bytes / asked:,.0f} bytes a request of {asked:,}.")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)

@@ -37,6 +37,8 @@ class Cost:
 
     transaction_s: float = 0.0008
     row_s: float = 0.00003
+    wait_s: float = 0.0
+    """How long it waits beside that, for a busy machine's processors."""
 
 
 class Database:
@@ -66,8 +68,8 @@ class Database:
         if not self.up or not self.network.reaches(region, self.region):
             await asyncio.sleep(WAIT_S)
             raise Unavailable("the database cannot be reached")
-        far_s = 2 * round_trips * self.network.map.one_way_s(region, self.region)
-        await asyncio.sleep(far_s / 2)
+        far_s = 2 * round_trips * self.network.map.far_s(region, self.region)
+        await asyncio.sleep(far_s / 2 + self.cost.wait_s)
         took_s = self.cost.transaction_s + self.cost.row_s * rows
         with self._processors.request() as turn:
             await come(turn)

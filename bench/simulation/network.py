@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import grpc
 import simpy
@@ -15,22 +15,21 @@ import simpy
 from services.common.errors import MoaError
 from services.common.rpc import status
 
-ONE_WAY_S: Final = 0.0002
-"""Between two processes of one region."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Map:
     """Which regions there are, and the seconds that a message takes between two of them."""
 
     regions: int
+    within_s: float = 0.0002
+    """Between a router and an auth of one region, and what both take for a call."""
     apart_s: float = 0.025
     """Between neighbours; the farthest of ten are five neighbours apart, on a ring."""
 
-    def one_way_s(self, one: int, other: int) -> float:
-        """Return how long a message takes."""
+    def far_s(self, one: int, other: int) -> float:
+        """Return how long a message is on its way between two regions; nothing within one."""
         steps = abs(one - other)
-        return ONE_WAY_S + self.apart_s * min(steps, self.regions - steps)
+        return self.apart_s * min(steps, self.regions - steps)
 
 
 class Network:
@@ -108,7 +107,7 @@ class Line:
             await asyncio.sleep(1.0)
             raise _failed(grpc.StatusCode.UNAVAILABLE)
         callee = reachable[next(self._turns) % len(reachable)]
-        one_way_s = network.map.one_way_s(self.region, callee.region)
+        one_way_s = network.map.within_s + network.map.far_s(self.region, callee.region)
         await asyncio.sleep(one_way_s)
         if not callee.up or not network.reaches(self.region, callee.region):
             raise _failed(grpc.StatusCode.UNAVAILABLE)

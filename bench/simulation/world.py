@@ -41,6 +41,7 @@ class Plan:
     name: str
     load: Load
     regions: int = 1
+    within_s: float = 0.0002
     auth_regions: int | None = None
     """In how many regions auth runs; None: in all."""
     replicas: int = 2
@@ -108,7 +109,7 @@ class _World:
         self._env = env
         self._plan = plan
         self._secrets = [f"moa-simulated-{number:04}" for number in range(plan.load.keys)]
-        self._network = Network(env, Map(regions=plan.regions))
+        self._network = Network(env, Map(regions=plan.regions, within_s=plan.within_s))
         books = Books(
             keys=[
                 Key(f"key_{number:04}", f"acc_{number:04}", keys.digest(PEPPER, secret), plan.tokens_a_day)
