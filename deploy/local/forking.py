@@ -53,6 +53,8 @@ class Forked:
         self._pidfd = fds[0]
         self._reply = reply
         self._waiting = threading.Lock()
+        # A descriptor that was closed may be another process's right after.
+        self._naming = threading.Lock()
 
     def wait(self) -> int:
         """Return the exit code once the process has ended: negative, of a signal."""
@@ -61,16 +63,18 @@ class Forked:
                 answer = b""
                 with contextlib.suppress(ConnectionError):
                     answer = self._reply.recv(PID_BYTES)
-                # Who kills the server takes its children along.
-                self.returncode = int.from_bytes(answer, "big", signed=True) if answer else -signal.SIGTERM
                 self._reply.close()
-                os.close(self._pidfd)
+                with self._naming:
+                    # Who kills the server takes its children along.
+                    self.returncode = int.from_bytes(answer, "big", signed=True) if answer else -signal.SIGTERM
+                    os.close(self._pidfd)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send a signal, where the process has not ended."""
-        with contextlib.suppress(ProcessLookupError, OSError):
-            signal.pidfd_send_signal(self._pidfd, number)
+        with self._naming, contextlib.suppress(OSError):
+            if self.returncode is None:
+                signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
         """End the process at once."""

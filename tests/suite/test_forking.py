@@ -46,7 +46,24 @@ def test_it_has_what_it_was_given_and_nothing_else(tmp_path: Path) -> None:
         process = forking.fork(MODULE, given, folder=tmp_path, output=log.fileno(), fds=[file.fileno()])
         assert process.wait() == process.returncode == 3
         assert told(tmp_path / "log") == [given, str(tmp_path), "read me", [], [0, 1, 2], True]
-    process.send_signal(signal.SIGTERM)  # to nobody: its number may be another's by now
+
+
+def test_a_signal_to_one_that_ended_reaches_no_other(tmp_path: Path) -> None:
+    """Its descriptor's number may be another process's right after."""
+    with tempfile.TemporaryFile("w+") as file, (tmp_path / "log").open("ab") as log:
+
+        def forked(wanted: str) -> Forked:
+            given = {"WANTED": wanted, "FD": str(file.fileno())}
+            return forking.fork(MODULE, given, folder=tmp_path, output=log.fileno(), fds=[file.fileno()])
+
+        other, ended = forked("sleep"), forked("0")
+        assert ended.wait() == 0
+        numbers = [os.pidfd_open(other.pid) for _ in range(64)]
+        ended.send_signal(signal.SIGTERM)
+        other.kill()
+        assert other.wait() == -signal.SIGKILL
+        for number in numbers:
+            os.close(number)
 
 
 def test_a_supervisor_kills_it_and_starts_it_again(tmp_path: Path) -> None:
