@@ -193,10 +193,11 @@ async def test_a_virtual_model_is_listed_and_answered_by_its_targets(pair: Pair)
 
 
 async def test_a_silent_target_is_hedged_and_its_caller_pays_one(pair: Pair) -> None:
-    """After 25 quick answers the first says nothing: the second is asked and answers, the first is hung up on, and
+    """After 20 quick answers the first says nothing: the second is asked and answers, the first is hung up on, and
     one charge is booked, the second's."""
     async with pair.client as client:
-        for _ in range(25):
+        # As many as tell what is slow: on a busy machine one more may be hedged itself, and a tenth of all may be.
+        for _ in range(20):
             pair.play(pair.main, text=("Quick.",))
             answer = await client.chat.completions.create(model="team-hedged", messages=MESSAGES, stream=True)
             assert {chunk.model async for chunk in answer} == {"is-hedged"}
