@@ -169,14 +169,14 @@ TEXT: Final = Process(
     metrics_port=8203,
     calls=_SETTLES,
     shared=_COMMON,
-    fixed={CALLERS: "router"},
+    fixed={CALLERS: "router,tasks"},
     optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
 """A fifth of a normal share where all processors work, as helper processes have: what is large takes what is left."""
 LARGE_TEXT: Final = replace(
-    TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed={**TEXT.fixed, **_YIELDS}
+    TEXT, name="largetext", port=8109, metrics_port=8209, stands_in="text", fixed={CALLERS: "router", **_YIELDS}
 )
 """Answers what `largerouter` asks."""
 IMAGE: Final = Process(
@@ -263,6 +263,7 @@ TASKS: Final = Process(
         "MOA_DATABASE_URL": DATABASE,
         "MOA_AUTH_ADDRESS": "auth",
         "MOA_ROUTER_ADDRESS": "router",
+        "MOA_TEXT_ADDRESS": "text",
         "MOA_DESK_ADDRESS": "desk",
     },
     shared=(*_COMMON, VARIABLES_SET),

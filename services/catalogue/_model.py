@@ -73,6 +73,10 @@ def inference_service(pool: str) -> str:
     return f"inference-{pool}" if pool else "inference"
 
 
+Factor = Annotated[float, Meta(gt=0, le=1)]
+"""A part of a price."""
+
+
 class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Someone who answers: a cloud API, a compatible server, or this machine."""
 
@@ -92,6 +96,9 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     holds once the file is read."""
     options: Mapping[str, Any] = {}
     """What the adapter alone understands (API version, region, …)."""
+    batch_price_factor: Factor | None = None
+    """What an answer by its batch API costs, of the price of one that is asked for alone; none: it is asked for no
+    batches."""
     pool: Annotated[str, Meta(pattern=r"^([a-z][a-z0-9-]{0,15})?$")] = ""
     """Of `inference`: the pool of processes that has its models (`MOA_INFERENCE_POOLS`); empty: those in none."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)
@@ -239,6 +246,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
     prices: Prices | tuple[Prices, ...] | None = None
     """What its owner asks, where the operator says it: at all times, or from dates on, the oldest first. None: what the
     kept facts tell."""
+    batch_price_factor: Factor | None = None
+    """As its provider's, where that is another; 1: it is asked for no batches."""
     known_prices: tuple[Price, ...] = ()
     """What the kept facts tell of its prices; set when the file is read."""
     credits: Annotated[float, Meta(ge=0)] = 0.0

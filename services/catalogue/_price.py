@@ -209,5 +209,10 @@ def rounded_up(femto_usd: int) -> int:
     return -(-femto_usd // FEMTO_A_NANO)
 
 
+def at_factor(nano_usd: int, factor: float) -> int:
+    """Return a part of a price, rounded up; a factor counts to a millionth."""
+    return -(-nano_usd * round(factor * 1_000_000) // 1_000_000)
+
+
 Cost = Callable[[usage_pb2.Usage, str, str], int | None]
 """Tells what a consumption costs at a provider's model, in nano-dollars; None: its price is not known."""

@@ -267,6 +267,16 @@ class Catalogue:
         fits = [m for m in self._names.get(name, ()) if not provider or m.provider == provider]
         return next((m for m in fits if m.provider in self.configured), fits[0]) if fits else None
 
+    def batch_price_factor(self, model: Model) -> float | None:
+        """Return what an answer in a batch costs, of its price alone; None where its provider is asked for none."""
+        factor = model.batch_price_factor or self.provider(model.provider).batch_price_factor
+        return None if factor == 1 else factor
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether any provider that is configured is asked for batches."""
+        return any(self.providers[name].batch_price_factor for name in self.configured)
+
     def cost_on(self, day: dt.date | None = None) -> Cost:
         """Return what tells what a consumption costs at a provider's model, in nano-dollars, by the prices of a day.
 

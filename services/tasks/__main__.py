@@ -29,16 +29,19 @@ from services.quota_client import Admission, StoredKeys
 from services.tasks import dialects
 from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import BatchQueue
+from services.tasks.adapters.batch_quota import BatchQuota
 from services.tasks.adapters.batches import Batches
 from services.tasks.adapters.database import Database, Listener, Notices
 from services.tasks.adapters.files import Files
 from services.tasks.adapters.outbox import Outbox
+from services.tasks.adapters.provider_batches import ProviderBatches
+from services.tasks.adapters.provider_client import ProviderClient
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.sessions import Sessions
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.upstream import Upstream
-from services.tasks.dialects.parts import Parts, TaskRegistration
+from services.tasks.dialects.parts import Batched, Parts, TaskRegistration
 from services.tasks.keeper import Keeper
 from services.tasks.migrate import SCHEMA, migrate
 from services.tasks.operations import Operations
@@ -48,6 +51,7 @@ from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.webhooks.servicer import WebhookServicer
 from services.tasks.worker.batches import BatchWorker
 from services.tasks.worker.finishing import Finisher
+from services.tasks.worker.provider_batches import ProviderBatchWorker
 from services.tasks.worker.sealing import BadCertificate, Seal
 from services.tasks.worker.work import Work
 from services.tasks.worker.worker import Worker
@@ -101,8 +105,18 @@ class Process:
         batch_queue = BatchQueue(
             self.database, content, per_account=config.batch_per_account, lease_s=config.batch_lease_s
         )
+        batched = _batched()
+        asks = batched.asks(router, token)
         self.batch_worker = BatchWorker(
-            batch_queue, self.upstream.message, self.notices, room=config.batch_workers, keep_s=config.batch_keep_s
+            batch_queue, asks, batched.render, self.notices, room=config.batch_workers, keep_s=config.batch_keep_s
+        )
+        self.provider_batch_worker = ProviderBatchWorker(
+            ProviderBatches(self.database, content, lease_s=config.batch_lease_s),
+            asks,
+            ProviderClient(channel(config.text_address, "text", self.tls), service_token=token),
+            BatchQuota(auth, self.watched, service_token=token, dialect=batched.dialect.name),
+            self.notices,
+            batched.render,
         )
 
     def _operations(self) -> Operations:
@@ -176,6 +190,13 @@ class Process:
             yield self.deliverer.run()
             if self.config.batch_workers:
                 yield self.batch_worker.run()
+            yield self.provider_batch_worker.run()
+
+
+def _batched() -> Batched:
+    """Return how requests of batches are asked and answered: in the one dialect that has batches."""
+    (found,) = (each.batched for each in registrations(dialects, TaskRegistration) if each.batched is not None)
+    return found
 
 
 def _served(process: Process, operations: Operations) -> Server:
@@ -195,6 +216,7 @@ def _served(process: Process, operations: Operations) -> Server:
         helper=process.helper,
         links=process.links,
         desk_model=process.config.desk_model,
+        has_batches=lambda: process.watched.now.has_batches,
     )
     for each in registrations(dialects, TaskRegistration):
         each.serve(grpc, parts)

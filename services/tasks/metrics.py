@@ -12,6 +12,9 @@ CREATED = Counter("moa_tasks_created_total", "Tasks created, by dialect.", ["dia
 ENDED = Counter("moa_tasks_ended_total", "Tasks ended by this process, by state.", ["state"])
 RETRIED = Counter("moa_tasks_retried_total", "Tasks put back, by reason.", ["reason"])
 BATCHED = Counter("moa_batch_requests_total", "Requests of batches answered by this process, by outcome.", ["outcome"])
+HANDED = Counter(
+    "moa_batch_requests_handed_total", "Requests handed to providers' batch APIs, by provider.", ["provider"]
+)
 OPEN = Gauge("moa_tasks_open", "Open tasks of all processes, by state.", ["state"])
 RUNNING = Gauge("moa_tasks_running", "Tasks that this process runs.")
 QUEUE_WAIT = Histogram(

@@ -22,6 +22,8 @@ class TaskSettings(StoreSettings, FactsSettings):
     """The auth service."""
     router_address: Addresses = "127.0.0.1:8101"
     """The router, which does the work of image tasks."""
+    text_address: Addresses = "127.0.0.1:8103"
+    """The text service, which asks providers for batches."""
     desk_address: Addresses = "127.0.0.1:8107"
     """The desk service."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from moa.batch.v1 import provider_batch_service_pb2
+from moa.batch.v1.provider_batch_service_pb2_grpc import add_ProviderBatchServiceServicer_to_server
 from moa.quota.v1 import quota_pb2
 from moa.text.v1.text_pb2 import TextEvent
 from moa.text.v1.text_service_pb2 import (
@@ -26,6 +28,7 @@ from services.common.rpc.whole import whole_text
 from services.providers.hosting.service import Offer
 from services.quota_client import AbandonedCalls
 from services.text import count
+from services.text.batches import ProviderBatchServicer
 from services.text.generation import LIFE_S, Generation
 from services.text.targets import ADAPTERS, Target, Targets
 
@@ -144,6 +147,8 @@ def _add(
     catalogue: Watched, targets: Targets, abandoned: AbandonedCalls, helper: HelperProcess, server: AnyServer
 ) -> None:
     add_TextServiceServicer_to_server(TextServicer(catalogue, targets, abandoned, helper), server.grpc)
+    add_ProviderBatchServiceServicer_to_server(ProviderBatchServicer(catalogue, targets, helper), server.grpc)
+    server.offer(provider_batch_service_pb2.DESCRIPTOR.services_by_name["ProviderBatchService"].full_name)
 
 
 OFFER: Final = Offer(makes="text", adapters=ADAPTERS, add=_add, keeps=True)

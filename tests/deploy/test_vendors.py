@@ -29,10 +29,8 @@ DIALECTS: Final = ("services/common/dialects/", "services/router/dialects/", "se
 """Named after the API that they speak."""
 EXCUSED: Final = {
     "services/common/scrub.py": {"bedrock"},
-    "services/tasks/adapters/upstream.py": {"anthropic"},
-    "services/tasks/worker/batches.py": {"anthropic"},
 }
-"""One vendor's keys are known by a word; a batch is of messages, and its requests are asked for by their API."""
+"""One vendor's keys are known by a word."""
 VENDORS: Final = re.compile(
     r"anthropic|azure|bedrock|amazon|cohere|deepseek|gemini|ideogram|imagen|mistral|stability|titan|vertex|xai",
     re.IGNORECASE,

@@ -67,6 +67,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
         timeouts = {"connect_s": 5, "first_token_s": first_token_s, "idle_s": idle_s}
         providers.append({**provider, "id": name, "timeouts": timeouts})
         models.append({**model, "id": model_id, "provider": name, "upstream": "gpt-4o-mini"})
+    providers.append({**provider, "id": "batched", "batch_price_factor": 0.5})
+    priced = {"prices": {"input": 3.0, "output": 15.0}}
+    models.append({**model, **priced, "id": "gpt-batched", "provider": "batched", "upstream": "gpt-4o-mini"})
     providers.append({**provider, "id": "embedding", "makes": "embedding", "options": {"base64": True, "batch": 2}})
     embedding = {"id": "text-embedding-3-small", "provider": "embedding", "context_tokens": 8_191}
     models.append({**embedding, "prices": {"input": 20.0}})
@@ -74,7 +77,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, int
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     environment = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good"}
-    names = ("auth", "text", "router", "edge")
+    names = ("auth", "text", "tasks", "router", "edge")
     with stacks.gateway(root / "state", environment=environment, processes=names) as running:
         yield running, port
 
@@ -125,6 +128,49 @@ async def test_embeddings_are_booked_and_counted_as_the_provider_reports(cloud: 
     known, new = rows["text-embedding-3-small"], rows["bge-m3"]
     assert (known["prompt_tokens"], known["charged_nano_usd"], known["unpriced_requests"]) == ("9", "180000", 0)
     assert (new["prompt_tokens"], new.get("charged_nano_usd"), new["unpriced_requests"]) == ("1", None, 1)
+
+
+async def test_a_batch_is_answered_by_its_providers_batch_api_for_its_price(cloud: Cloud) -> None:
+    """Each request has its answer, and is booked once, at half the price; a caller may want it the ordinary way."""
+    batches = cloud.upstream.batches
+
+    async def ended(how: str) -> dict[str, Any]:
+        params = {"model": "gpt-batched", "max_tokens": 32, "messages": [{"role": "user", "content": "hi"}]}
+        body = {"requests": [{"custom_id": name, "params": params} for name in ("one", "two")]}
+        headers = {"x-api-key": cloud.gateway.key, "moa-batch": how}
+        async with aiohttp.ClientSession(cloud.gateway.url, headers=headers) as session:
+            async with session.post("/v1/messages/batches", json=body) as made:
+                path = f"/v1/messages/batches/{(await made.json())['id']}"
+            async with asyncio.timeout(60):
+                while True:
+                    async with session.get(path) as got:
+                        if (await got.json())["processing_status"] == "ended":
+                            break
+                    await asyncio.sleep(0.1)
+            async with session.get(f"{path}/results") as got:
+                lines = [json.loads(line) for line in (await got.text()).splitlines()]
+        return {line["custom_id"]: line["result"] for line in lines}
+
+    async def booked(requests: int) -> int:
+        async with asyncio.timeout(30):
+            while True:
+                rows = cloud.gateway.get("/account/usage?group_by=model").json().get("rows", [])
+                for row in rows:
+                    if row["model"] == "gpt-batched" and int(row["requests"]) == requests:
+                        return int(row["charged_nano_usd"])
+                await asyncio.sleep(0.1)
+
+    for result in (await ended("provider")).values():
+        message = result["message"]
+        assert (message["type"], message["model"], message["stop_reason"]) == ("message", "gpt-batched", "end_turn")
+        assert message["content"][0]["text"] == "Hello 안녕 🌍!"
+        assert message["usage"]["output_tokens"] == 5
+    assert [len(made.lines) for made in batches.made] == [2]
+    cost = 7 * 3_000 + 5 * 15_000
+    assert await booked(2) == cost
+    assert (await ended("ordinary")).keys() == {"one", "two"}
+    assert len(batches.made) == 1
+    assert await booked(4) == 3 * cost
 
 
 REASONS = {

@@ -11,8 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.emulators.anthropic_batches import Batches
 from tests.emulators.anthropic_requests import MODELS, SIGNATURE, Refused, check_headers, counted, created
-from tests.emulators.base import Emulator
+from tests.emulators.base import Emulator, Seen
 from tests.emulators.script import Counts, Script
 
 FINISHES = {"stop": "end_turn", "tool_calls": "tool_use", "length": "max_tokens", "content_filter": "refusal"}
@@ -30,9 +31,21 @@ REFUSALS: Mapping[str, tuple[int, str]] = {
 class AnthropicEmulator(Emulator):
     """`/v1/messages`, `/v1/messages/count_tokens` and `/v1/models`."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = Batches(lambda: self.url, self._batched)
+
+    def _batched(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the message that answers a request of a batch."""
+        self.seen.append(Seen("/v1/messages/batches", {}, body, ("", 0)))
+        script = self.next_script()
+        counts = script.counts or Counts()
+        return {**_message(body), "content": blocks_of(script), **ended(script), "usage": usage_of(counts)}
+
     def routes(self) -> Sequence[web.RouteDef]:
         """Return the service's routes."""
         return [
+            *self.batches.routes(),
             web.post("/v1/messages", self._create),
             web.post("/v1/messages/count_tokens", self._count),
             web.get("/v1/models", self._list),

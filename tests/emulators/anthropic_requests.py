@@ -125,6 +125,16 @@ async def _body_of(request: web.Request, fields: Mapping[str, Check]) -> dict[st
         body = json.loads(await request.read())
     except ValueError:
         raise invalid("The request body is not valid JSON") from None
+    return _fields_of(body, fields)
+
+
+def check_batched(body: Any, betas: str) -> None:
+    """Raise Refused for a wrong request of a batch."""
+    more = {name: _is(dict, list) for name, beta in _BETA.items() if beta in betas}
+    check(_fields_of(body, {**_CREATED, **more}))
+
+
+def _fields_of(body: Any, fields: Mapping[str, Check]) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise invalid("The request body is not an object")
     for name, value in body.items():

@@ -13,7 +13,7 @@ from openai.types.chat import completion_create_params as params
 from openai.types.responses import InputTokenCountParams
 
 from tests.emulators import shapes
-from tests.emulators.base import Emulator
+from tests.emulators.base import Emulator, Seen
 from tests.emulators.script import Counts, Script
 
 KEYS = frozenset({"sk-good", "sk-also-good", "sk-limited", "sk-poor"})
@@ -86,6 +86,9 @@ class OpenAIEmulator(Emulator):
         self._needs_key = needs_key
         self.newer: set[str] = set()
         """Models that it has besides: they came out since."""
+        from tests.emulators.openai_batches import Batches  # it needs what is here
+
+        self.batches = Batches(self.check_key, self._batched)
         self.lists = 0
         """How often its models were listed."""
         self.list_answer: tuple[int, bytes] | None = None
@@ -99,6 +102,7 @@ class OpenAIEmulator(Emulator):
     def routes(self) -> Sequence[web.RouteDef]:
         """Return the service's routes."""
         return [
+            *self.batches.routes(),
             web.post("/v1/chat/completions", self.completions),
             web.post("/v1/responses/input_tokens", self._count),
             web.get("/v1/models", self._models),
@@ -161,22 +165,15 @@ class OpenAIEmulator(Emulator):
             return web.json_response({"error": error}, status=status, headers={"x-request-id": "req_1", **headers})
         if body.get("stream"):
             return await self._streamed(request, body, script)
-        answer = {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": body["model"],
-            "choices": [
-                {"index": i, "message": message_of(script), "finish_reason": script.reason, "logprobs": logs}
-                for i in range(body.get("n") or 1)
-                for logs in [_logprobs("".join(script.text)) if body.get("logprobs") else None]
-            ],
-        }
-        if script.counts is not None:
-            answer["usage"] = usage_of(script.counts)
+        answer = _completion(body, script)
         response = web.json_response(answer, headers={"x-request-id": "req_1"})
         response.body = response.text.encode() if response.text else b""
         return await self.whole(request, script, response)
+
+    def _batched(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request of a batch."""
+        self.seen.append(Seen("/v1/batches", {}, body, ("", 0)))
+        return _completion(body, self.next_script())
 
     async def chat_of(self, request: web.Request) -> dict[str, Any]:
         """Return the request's body, or raise Refused."""
@@ -220,6 +217,24 @@ class OpenAIEmulator(Emulator):
             failure=event({"error": {"message": "The server had an error.", "type": "server_error", "code": None}}),
             headers={"Content-Type": "text/event-stream; charset=utf-8", "x-request-id": "req_1"},
         )
+
+
+def _completion(body: dict[str, Any], script: Script) -> dict[str, Any]:
+    """Return a whole answer."""
+    answer = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [
+            {"index": i, "message": message_of(script), "finish_reason": script.reason, "logprobs": logs}
+            for i in range(body.get("n") or 1)
+            for logs in [_logprobs("".join(script.text)) if body.get("logprobs") else None]
+        ],
+    }
+    if script.counts is not None:
+        answer["usage"] = usage_of(script.counts)
+    return answer
 
 
 async def json_of(request: web.Request) -> Any:

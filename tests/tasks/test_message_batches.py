@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from services.common.content_sealing import ContentSealer
+from services.common.dialects import ANTHROPIC
 from services.common.errors import (
     AnswerLost,
     Conflict,
@@ -34,6 +35,12 @@ from services.tasks.worker.batches import TRIES, BatchWorker
 
 LEASE_S = 30.0
 MESSAGE = b'{"type":"message"}'
+
+
+def rendered(error: MoaError, request_id: str) -> Any:
+    return ANTHROPIC.render(error, request_id=request_id)
+
+
 CONTENT = BatchContent(ContentSealer([b"a secret of the operator's"]))
 
 
@@ -86,7 +93,7 @@ class Answers:
 async def worked(database: Database, queue: BatchQueue, answers: Answers, *, hasten: bool = True) -> None:
     """Work until no batch is open. `hasten`: pauses are over at once."""
     notices = Notices()
-    worker = BatchWorker(queue, answers, notices, room=4, keep_s=3600)
+    worker = BatchWorker(queue, answers, rendered, notices, room=4, keep_s=3600)
     doing = asyncio.create_task(worker.run())
     try:
         async with asyncio.timeout(20):
@@ -327,7 +334,7 @@ async def test_a_stopped_worker_puts_back_what_it_had(
     """At once, by the same try."""
     await created(batches)
     answers = Answers(asyncio.Event())
-    worker = BatchWorker(queue, answers, Notices(), room=1, keep_s=3600)
+    worker = BatchWorker(queue, answers, rendered, Notices(), room=1, keep_s=3600)
     doing = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
         while not answers.keys:

@@ -37,7 +37,8 @@ class Failed(Exception):
 class TextClient:
     """Calls the service as the router does."""
 
-    def __init__(self, stub: Any, targets: Any, catalogue_path: Path, watched: Watched) -> None:
+    def __init__(self, stub: Any, targets: Any, catalogue_path: Path, watched: Watched, *, address: str = "") -> None:
+        self.address = address
         self.stub = stub
         self.targets = targets
         self.catalogue_path = catalogue_path
@@ -85,9 +86,10 @@ async def text_service(
     config = TextSettings(service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0", drain_s=0)
     async with (
         SERVICE.serve(config, environment) as served,
-        channel(f"127.0.0.1:{served.port}") as opened,
+        channel(address := f"127.0.0.1:{served.port}") as opened,
     ):
-        yield TextClient(TextServiceStub(opened), served.targets["text"], path, served.catalogue)
+        stub = TextServiceStub(opened)
+        yield TextClient(stub, served.targets["text"], path, served.catalogue, address=address)
 
 
 def chat(text: str = "hello", **more: object) -> GenerateTextRequest:

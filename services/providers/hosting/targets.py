@@ -163,12 +163,12 @@ class Target(Generic[A]):
         authority = self.authority
         return authority if isinstance(authority, HeaderKeys) and authority.has_several else None
 
-    async def ask(self, outgoing: Outgoing, upload: Upload | None = None) -> Reply:
+    async def ask(self, outgoing: Outgoing, upload: Upload | None = None, *, own_connection: bool = False) -> Reply:
         """Send a request and return its good answer; its caller closes it.
 
         When the provider refuses or limits one key and there is another, that one is tried at once. Raises the
         refusal's error, a limit's where there was one. `upload` is told whether the provider may be at work: not once
-        it has refused.
+        it has refused. `own_connection` is as `Pool.send` has it.
         """
         upload = upload or Upload()
         limited: UpstreamRateLimited | None = None
@@ -177,7 +177,7 @@ class Target(Generic[A]):
                 headers = await self.authority.headers(outgoing)
             except UpstreamAuth as unsigned:
                 raise self.judged(unsigned, 0) from None
-            reply = await self.pool.send(outgoing, headers, upload)
+            reply = await self.pool.send(outgoing, headers, upload, own_connection=own_connection)
             if reply.status == 200:
                 if (several := self._several) is not None and (rates := rates_in(reply.headers)) is not None:
                     several.learn(headers, rates)

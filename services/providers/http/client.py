@@ -268,10 +268,18 @@ class Pool:
             read_bufsize=2**18,
         )
 
-    async def send(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload | None = None) -> Reply:
+    async def send(
+        self,
+        outgoing: Outgoing,
+        headers: Mapping[str, str],
+        upload: Upload | None = None,
+        *,
+        own_connection: bool = False,
+    ) -> Reply:
         """Send a request and return its answer when the headers have come. The caller calls `close` or `drain` on it.
 
-        `upload` is told how far the request came, also when this is cancelled or raises.
+        `upload` is told how far the request came, also when this is cancelled or raises. `own_connection`: by one that
+        no other request uses, so that it is never sent again.
 
         A connection from the pool that the provider had closed meanwhile is replaced once, and only when not one
         byte of an answer had come. Raises UpstreamTimeout when no connection stands in time, UpstreamFailed when
@@ -279,7 +287,8 @@ class Pool:
         """
         span = tracing.calling(outgoing.method, _told_of(outgoing)) if tracing.is_on() else None
         try:
-            return Reply(await self._answered(outgoing, headers, upload or Upload()), self, span)
+            answered = self._answered_once if own_connection else self._answered
+            return Reply(await answered(outgoing, headers, upload or Upload()), self, span)
         except BaseException as error:
             if span is not None:
                 span.end(word(error.reason) if isinstance(error, MoaError) else "cancelled")
@@ -294,6 +303,11 @@ class Pool:
                 raise _error_of(error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _error_of(error) from error
+        return await self._answered_once(outgoing, headers, upload)
+
+    async def _answered_once(
+        self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload
+    ) -> aiohttp.ClientResponse:
         if self._fresh is None:
             self._fresh = self._session(force_close=True)
         try:

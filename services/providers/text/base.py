@@ -23,6 +23,7 @@ from services.providers.credentials import Authority
 from services.providers.http.client import Outgoing
 from services.providers.listing import KEPT_S, Lister
 from services.providers.options import NoOptions
+from services.providers.text.batches import BatchApi
 from services.providers.text.ignored import Ignored
 
 
@@ -89,6 +90,8 @@ class Adapter:
     """Whether it holds an answer to one of several words (`ResponseFormat.KIND_CHOICE`)."""
     options: type[Struct] = NoOptions
     """What a row's `options` may say."""
+    batches: BatchApi | None = None
+    """How it is asked for many answers within a day; None where the protocol has none."""
     list_models: Lister | None = None
     """Begin to list a provider's models; None where the protocol lists none."""
     list_s: float = KEPT_S

@@ -233,6 +233,8 @@ class Call(abc.ABC, Generic[R, M]):
     operation: Operation[R, M]
     whole: bool = True
     """Whether the answer is paid for as a whole: a target that may have made it is not asked for it twice."""
+    is_answered: bool = False
+    """Whether it was answered already, and another service pays."""
     recording: Recording | None = None
     """What is noted of it for the log of its team's requests; None: nothing is."""
 

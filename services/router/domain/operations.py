@@ -33,6 +33,7 @@ from services.router.domain.breaker import Breakers
 from services.router.domain.caller import Caller
 from services.router.domain.durable import Durable
 from services.router.domain.finding import Finder
+from services.router.domain.handed_over import HandingOver, paid
 from services.router.domain.measures import Headroom, Measures
 from services.router.domain.operation import Backends, Call, CountingOperation, Needed
 from services.router.domain.paced_attempts import PacedAttempts
@@ -84,6 +85,8 @@ class Operations:
         self._background = Background()
         self.planning = Planning(Measures(self._patience.clock, headroom or upstreams), self._patience.jitter)
         """Who is asked for which request."""
+        self.handing_over = HandingOver(catalogue, admission, self._finder, self.planning, policies)
+        """Prepares requests for providers' batch APIs."""
         self.shadows = Shadows(backends, upstreams)
         """The shadows that run."""
 
@@ -137,7 +140,7 @@ class Operations:
         plan = self.planning.plan(catalogue, model, call, caller)
         if not caller.own_key and any(each.lacks_price for each in (plan.first, *plan.others)):
             who = await self._admission.identify(caller.key)
-            plan = plan.payable(who.asking(model.provider, model.id, _labels(call, caller).tags))
+            plan = plan.payable(who.asking(model.provider, model.id, labels_of(call, caller).tags))
         first, others = plan.first, plan.others
         if plan.route is not None and others:
             call.bind(replace(caller, has_others=True), self._backends)
@@ -146,7 +149,10 @@ class Operations:
         # One reservation pays, whoever answers.
         amount = call.amount((first, *others))
         outgrown = call.outgrown(first, others)
-        paying = await self._reserve(call, model, first, caller, amount, countable=not linked)
+        if call.is_answered:
+            paying: Reservation = paid(await self._admission.identify(caller.key), labels_of(call, caller))
+        else:
+            paying = await self._reserve(call, model, first, caller, amount, countable=not linked)
         if caller.is_durable:
             paying = Durable(paying)
         async with AsyncExitStack() as fetching:
@@ -160,7 +166,7 @@ class Operations:
                     asked, route = model.full_id, "" if plan.route is None else plan.route.id
                     call.recording = Recording(self._request_log, call, caller, key, paying.labels, asked, route)
             shadows = self.shadows.prepared(call, plan.shadows) if plan.shadows else ()
-            attempts: Attempts[M] = self._attempts(caller, paying)(
+            attempts: Attempts[M] = self._attempts(caller, paying, is_answered=call.is_answered)(
                 first,
                 lambda: plan.able(paying),
                 terms=self._terms(caller, paying, plan, call),
@@ -189,9 +195,9 @@ class Operations:
             recording=call.recording,
         )
 
-    def _attempts(self, caller: Caller, paying: Reservation) -> Callable[..., Attempts[Any]]:
+    def _attempts(self, caller: Caller, paying: Reservation, *, is_answered: bool) -> Callable[..., Attempts[Any]]:
         """Return what makes a request's attempts. What is known of the operator's limits says nothing of own keys'."""
-        if self._upstreams is None or caller.own_key or not self._upstreams.are_known:
+        if self._upstreams is None or caller.own_key or is_answered or not self._upstreams.are_known:
             return Attempts
         return partial(
             PacedAttempts,
@@ -330,7 +336,7 @@ class Operations:
             reserved.labels = labels
             return reserved
 
-        labels = _labels(call, caller)
+        labels = labels_of(call, caller)
         try:
             return await reserve(needed)
         except QuotaExhausted as refused:
@@ -345,7 +351,7 @@ class Operations:
             return await reserve(counted)
 
 
-def _labels(call: Call[Any, Any], caller: Caller) -> Labels:
+def labels_of(call: Call[Any, Any], caller: Caller) -> Labels:
     """Return what a request is called in reports, and by budgets."""
     return labelled(caller.dialect, caller.tags).of_user(getattr(call.request, "user", ""))
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from services.common import logs
 from services.common.content_sealing import ContentSealer
-from services.tasks.domain.batch import Claimed
 
 _log = logs.get("tasks.batches")
+
+Placed = tuple[int, bytes | None]
 
 
 class BatchContent:
@@ -24,45 +25,42 @@ class BatchContent:
 
     async def sealed_requests(self, batch_id: str, requests: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """Return a batch's requests as they are kept, in their order."""
+        placed = [(place, params) for place, (_, params) in enumerate(requests)]
+        sealed = await self._sealed(batch_id, "request", placed)
+        return [(custom_id, params) for (custom_id, _), params in zip(requests, sealed, strict=True)]
 
-        def sealed() -> list[tuple[str, bytes]]:
-            return [
-                (custom_id, self._sealer.seal(_request(batch_id, place), params))
-                for place, (custom_id, params) in enumerate(requests)
-            ]
+    async def requests(self, batch_id: str, found: Sequence[Placed]) -> list[bytes | None]:
+        """Return bodies of requests by places; None for those that no key opens."""
+        return await self._opened(batch_id, "request", found)
+
+    async def sealed_result(self, batch_id: str, place: int, result: bytes) -> bytes:
+        """Return a request's result as it is kept."""
+        return (await self._sealed(batch_id, "result", [(place, result)]))[0]
+
+    async def results(self, batch_id: str, found: Sequence[Placed]) -> list[bytes | None]:
+        """Return results by places; None for those that were kept as None, or that no key opens."""
+        return await self._opened(batch_id, "result", found)
+
+    async def sealed_handed(self, batch_id: str, handed: Sequence[tuple[int, bytes]]) -> list[bytes]:
+        """Return what is kept of how requests are handed over to a provider."""
+        return await self._sealed(batch_id, "handed", handed)
+
+    async def handed(self, batch_id: str, found: Sequence[Placed]) -> list[bytes | None]:
+        """Return that by places, as `requests`."""
+        return await self._opened(batch_id, "handed", found)
+
+    async def _sealed(self, batch_id: str, kind: str, plain: Sequence[tuple[int, bytes]]) -> list[bytes]:
+        def sealed() -> list[bytes]:
+            return [self._sealer.seal(f"{batch_id} {place} {kind}", each) for place, each in plain]
 
         return await asyncio.to_thread(sealed)
 
-    async def sealed_result(self, claimed: Claimed, result: bytes) -> bytes:
-        """Return a request's result as it is kept."""
-        if not claimed.sealed:
-            return result
-        return await asyncio.to_thread(self._sealer.seal, _result(claimed.batch_id, claimed.place), result)
-
-    async def request(self, claimed: Claimed) -> bytes | None:
-        """Return a request's body; None where no key opens it."""
-        if not claimed.sealed:
-            return claimed.params
-        plain = await asyncio.to_thread(self._sealer.open, _request(claimed.batch_id, claimed.place), claimed.params)
-        if plain is None:
-            _log.error("batches.unreadable", batch=claimed.batch_id, place=claimed.place)
-        return plain
-
-    async def results(self, batch_id: str, found: Sequence[tuple[int, bytes | None]]) -> list[bytes | None]:
-        """Return results by places; None for those that were kept as None, or that no key opens."""
-
+    async def _opened(self, batch_id: str, kind: str, found: Sequence[Placed]) -> list[bytes | None]:
         def opened() -> list[bytes | None]:
-            return [
-                None if sealed is None else self._sealer.open(_result(batch_id, place), sealed)
-                for place, sealed in found
-            ]
+            return [each and self._sealer.open(f"{batch_id} {place} {kind}", each) for place, each in found]
 
-        return await asyncio.to_thread(opened)
-
-
-def _request(batch_id: str, place: int) -> str:
-    return f"{batch_id} {place} request"
-
-
-def _result(batch_id: str, place: int) -> str:
-    return f"{batch_id} {place} result"
+        results = await asyncio.to_thread(opened)
+        for (place, sealed), plain in zip(found, results, strict=True):
+            if sealed and plain is None:
+                _log.error("batches.unreadable", batch=batch_id, place=place, what=kind)
+        return results

@@ -92,7 +92,9 @@ class BatchQueue:
 
     async def request(self, claimed: Claimed) -> bytes | None:
         """Return a request's body; None where no key opens it."""
-        return await self._content.request(claimed)
+        if not claimed.sealed:
+            return claimed.params
+        return (await self._content.requests(claimed.batch_id, [(claimed.place, claimed.params)]))[0]
 
     async def renew(self, held: Sequence[Claimed]) -> set[tuple[str, int]]:
         """Renew leases; return which requests are still their worker's. Raises Unavailable."""
@@ -108,7 +110,8 @@ class BatchQueue:
 
     async def end(self, claimed: Claimed, state: int, result: bytes) -> bool:
         """Keep a request's result; return whether it was still its worker's. Raises Unavailable."""
-        result = await self._content.sealed_result(claimed, result)
+        if claimed.sealed:
+            result = await self._content.sealed_result(claimed.batch_id, claimed.place, result)
         async with self._database.transaction() as link:
             done = await link.execute(
                 "update tasks.message_batch_requests set state = %s, result = %s, leased_until = null"
@@ -140,14 +143,14 @@ class BatchQueue:
             found = await link.execute(
                 "select id, cancelled_at is not null from tasks.message_batches b where ended_at is null"
                 " and (expires_at < now() or cancelled_at is not null) and exists (select 1 from"
-                " tasks.message_batch_requests q where q.batch_id = b.id and q.state = 1)"
+                " tasks.message_batch_requests q where q.batch_id = b.id and q.state < 2)"
                 " order by id limit %s for update skip locked",
                 (_SWEPT,),
             )
             for batch_id, is_cancelled in await found.fetchall():
                 state = CANCELED if is_cancelled else EXPIRED
                 gone = await link.execute(
-                    "update tasks.message_batch_requests set state = %s where batch_id = %s and state = 1",
+                    "update tasks.message_batch_requests set state = %s where batch_id = %s and state < 2",
                     (state, batch_id),
                 )
                 await count_ended(link, batch_id, state, gone.rowcount)

@@ -11,7 +11,8 @@ from services.common.errors import Conflict, InvalidField, NotFound, QueueFull
 from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import count_ended
 from services.tasks.adapters.database import BATCHES, Database, Link
-from services.tasks.domain.batch import CANCELED, LASTS, MOST_BYTES, MOST_OPEN, Batch, new_id
+from services.tasks.domain.batch import CANCELED, LASTS, MOST_BYTES, MOST_OPEN, WAITS, Batch, new_id
+from services.tasks.domain.provider_batch import UNDECIDED
 
 _SELECT: Final[LiteralString] = (
     "select id, account_id, created_at, expires_at, cancelled_at, ended_at, total, succeeded, errored, canceled,"
@@ -36,15 +37,24 @@ class Batches:
         self._content = content
 
     async def create(
-        self, account_id: str, key_id: str, requests: Sequence[tuple[str, bytes]], headers: Sequence[str]
+        self,
+        account_id: str,
+        key_id: str,
+        requests: Sequence[tuple[str, bytes]],
+        headers: Sequence[str],
+        *,
+        may_be_handed: bool = False,
     ) -> Batch:
         """Write a batch of requests, each its caller's id and its body.
+
+        `may_be_handed`: whether it is still to be decided which of them a provider's batch API answers.
 
         Raises QueueFull where the account has as many open batches, or holds as much, as it may.
         """
         batch_id = new_id()
         requests = await self._content.sealed_requests(batch_id, requests)
         size = sum(len(params) for _, params in requests)
+        state = UNDECIDED if may_be_handed else WAITS
         async with self._database.transaction() as link:
             await _check_room(link, account_id, size)
             await link.execute(
@@ -55,13 +65,13 @@ class Batches:
             )
             async with link.cursor() as cursor:
                 copying = cursor.copy(
-                    "copy tasks.message_batch_requests (batch_id, place, account_id, custom_id, params) from stdin"
-                    " with (format binary)"
+                    "copy tasks.message_batch_requests (batch_id, place, account_id, custom_id, state, params)"
+                    " from stdin with (format binary)"
                 )
                 async with copying as copy:
-                    copy.set_types(["text", "int4", "text", "text", "bytea"])
+                    copy.set_types(["text", "int4", "text", "text", "int2", "bytea"])
                     for place, (custom_id, params) in enumerate(requests):
-                        await copy.write_row((batch_id, place, account_id, custom_id, params))
+                        await copy.write_row((batch_id, place, account_id, custom_id, state, params))
             await link.execute("select pg_notify(%s, '')", (BATCHES,))
             return await _found(link, account_id, batch_id)
 
@@ -100,7 +110,7 @@ class Batches:
             batch = await _found(link, account_id, batch_id, lock=True)
             if batch.ended_at is None and batch.cancelled_at is None:
                 gone = await link.execute(
-                    "update tasks.message_batch_requests set state = 5 where batch_id = %s and state = 1", (batch_id,)
+                    "update tasks.message_batch_requests set state = 5 where batch_id = %s and state < 2", (batch_id,)
                 )
                 await link.execute("update tasks.message_batches set cancelled_at = now() where id = %s", (batch_id,))
                 await count_ended(link, batch_id, CANCELED, gone.rowcount)
@@ -124,7 +134,7 @@ class Batches:
                 found = await link.execute(
                     "select q.place, q.custom_id, q.state, q.result, b.sealed from tasks.message_batch_requests q"
                     " join tasks.message_batches b on b.id = q.batch_id"
-                    " where q.batch_id = %s and q.place > %s and q.state > 2 order by q.place limit %s",
+                    " where q.batch_id = %s and q.place > %s and q.state between 3 and 6 order by q.place limit %s",
                     (batch_id, place, _PAGE),
                     binary=True,
                 )

@@ -1,27 +1,20 @@
-"""Whoever does the work: the router for images and messages, the desk service for desks, both as the account."""
+"""Whoever does the work: the router for images, the desk service for desks, both as the account."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import grpc
-from google.api import httpbody_pb2
 
 from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
-from moa.router.v1 import anthropic_service_pb2_grpc
-from services.common import idempotency
 from services.common.errors import UpstreamBroken, error_of
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import grants
-from services.tasks.domain.batch import Claimed
 from services.tasks.domain.task import Task
-
-_ANSWER_S: Final = 3600.0
-"""How long a message may take."""
 
 
 @dataclass(slots=True)
@@ -54,7 +47,6 @@ class Upstream:
     def __init__(self, router: grpc.aio.Channel, desk: grpc.aio.Channel, *, service_token: str) -> None:
         self._images: Any = image_service_pb2_grpc.ImageServiceStub(router)
         self._desk: Any = desk_service_pb2_grpc.DeskServiceStub(desk)
-        self._messages: Any = anthropic_service_pb2_grpc.AnthropicServiceStub(router)
         self._token = service_token
 
     def images(
@@ -66,31 +58,6 @@ class Upstream:
     def desk(self, request: desk_service_pb2.StyleDeskRequest, task: Task) -> AsyncGenerator[desk_pb2.DeskEvent, None]:
         """Style a desk. As `images`."""
         return _drained(self._desk.StyleDesk(request, metadata=self._acting(task, 1)))
-
-    async def message(self, claimed: Claimed, params: bytes) -> bytes:
-        """Return the message that answers a batch's request with this body, as JSON. Raises MoaError.
-
-        Cancelling it stops the work.
-        """
-        acting = grants.ActingFor(account_id=claimed.account_id, key_id=claimed.key_id)
-        sent = metadata(
-            self._token,
-            claimed.request_id,
-            ("x-api-key", grants.mint(self._token, acting)),
-            (idempotency.HEADER.lower(), claimed.idempotency_key),
-            *claimed.sent_headers,
-        )
-        body = httpbody_pb2.HttpBody(content_type="application/json", data=params)
-        call = self._messages.CreateMessage(body, metadata=sent, timeout=_ANSWER_S)
-        pieces: list[bytes] = []
-        try:
-            while (piece := await call.read()) is not grpc.aio.EOF:
-                pieces.append(piece.data)
-        except grpc.aio.AioRpcError as failure:
-            raise error_from_rpc(failure) from None
-        finally:
-            call.cancel()
-        return b"".join(pieces)
 
     async def desk_health(self) -> desk_service_pb2.CheckHealthResponse:
         """Tell how the desk's parts are. Raises MoaError when the desk itself is away."""

@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from moa.common.v1 import error_pb2
 from services.common import errors, logs
 from services.common.cancelling import CLEANING_S, cancel_and_wait
-from services.common.dialects import ANTHROPIC
 from services.common.errors import Conflict, Internal, MoaError, Unavailable
 from services.tasks import metrics
 from services.tasks.adapters.batch_queue import BatchQueue
@@ -24,6 +23,7 @@ from services.tasks.domain.batch import ERRORED, MOST_BYTES, SUCCEEDED, Claimed
 _log = logs.get("tasks.batches")
 
 Ask = Callable[[Claimed, bytes], Awaitable[bytes]]
+Render = Callable[[MoaError, str], Any]
 
 TRIES: Final = 8
 """How often a request is tried that fails in a way that may pass."""
@@ -43,12 +43,16 @@ class BatchWorker:
     Args:
         queue: Where they come from.
         ask: Returns the message that answers one with this body, as JSON. Raises MoaError.
+        render: Returns an error as results show it, by its request's id.
         notices: Come when something can be claimed.
         room: How many at once.
         keep_s: How long a batch that has ended is kept.
     """
 
-    def __init__(self, queue: BatchQueue, ask: Ask, notices: Notices, *, room: int, keep_s: float) -> None:
+    def __init__(
+        self, queue: BatchQueue, ask: Ask, render: Render, notices: Notices, *, room: int, keep_s: float
+    ) -> None:
+        self._render = render
         self._queue = queue
         self._ask = ask
         self._notices = notices
@@ -155,7 +159,7 @@ class BatchWorker:
             await steadily(lambda: self._queue.put_back(claimed, pause_s=pause_s, counted=not still_runs))
             metrics.RETRIED.labels(errors.word(error.reason)).inc()
             return
-        rendered = ANTHROPIC.render(error, request_id=claimed.request_id)
+        rendered = self._render(error, claimed.request_id)
         await self._end(claimed, ERRORED, _encode({"type": "errored", "error": rendered}))
 
     async def _end(self, claimed: Claimed, state: int, result: bytes) -> None:

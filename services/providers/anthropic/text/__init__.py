@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.providers.anthropic import listing
 from services.providers.anthropic.access import authority, check_request
 from services.providers.anthropic.errors import error_from
+from services.providers.anthropic.text.batches import BATCHES
 from services.providers.anthropic.text.carried import VENDOR
 from services.providers.anthropic.text.read import reader
 from services.providers.anthropic.text.request import count_request_from, request_from
@@ -22,6 +23,7 @@ ADAPTER = Adapter(
     vendor=VENDOR,
     count_request_from=count_request_from,
     count_from=count_of("input_tokens"),
+    batches=BATCHES,
     list_models=listing.list_models,
     check_request=check_request,
 )

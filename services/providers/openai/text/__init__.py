@@ -16,6 +16,7 @@ from services.providers.openai.responses import read as responses_read
 from services.providers.openai.responses import request as responses_request
 from services.providers.openai.text import read as chat_read
 from services.providers.openai.text import request as chat_request
+from services.providers.openai.text.batches import BATCHES
 from services.providers.openai.text.carried import VENDOR
 from services.providers.openai.text.count import count_request_from
 from services.providers.openai.text.request import Options, options_of, url_of
@@ -61,6 +62,7 @@ ADAPTER = Adapter(
     own_kinds=fields.own_kinds,
     custom_tools=True,
     caches=True,
+    batches=BATCHES,
     list_models=listing.list_models,
     check_request=check_request,
     count_request_from=count_request_from,

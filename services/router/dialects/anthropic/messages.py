@@ -36,7 +36,7 @@ class MessagesServicer:
         caller = begin(context)
         given, metadata = Body(request), metadata_of(context)
         del request
-        betas, strict = _betas(metadata), is_strict(metadata)
+        betas, strict = betas_in(metadata), is_strict(metadata)
         read, prompt = await self._reading(message_request.read, given, betas=betas, strict=strict)
         if not read.request.stream:
             async with await self._begin(read, TextCall(read.request, prompt), caller) as answer:
@@ -68,7 +68,7 @@ class MessagesServicer:
             return await self._operations.begin(call, caller)
 
 
-def _betas(metadata: Any) -> list[str]:
+def betas_in(metadata: Any) -> list[str]:
     """Return what the caller's header asks for that is not in the API yet."""
     values = (str(value) for name, value in metadata if name == carried.BETA_KEY)
     return list(dict.fromkeys(beta for value in values for each in value.split(",") if (beta := each.strip())))[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ from services.tasks.operations import Operations, VerifiedKey
 
 JSONL: Final = "application/x-jsonl"
 PATH: Final = "/v1/messages/batches"
+BATCH_KEY: Final = "moa-batch"
+"""The header by which a caller says how its batch is answered: where a provider has a batch API, by that, which is
+cheaper and may take a day (`provider`, the default), or as its requests would be alone (`ordinary`)."""
+_PROVIDER, _ORDINARY = "provider", "ordinary"
 _PAGE: Final = 20
 _MOST: Final = 1000
 _SENT: Final = ("anthropic-beta", "anthropic-version", "moa-tags", "moa-parameters", "moa-fallback")
@@ -36,9 +41,19 @@ class MessageBatchServicer(message_batch_service_pb2_grpc.MessageBatchServiceSer
         batches: Where batches are.
         helper: Where large bodies are read.
         links: Knows where callers reach this gateway.
+        has_batches: Returns whether a provider is asked for batches.
     """
 
-    def __init__(self, operations: Operations, batches: Batches, helper: HelperProcess, links: Links) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        batches: Batches,
+        helper: HelperProcess,
+        links: Links,
+        *,
+        has_batches: Callable[[], bool],
+    ) -> None:
+        self._has_batches = has_batches
         self._operations = operations
         self._batches = batches
         self._helper = helper
@@ -51,9 +66,10 @@ class MessageBatchServicer(message_batch_service_pb2_grpc.MessageBatchServiceSer
             requests = await self._helper.run(bodies.read, request.data, who.account_id)
         else:
             requests = bodies.read(request.data)
+        may_be_handed = _may_be_handed(context.invocation_metadata() or ()) and self._has_batches()
         given = [pair for pair in context.invocation_metadata() or () if pair[0] in _SENT and isinstance(pair[1], str)]
         headers = [text for pair in given for text in pair]
-        batch = await self._batches.create(who.account_id, who.key_id, requests, headers)
+        batch = await self._batches.create(who.account_id, who.key_id, requests, headers, may_be_handed=may_be_handed)
         metrics.CREATED.labels("anthropic").inc()
         return self._body(batch)
 
@@ -125,6 +141,16 @@ class MessageBatchServicer(message_batch_service_pb2_grpc.MessageBatchServiceSer
             "cancel_initiated_at": _time(batch.cancelled_at),
             "results_url": f"{self._links.public_url}{PATH}/{batch.id}/results" if batch.ended_at else None,
         }
+
+
+def _may_be_handed(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """Return whether a provider's batch API may answer requests. Raises InvalidField for a word that is not known."""
+    for name, value in metadata:
+        if name == BATCH_KEY:
+            if value not in (_ORDINARY, _PROVIDER):
+                raise InvalidField(f"{BATCH_KEY} is {_PROVIDER} or {_ORDINARY}", param=BATCH_KEY)
+            return value == _PROVIDER
+    return True
 
 
 def _limit(text: str) -> int:
