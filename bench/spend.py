@@ -1,4 +1,6 @@
-"""How long reports of spending take over a year of the ledger: `python -m bench.spend [ROWS]` (10,000,000).
+"""How long reports of spending take over a year of the ledger: `python -m bench.spend [ROWS] [--data FOLDER]`.
+
+ROWS are 10,000,000. With a folder the filled database stays in it, and is measured again where it is there already.
 
 Rows are spread over a year, 1,000 keys of 200 accounts in 20 teams, 12 models of three providers and 50 tags: a key
 uses a model, a dialect and two tags. They are written with the ledger's triggers off and its indexes made afterwards,
@@ -10,11 +12,11 @@ is not emptied. The processor time of the server's process is what a report take
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import re
 import statistics
-import sys
 import tempfile
 import time
 from datetime import date, timedelta
@@ -142,37 +144,57 @@ async def _asked(url: str, report: Report, times: int) -> tuple[list[float], flo
     return took, cpu_ms
 
 
+def _filled(server: Database, folder: Path, rows: int) -> str:
+    """Return the URL of the filled database: the one in the folder, or a new one."""
+    done = folder / "filled"
+    if done.exists():
+        server.start()
+        return server.url("moa")
+    if (folder / "data").exists():
+        raise SystemExit(f"{folder} holds a database whose filling broke off; remove it")
+    server.start()
+    url = server.create("moa")
+    migrate(url)
+    filled_s, summed_s = _fill(url, rows)
+    print(f"{rows:,} rows written in {filled_s:.0f} s and summed in {summed_s:.0f} s")
+    done.write_text(f"{rows}\n")
+    return url
+
+
+def _measure(server: Database, url: str) -> None:
+    with psycopg.connect(url) as link:
+        (sums,) = link.execute(
+            "select (select count(*) from ledger), count(*), pg_total_relation_size('spend') / 1048576,"
+            " pg_total_relation_size('ledger') / 1048576 from spend"
+        ).fetchall()
+    print(f"{sums[0]:,} rows; {sums[1]:,} sums in {sums[2]:,} MB, ledger {sums[3]:,} MB", flush=True)
+    print(f"{os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f}")
+    for name, report in _reports().items():
+        server.stop()
+        server.start()
+        (cold,), _ = asyncio.run(_asked(url, report, 1))
+        warm, cpu_ms = asyncio.run(_asked(url, report, _TIMES))
+        warm.sort()
+        p95 = warm[int(len(warm) * 0.95) - 1]
+        print(
+            f"{name:28} cold {cold:6.0f} ms   warm p50 {statistics.median(warm):6.1f} ms  p95 {p95:6.1f} ms"
+            f"   CPU {cpu_ms:5.1f} ms",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Fill a database of our own, and print a line for each report."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
-    with tempfile.TemporaryDirectory() as folder:
-        server = Database(Path(folder) / "data", durable=False)
-        server.start()
+    parser = argparse.ArgumentParser(prog="python -m bench.spend", description="Measure reports of spending.")
+    parser.add_argument("rows", nargs="?", type=int, default=10_000_000, help="rows of the ledger (10,000,000)")
+    parser.add_argument("--data", type=Path, help="where the filled database stays, and is found again")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder: Path = given.data or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        server = Database(folder / "data", durable=False)
         try:
-            url = server.create("moa")
-            migrate(url)
-            filled_s, summed_s = _fill(url, rows)
-            with psycopg.connect(url) as link:
-                (sums,) = link.execute(
-                    "select count(*), pg_total_relation_size('spend') / 1048576,"
-                    " pg_total_relation_size('ledger') / 1048576 from spend"
-                ).fetchall()
-            load = os.getloadavg()[0]
-            print(f"{rows:,} rows written in {filled_s:.0f} s and summed in {summed_s:.0f} s;", end=" ")
-            print(f"{sums[0]:,} sums in {sums[1]:,} MB, ledger {sums[2]:,} MB", flush=True)
-            print(f"{os.cpu_count()} processors, load average {load:.1f}")
-            for name, report in _reports().items():
-                server.stop()
-                server.start()
-                (cold,), _ = asyncio.run(_asked(url, report, 1))
-                warm, cpu_ms = asyncio.run(_asked(url, report, _TIMES))
-                warm.sort()
-                p95 = warm[int(len(warm) * 0.95) - 1]
-                print(
-                    f"{name:28} cold {cold:6.0f} ms   warm p50 {statistics.median(warm):6.1f} ms  p95 {p95:6.1f} ms"
-                    f"   CPU {cpu_ms:5.1f} ms",
-                    flush=True,
-                )
+            _measure(server, _filled(server, folder, given.rows))
         finally:
             server.stop()
 

@@ -43,11 +43,15 @@ class Demand:
         stepped = self.size * 2 if now - self._helped_at < _BRISK_S else self.size // 2
         return stepped.at_least(need * FIRST_TIMES).at_most(HELPING).at_least(need)
 
-    def helped(self, wanted: Amount, now: float) -> None:
-        """Note that some of what was asked for was given; what is asked for in vain raises no demand."""
-        self.size = wanted
+    def helped(self, wanted: Amount, given: Amount, now: float) -> None:
+        """Note how much of what was asked for was given; what is asked for in vain raises no demand.
+
+        A helping that goes quickly because it was small says nothing of how fast this process uses a key: one that
+        asked for more each time would soon hold what auth keeps for all others, for when the database is away.
+        """
+        self.size = wanted.at_most(self.size.at_least(given))
         # Images are few and slow: whoever needs one can wait for auth.
-        self.low = (wanted // LOW)._replace(images=0)
+        self.low = (self.size // LOW)._replace(images=0)
         self._helped_at = now
 
 

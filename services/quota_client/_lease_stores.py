@@ -236,7 +236,7 @@ class LeaseStores:
         # Who asked has yet to take it up: a key that was long unused gives back what it holds.
         store.used_at = time.monotonic()
         if asked.need:
-            store.demand.helped(wanted, asked_at)
+            store.demand.helped(wanted, Amount.read_lease(answer.grant.lease.amount), asked_at)
         return store
 
     async def _call(
@@ -293,7 +293,7 @@ class LeaseStores:
             store.poor_until = asked_at + _POOR_S
         else:
             self._take(store.digest, answer.grant, asked_at)
-            store.demand.helped(wanted, asked_at)
+            store.demand.helped(wanted, Amount.read_lease(answer.grant.lease.amount), asked_at)
             if store.low():
                 # There was little to get: to ask again at each request brings no more.
                 store.poor_until = asked_at + _POOR_S

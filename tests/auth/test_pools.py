@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Ending, LeaseIds, Return, sized
-from services.auth.domain.pools import Pools
+from services.auth.domain.pools import IDLE_S, Pools
 from services.common.errors import Unavailable
 from services.quota_client._lease_store import Demand
 from services.quota_client.amounts import BOUNDLESS, NOTHING, PERIODS, Amount, Period
@@ -71,6 +75,8 @@ class _Day:
         self.taken -= sum(piece.amount.tokens for piece in returns)
 
     async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]:
+        if self.away:
+            raise Unavailable("away")
         return set(block_ids)
 
     async def end(self, endings: Sequence[Ending]) -> None:
@@ -103,7 +109,7 @@ class _Replica:
 
 async def test_what_is_borrowed_ahead_lasts_for_an_outage() -> None:
     """A key in steady use goes on for 30 s after the database went away, whenever that is."""
-    for before_s in range(60, 200, 7):
+    for before_s in range(30, 180, 11):
         day = _Day(10_000_000)
         replica = _Replica(day)
         for _ in range(before_s):
@@ -113,6 +119,8 @@ async def test_what_is_borrowed_ahead_lasts_for_an_outage() -> None:
         day.away = True
         for second in range(30):
             assert await replica.spend(100), f"refused after {second} s, away after {before_s} s"
+            with contextlib.suppress(Unavailable):
+                await replica.pools.tend()
             replica.now += 1
 
 
@@ -153,8 +161,111 @@ def test_asking_in_vain_raises_no_demand_of_a_router() -> None:
     demand = Demand()
     for asked_at in range(_HUNGRY):
         assert demand.next(Amount(100), asked_at) == Amount(400)
-    demand.helped(Amount(400), _HUNGRY)
+    demand.helped(Amount(400), Amount(400), _HUNGRY)
     assert demand.next(Amount(100), _HUNGRY + 1) == Amount(800)
+
+
+def test_a_small_helping_raises_no_demand_of_a_router() -> None:
+    """A helping that goes fast because it was small says nothing of how fast it is used: others need the rest."""
+    demand = Demand()
+    demand.helped(Amount(400), Amount(400), 0)
+    for asked_at in range(1, _HUNGRY):
+        demand.helped(demand.next(Amount(0), asked_at), Amount(50), asked_at)
+    assert (demand.size, demand.low) == (Amount(400), Amount(100))
+
+
+class _Router:
+    """A router that reserves 100 tokens at a time of its leases, and uses 60 of them."""
+
+    def __init__(self, fleet: _Fleet, first: int) -> None:
+        self.fleet, self.turn, self.free, self.demand, self.poor_until = fleet, first, 0, Demand(), 0.0
+
+    async def request(self) -> bool:
+        """Tell whether one is served."""
+        now = self.fleet.now
+        if self.free < 100 and not await self._lease(100, self.demand.next(Amount(100), now)):
+            return False
+        self.free -= 60
+        if self.free < self.demand.low.tokens and now >= self.poor_until:
+            leased = await self._lease(0, self.demand.next(NOTHING, now))
+            if not leased or self.free < self.demand.low.tokens:
+                self.poor_until = now + 1
+        return True
+
+    async def _lease(self, need: int, want: Amount) -> bool:
+        self.turn += 1
+        pools = self.fleet.replicas[self.turn % len(self.fleet.replicas)]
+        try:
+            cut = await pools.cut(self.fleet.day.who, least=Amount(need), need=Amount(need), want=want)
+        except Unavailable:
+            return False
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        assert not isinstance(cut, Short)
+        self.demand.helped(want, cut[0].amount, self.fleet.now)
+        self.free += cut[0].amount.tokens
+        return True
+
+
+class _Fleet:
+    """Three replicas and three routers that use one key, each ten times a second."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.now, self.day = random.Random(seed), 0.0, _Day(1_000_000)
+        self.replicas = [
+            Pools(self.day, LeaseIds(b"s"), owner=str(name), lease_s=20, block_s=60, clock=lambda: self.now)
+            for name in range(3)
+        ]
+        self.routers = [_Router(self, self.random.randrange(3)) for _ in range(3)]
+
+    async def during(self, seconds: int) -> float | None:
+        """Return when the first request was refused; None when none was."""
+        refused = None
+        for tenth in range(seconds * 10):
+            for router in self.random.sample(self.routers, 3):
+                if not await router.request() and refused is None:
+                    refused = tenth / 10
+            if tenth % 10 == 0:
+                for pools in self.replicas:
+                    pools.name(self.day.who)
+                    with contextlib.suppress(Unavailable):
+                        await pools.tend()
+            self.now += 0.1
+        return refused
+
+
+@pytest.mark.parametrize("seed", [1, 8])
+async def test_no_router_takes_what_others_need_while_the_database_is_away(seed: int) -> None:
+    """After a minute's use, and 15 s after an outage again, replicas hold for every router what lasts for 30 s."""
+    fleet = _Fleet(seed)
+    assert await fleet.during(60) is None
+    for _ in range(2):
+        fleet.day.away = True
+        assert await fleet.during(30) is None
+        fleet.day.away = False
+        assert await fleet.during(15) is None
+
+
+async def test_what_a_key_in_use_may_hold_ahead_is_kept_and_nothing_else() -> None:
+    """A router that has enough for a while asks no replica: what it will need stays. What nobody uses goes back."""
+    day = _Day(1_000_000)
+    replica = _Replica(day)
+    for _ in range(40):
+        assert await replica.spend(100)
+        replica.now += 1
+    ahead = replica.ahead
+    for _ in range(20):
+        replica.now += 1
+        replica.pools.name(day.who)
+        await replica.pools.tend()
+    assert replica.ahead == ahead > 0
+    # Others have used up nearly all: what is kept is an eighth of what is left, as ever.
+    day.limit = day.taken + 10
+    replica.pools.name(day.who)
+    await replica.pools.tend()
+    assert replica.ahead <= ahead // 8 + 10
+    replica.now += IDLE_S + 1
+    await replica.pools.tend()
+    assert replica.ahead == 0
 
 
 async def test_what_lies_ahead_is_an_eighth_of_the_day_at_most() -> None:

@@ -43,11 +43,14 @@ _REST_S: Final = 5.0
 
 
 class _Entry:
-    __slots__ = ("used_at", "who")
+    __slots__ = ("sure_at", "used_at", "who")
 
     def __init__(self, who: VerifiedKey, now: float) -> None:
         self.who = who
         self.used_at = now
+        self.sure_at: float | None = None
+        """Up to when every change of it is known to have been heard; None: as far as the feed knows. Where it is told,
+        the key is to be read before it is taken from memory again."""
 
 
 class CachedVerifiedKeys:
@@ -84,17 +87,21 @@ class CachedVerifiedKeys:
         """Find the key with this digest. Raises Unavailable."""
         self._feed.used(time.monotonic())
         entry = self._by_digest.get(digest)
-        if entry is not None and self._trusted(entry, SURE_S):
+        if entry is not None and self._sure(entry, time.monotonic()):
             return entry.who
         before = self._changes
         try:
             who = await self._verified_keys.by_digest(digest)
         except Unavailable:
+            # A change may have been heard of meanwhile.
+            entry = self._by_digest.get(digest)
             if entry is not None and self._trusted(entry, AWAY_S):
                 return entry.who
             raise
         if who is not None:
             self._keep(who, before)
+        elif (gone := self._by_digest.get(digest)) is not None:
+            self._drop(gone)
         return who
 
     async def by_ids(self, key_ids: Sequence[str]) -> list[VerifiedKey]:
@@ -105,7 +112,7 @@ class CachedVerifiedKeys:
         missing: list[str] = []
         for key_id in key_ids:
             entry = self._by_id.get(key_id)
-            if entry is not None and self._trusted(entry, SURE_S, now):
+            if entry is not None and self._sure(entry, now):
                 found.append(entry.who)
             else:
                 missing.append(key_id)
@@ -114,6 +121,9 @@ class CachedVerifiedKeys:
             read = await self._verified_keys.by_ids(missing[start : start + AT_ONCE])
             for who in read:
                 self._keep(who, before)
+            for key_id in {*missing[start : start + AT_ONCE]} - {who.key_id for who in read}:
+                if (gone := self._by_id.get(key_id)) is not None:
+                    self._drop(gone)
             found += read
         return found
 
@@ -130,10 +140,14 @@ class CachedVerifiedKeys:
         if entry is not None:
             entry.who = entry.who.stood(standings)
 
+    def _sure(self, entry: _Entry, now: float) -> bool:
+        return entry.sure_at is None and self._trusted(entry, SURE_S, now)
+
     def _trusted(self, entry: _Entry, within_s: float, now: float | None = None) -> bool:
         now = time.monotonic() if now is None else now
         who = entry.who
-        if now - self._feed.sure_at > within_s or datetime.now(UTC) >= who.resets_at:
+        sure_at = self._feed.sure_at if entry.sure_at is None else entry.sure_at
+        if now - sure_at > within_s or datetime.now(UTC) >= who.resets_at:
             return False
         if who.expires_at is not None and datetime.now(UTC) >= who.expires_at:
             return False
@@ -142,7 +156,11 @@ class CachedVerifiedKeys:
 
     def _keep(self, who: VerifiedKey, before: int) -> None:
         """Remember a key, unless something changed while it was being read."""
-        if (who.ended and not who.disabled) or before != self._changes:
+        if before != self._changes:
+            return
+        if (known := self._by_id.get(who.key_id)) is not None:
+            self._drop(known)
+        if who.ended and not who.disabled:
             return
         entry = _Entry(who, time.monotonic())
         self._by_digest[who.digest] = entry
@@ -153,7 +171,12 @@ class CachedVerifiedKeys:
 
     def _changed(self, subject: str | None) -> None:
         self._changes += 1
-        everybody = subject is None or subject == _EVERYBODY
+        if subject is None:
+            # The feed may be back before connections for statements are: what cannot be read yet is trusted as it was.
+            for entry in self._by_id.values():
+                entry.sure_at = self._feed.sure_at if entry.sure_at is None else entry.sure_at
+            return
+        everybody = subject == _EVERYBODY
         changed = list(self._by_id) if everybody else list(self._of_subject.get(subject or "", ()))
         for key_id in changed:
             self._drop(self._by_id[key_id])
@@ -195,9 +218,14 @@ class CachedVerifiedKeys:
         before = self._changes
         for who in await self._verified_keys.by_ids(key_ids):
             known = self._by_id.get(who.key_id)
-            # One that has not changed stays the same object: what was made of it is still good.
-            if known is not None and before == self._changes and known.who != who:
-                known.who = who
+            if known is not None and before == self._changes:
+                if known.who.ended != who.ended or _bound_by(known.who) != _bound_by(who):
+                    self._keep(who, before)
+                    continue
+                known.sure_at = None
+                # One that has not changed stays the same object: what was made of it is still good.
+                if known.who != who:
+                    known.who = who
 
 
 def _bound_by(who: VerifiedKey) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ goes back to its day when its time is over. A lease that its holder stops renewi
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ T = TypeVar("T")
 IDLE_S: Final = 5.0
 """A pool that nobody cut from for so long goes back."""
 _SHARE: Final = 8
+_MOST_STEP: Final = 8
+"""How many times as much is held ahead as before, at most, when that goes fast."""
 _MOST: Final = HELPING * 2
 _BLOCKS_A_CALL: Final = 500
 
@@ -87,6 +90,10 @@ class _Pool:
     demand: Amount = field(default_factory=Amount)
     filled_at: float = float("-inf")
     used_at: float = 0.0
+    named_at: float = float("-inf")
+    """When a router last said that it uses the key."""
+    named: VerifiedKey | None = None
+    """The key as it was then, bound as what is lent of this pool."""
     poor_until: float = 0.0
     limits: tuple[tuple[str, Mapping[Period, Amount]], ...] = ()
     """Those under which its blocks were borrowed."""
@@ -101,7 +108,8 @@ class _Pool:
         """Return how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
         last, lasted_s = self.demand, now - self.filled_at
         if lasted_s < outage_s:
-            last *= 2
+            # By twos, a key that was used for as long as an outage lasts would have a quarter of one ahead.
+            last *= max(2, min(_MOST_STEP, math.ceil(outage_s / max(lasted_s, 0.001))))
         elif lasted_s > outage_s * 4:
             last //= 2
         return last.at_least(want * 2).at_most(_MOST).at_least(want)
@@ -198,6 +206,14 @@ class Pools:
             async with pool.lock:
                 await self._return_free(pool.blocks)
 
+    def name(self, who: VerifiedKey) -> None:
+        """Note that a router uses a key: what is held ahead for it is there for when the database is away."""
+        pools = self._pools.get(who.key_id)
+        if pools:
+            now = self._clock()
+            for pool in pools.values():
+                pool.named, pool.named_at = who, now
+
     def renew(self, block_id: UUID, number: int) -> float | None:
         """Return for how long from now a lease of this replica lives on; None when it is not (or no longer) there."""
         block = self._owned.get(block_id)
@@ -223,12 +239,11 @@ class Pools:
         await self._keep_alive(now)
         if not patient:
             await self._end_dead(now)
-        idle = [
-            block
-            for pool in self._all()
-            if now - pool.used_at > IDLE_S and pool.filling is None
-            for block in pool.blocks
-        ]
+        idle: list[_Block] = []
+        for pools in self._pools.values():
+            for lane, pool in pools.items():
+                if now - pool.used_at > IDLE_S and pool.filling is None:
+                    idle += self._idle(pool, lane, now)
         await self._return_free(idle)
         self._forget()
 
@@ -316,6 +331,24 @@ class Pools:
 
         for chunk in _chunks(due):
             await self._extending.do(chunk, extend)
+
+    def _idle(self, pool: _Pool, lane: tuple[str, ...], now: float) -> list[_Block]:
+        """Return the blocks of a pool that nobody cuts from which nobody needs, either.
+
+        A router that has what it needs for a while asks no replica; what a key in use may hold ahead stays.
+        """
+        if pool.named is None or now - pool.named_at > IDLE_S:
+            return pool.blocks
+        who = pool.named.asking("", "", (), lane)
+        if who.limits != pool.limits or who.lane != lane:
+            return pool.blocks
+        kept, goal, over = NOTHING, pool.goal(who, pool.demand), []
+        for block in sorted(pool.blocks, key=lambda one: one.free):
+            if block.day == who.day and goal.covers(kept + block.free):
+                kept += block.free
+            else:
+                over.append(block)
+        return over
 
     async def _end_dead(self, now: float) -> None:
         dead = [

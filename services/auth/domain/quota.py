@@ -150,8 +150,13 @@ class Quota:
         try:
             found = await self._verified_keys.by_ids(key_ids)
         except Unavailable:
-            return [who for who in self._verified_keys.trusted(key_ids) if not who.ended], []
+            trusted = [who for who in self._verified_keys.trusted(key_ids) if not who.ended]
+            for who in trusted:
+                self.pools.name(who)
+            return trusted, []
         good = [who for who in found if not who.ended]
+        for who in good:
+            self.pools.name(who)
         alive = {who.key_id for who in good}
         return good, [key_id for key_id in key_ids if key_id not in alive]
 
