@@ -13,6 +13,7 @@ from services.auth import render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
@@ -30,6 +31,7 @@ from services.auth.domain.spend import Report
 from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
+from services.auth.minute_standings import Subject, minute_standings
 from services.auth.oidc_logins import OidcLogins
 from services.auth.password_resets import PasswordResets
 from services.auth.session_tokens import SessionTokens
@@ -70,7 +72,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         second_factors: SecondFactors,
         session_tokens: SessionTokens,
         oidc: OidcLogins | None,
+        paces: PacesKept,
     ) -> None:
+        self._paces = paces
         self._postgres = postgres
         self._accounts = accounts
         self._keys = keys_kept
@@ -379,11 +383,15 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if resets_at is not None:
             remaining.resets_at.CopyFrom(render.timestamp(resets_at))
         standings = [] if record.unlimited else list(render.standings(record, "", spent[record.id]))
+        paced = [Subject(record.id, record)]
         for key in own:
             standings += render.standings(key, key.id, spent[key.counter])
+            paced.append(Subject(key.counter, key, key_id=key.id))
         owners = [record.id, *(key.counter for key in own), *filter(None, [record.team_id])]
         for shared, used_of_it in await shared_by(self._postgres, owners, record.zone):
             standings += render.standings(shared, "", used_of_it, owner=shared.id, name_of_owner=shared.name)
+            paced.append(Subject(shared.id, shared, owner=shared.id, name=shared.name))
+        standings += await minute_standings(self._paces, paced)
         rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
         found = pb.GetLimitsResponse(
             limits=render.limits(record),

@@ -11,11 +11,13 @@ from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.teams import Teams
 from services.auth.callers import Callers
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import BudgetRecord
 from services.auth.domain.teams import check_part
+from services.auth.minute_standings import Subject, minute_standings
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.common.signing import Secrets
@@ -46,7 +48,9 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         callers: Callers,
         check_url: Callable[..., object],
         secrets: Secrets,
+        paces: PacesKept,
     ) -> None:
+        self._paces = paces
         self._check_url = check_url
         self._secrets = secrets
         self._budgets = budgets
@@ -104,9 +108,10 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         manager = await self._manager(context, gives=False)
         record, spent = await self._budgets.get(request.budget_id)
         await self._check_within(record, manager)
+        minutes = await minute_standings(self._paces, [Subject(record.id, record)])
         return pb.GetBudgetResponse(
             budget=_shown(record),
-            standings=render.standings(record, "", spent),
+            standings=[*render.standings(record, "", spent), *minutes],
             webhook_secret=self._secrets.secret(record.id, 1) if _is_theirs(record, manager) else "",
         )
 

@@ -28,6 +28,7 @@ from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.offered import Offered
+from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.request_log import RequestLog
@@ -101,6 +102,7 @@ def public_server(
             second_factors=second_factors,
             session_tokens=session_tokens,
             oidc=oidc,
+            paces=PacesKept(postgres),
         ),
         server.grpc,
     )
@@ -146,6 +148,7 @@ def public_server(
             check_url=check_url,
             secrets=secrets,
             seals=seals,
+            paces=PacesKept(postgres),
         ),
         server.grpc,
     )
@@ -161,6 +164,7 @@ def public_server(
             callers=callers,
             check_url=check_url,
             secrets=secrets,
+            paces=PacesKept(postgres),
         ),
         server.grpc,
     )

@@ -13,6 +13,7 @@ from moa.account.v1 import team_service_pb2 as pb
 from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.teams import KEYS, MEMBER, Teams
 from services.auth.callers import INVITATION_PREFIX, Caller, Callers
 from services.auth.domain import keys
@@ -21,6 +22,7 @@ from services.auth.domain.records import AccountRecord
 from services.auth.domain.teams import check_beneath
 from services.auth.lifetimes import read_overlap
 from services.auth.managers import Manager, manager_of
+from services.auth.minute_standings import Subject, minute_standings
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.common.signing import Secrets
@@ -44,7 +46,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         check_url: Callable[..., object],
         secrets: Secrets,
         seals: bool,
+        paces: PacesKept,
     ) -> None:
+        self._paces = paces
         self._seals = seals
         self._check_url = check_url
         self._secrets = secrets
@@ -85,9 +89,10 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         manages = await self._reader(context, request.team_id)
         record = await self._teams.get(request.team_id)
         spent = await self._teams.spent(record)
+        minutes = await minute_standings(self._paces, [Subject(record.id, record)])
         return pb.GetTeamResponse(
             team=team_messages.team(record),
-            standings=render.standings(record, "", spent),
+            standings=[*render.standings(record, "", spent), *minutes],
             webhook_secret=self._secrets.secret(record.id, 1) if manages else "",
         )
 

@@ -167,11 +167,15 @@ class Admission:
         if store.budgets is not None:
             store = self._stores.for_request(store, provider, model, tags, time.monotonic())
         shares = store.paces
-        for share in shares:
-            if (refusal := share.never(amount)) is not None:
-                raise refusal
-        if shares:
-            await self._paces.grow(shares, amount)
+        try:
+            for share in shares:
+                if (refusal := share.never(amount)) is not None:
+                    raise refusal
+            if shares:
+                await self._paces.grow(shares, amount)
+        except (QuotaExhausted, RateLimited) as refused:
+            refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
+            raise
 
         def take_back() -> None:
             for share in shares:
@@ -348,8 +352,10 @@ class Admission:
             # Refused at its first request: nothing has been told of it yet.
             with contextlib.suppress(MoaError):
                 known = await self._stores.ask(digest, asked._replace(need=NOTHING, least=NOTHING), least=NOTHING)
-        if known is not None:
-            refused.headers = tuple(ratelimit.headers(known.verified_key.remaining()))
+        # What a budget limits is told by the store of the requests that count on it.
+        store = self._store(digest, asked) if known is not None else None
+        if store is not None:
+            refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
 
     async def _reserve_locked(self, digest: bytes, asked: Asked) -> Reservation:
         """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""

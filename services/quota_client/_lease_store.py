@@ -17,7 +17,7 @@ from services.quota_client._pace import Paces
 from services.quota_client._reservation import Lease, OnSettled, Reservation
 from services.quota_client._settling import Settling
 from services.quota_client._share import Share
-from services.quota_client._verified_key import VerifiedKey
+from services.quota_client._verified_key import NO_MINUTE, Minute, VerifiedKey
 from services.quota_client.amounts import EACH_REQUEST, HELPING, NOTHING, Amount, covered_by
 
 FIRST_TIMES: Final = 4
@@ -25,6 +25,8 @@ FIRST_TIMES: Final = 4
 LOW: Final = 4
 """What part of a helping is left when it is time for the next."""
 _BRISK_S: Final = 10.0
+_BY_THE_MINUTE: Final = ("tokens", "images", "nano_usd")
+_NO_MINUTES: Final = (NO_MINUTE, NO_MINUTE, NO_MINUTE)
 
 
 class Demand:
@@ -300,14 +302,17 @@ class LeaseStore:
         bound = [(share.a_minute, share.free_starts + int(share.starts)) for share in self.paces if share.a_minute]
         return min(bound, key=lambda pair: pair[1], default=None)
 
-    def tokens_a_minute(self) -> tuple[int, int] | None:
-        """Return the tokens a minute that bind most, and how many of them are left; None where none bind."""
-        bound = [
-            (part.a_minute, max(0, part.free + int(part.here)))
-            for share in self.paces
-            if (part := share.part("tokens")) is not None
-        ]
-        return min(bound, key=lambda pair: pair[1], default=None)
+    def minutes(self) -> tuple[Minute, Minute, Minute]:
+        """Return the tokens, images and billionths of a dollar a minute that bind most, and how many are left."""
+        if not self.paces:
+            return _NO_MINUTES
+        found = dict.fromkeys(_BY_THE_MINUTE, NO_MINUTE)
+        for share in self.paces:
+            for part in share.parts:
+                name, free = part.counted.name, max(0, part.free + int(part.here))
+                if not found[name].limit or free < found[name].free:
+                    found[name] = Minute(part.a_minute, min(part.a_minute, free))
+        return found["tokens"], found["images"], found["nano_usd"]
 
     def low(self) -> bool:
         """Return whether it is time to lease more."""

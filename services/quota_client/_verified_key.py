@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
@@ -14,6 +14,17 @@ from services.quota_client.budgets import counts
 from services.quota_client.permissions import permitted
 
 _MEMO_SIZE = 4096
+
+
+class Minute(NamedTuple):
+    """What one limit over a minute is, and what is left of it now."""
+
+    limit: int
+    """0: there is none."""
+    free: int
+
+
+NO_MINUTE: Final = Minute(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +40,9 @@ class Remaining:
     limit_requests: int = 0
     """Requests a minute; 0: any number."""
     free_requests: int = 0
-    limit_minute_tokens: int = 0
-    """Tokens a minute; 0: any number."""
-    free_minute_tokens: int = 0
+    minute_tokens: Minute = NO_MINUTE
+    minute_images: Minute = NO_MINUTE
+    minute_nano_usd: Minute = NO_MINUTE
 
 
 class _Day(NamedTuple):
@@ -52,8 +63,8 @@ class TaskReservation(Protocol):
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute, and how many of them are left; None where any number may begin."""
 
-    def tokens_a_minute(self) -> tuple[int, int] | None:
-        """Return the tokens a minute, and how many of them are left; None where any number may be used."""
+    def minutes(self) -> tuple[Minute, Minute, Minute]:
+        """Return what is left of a minute's tokens, images and billionths of a dollar."""
 
 
 class VerifiedKey:
@@ -139,7 +150,7 @@ class VerifiedKey:
             told = self._day = _day(self._grant)
         held = NOTHING if told.unlimited else self._held.free()
         limit_requests, free_requests = self._held.starts() or (0, 0)
-        limit_minute_tokens, free_minute_tokens = self._held.tokens_a_minute() or (0, 0)
+        minute_tokens, minute_images, minute_nano_usd = self._held.minutes()
         return Remaining(
             limit_tokens=told.limit.tokens,
             free_tokens=min(told.limit.tokens, told.free.tokens + held.tokens),
@@ -149,8 +160,9 @@ class VerifiedKey:
             unlimited=told.unlimited,
             limit_requests=limit_requests,
             free_requests=min(limit_requests, free_requests),
-            limit_minute_tokens=limit_minute_tokens,
-            free_minute_tokens=min(limit_minute_tokens, free_minute_tokens),
+            minute_tokens=minute_tokens,
+            minute_images=minute_images,
+            minute_nano_usd=minute_nano_usd,
         )
 
     def free(self, enough: Amount) -> Amount:

@@ -10,10 +10,12 @@ import time
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 
-from services.quota_client.amounts import UNLIMITED
+from services.quota_client.amounts import UNLIMITED, dollars
 
 _DAY_S: Final = 86_400
 _MINUTE_S: Final = 60
+_USD: Final = "usd"
+_FIELD_UNITS: Final = {_USD: "nano-usd"}
 
 
 class _Window(NamedTuple):
@@ -23,6 +25,18 @@ class _Window(NamedTuple):
     free: int
     window_s: int
     reset_s: int
+
+
+class Minute(Protocol):
+    """One limit over a minute."""
+
+    @property
+    def limit(self) -> int:
+        """How much a minute has; 0: any amount."""
+
+    @property
+    def free(self) -> int:
+        """How much may be used now."""
 
 
 class Remaining(Protocol):
@@ -57,12 +71,16 @@ class Remaining(Protocol):
         """Requests that may begin now."""
 
     @property
-    def limit_minute_tokens(self) -> int:
-        """Tokens a minute; 0: any number."""
+    def minute_tokens(self) -> Minute:
+        """A minute's tokens."""
 
     @property
-    def free_minute_tokens(self) -> int:
-        """Tokens that may be used now."""
+    def minute_images(self) -> Minute:
+        """A minute's images."""
+
+    @property
+    def minute_nano_usd(self) -> Minute:
+        """A minute's billionths of a dollar."""
 
     @property
     def unlimited(self) -> bool:
@@ -72,13 +90,15 @@ class Remaining(Protocol):
 def headers(left: Remaining) -> list[tuple[str, str]]:
     """Return the headers that tell what is left; none where there is no limit.
 
-    OpenAI's names know one window of tokens: a minute's, where there is one, else the day's. The fields have both.
+    OpenAI's names know one window of a unit: a minute's, where there is one, else the day's. The fields have both.
+    Dollars are whole billionths in the fields, which know no fractions.
     """
     windows: list[_Window] = []
     if left.limit_requests:
         windows.append(_minute("requests", "requests", left.limit_requests, left.free_requests))
-    if left.limit_minute_tokens:
-        windows.append(_minute("tokens-a-minute", "tokens", left.limit_minute_tokens, left.free_minute_tokens))
+    for unit, minute in (("tokens", left.minute_tokens), ("images", left.minute_images), (_USD, left.minute_nano_usd)):
+        if minute.limit:
+            windows.append(_minute(f"{unit}-a-minute", unit, minute.limit, minute.free))
     if not left.unlimited:
         reset_s = max(0, int(left.resets_at.timestamp() - time.time()))
         days = ("tokens", left.limit_tokens, left.free_tokens), ("images", left.limit_images, left.free_images)
@@ -87,11 +107,13 @@ def headers(left: Remaining) -> list[tuple[str, str]]:
         return []
     found: dict[str, str] = {}
     for _, unit, limit, free, _, reset_s in windows:
-        found.setdefault(f"x-ratelimit-limit-{unit}", str(limit))
-        found.setdefault(f"x-ratelimit-remaining-{unit}", str(max(0, free)))
+        written = dollars if unit == _USD else str
+        found.setdefault(f"x-ratelimit-limit-{unit}", written(limit))
+        found.setdefault(f"x-ratelimit-remaining-{unit}", written(max(0, free)))
         found.setdefault(f"x-ratelimit-reset-{unit}", f"{reset_s}s")
     policies = ", ".join(
-        f'"{name}";q={limit};qu="{unit}";w={window_s}' for name, unit, limit, _, window_s, _ in windows
+        f'"{name}";q={limit};qu="{_FIELD_UNITS.get(unit, unit)}";w={window_s}'
+        for name, unit, limit, _, window_s, _ in windows
     )
     limits = ", ".join(f'"{name}";r={max(0, free)};t={reset_s}' for name, _, _, free, _, reset_s in windows)
     return [*found.items(), ("ratelimit-policy", policies), ("ratelimit", limits)]

@@ -210,15 +210,22 @@ async def test_keys_that_a_key_with_a_budget_makes_or_is_replaced_by_keep_it(
 
 
 async def test_a_budget_has_a_pace(auth: Auth, admit: Admit, client: Client, root: str) -> None:
-    """Requests a minute of what it counts, and of nothing else."""
+    """Requests and tokens a minute of what it counts, and of nothing else; a refusal tells what its minute has left."""
     account_id, _, key = await auth.account()
     await budget(client, root, name="nightly", owner=account_id, tag="slow", requests_per_minute=2)
+    await budget(client, root, name="small", owner=account_id, tag="short", tokens_per_minute=600)
     admission = await admit(auth)
     for _ in range(2):
         settle(await reserve(admission, key, 1, tags=("slow",)), 1)
     with pytest.raises(RateLimited, match="at most 2 requests a minute for the budget nightly of this account"):
         await reserve(admission, key, 1, tags=("slow",))
     settle(await reserve(admission, key, 1), 1)
+    settle(await reserve(admission, key, 600, tags=("short",)), 600)
+    with pytest.raises(RateLimited, match="at most 600 tokens a minute for the budget small") as refused:
+        await reserve(admission, key, 600, tags=("short",))
+    told = dict(refused.value.headers)
+    assert told["x-ratelimit-limit-tokens"] == "600"
+    assert int(told["x-ratelimit-remaining-tokens"]) < 600
 
 
 async def test_who_makes_budgets(client: Client, auth: Auth, root: str) -> None:

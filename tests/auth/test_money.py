@@ -175,11 +175,14 @@ async def test_one_limit_changes_no_other(client: Client, root: str, auth: Auth)
 async def test_standings_tell_every_limit_of_an_account_and_the_asking_key(
     client: Client, root: str, auth: Auth, admit: Admit
 ) -> None:
-    """How much there is, how much was charged, and until when; what only runs is not charged."""
+    """How much there is, how much was charged, and until when; what only runs is not charged, but is of its minute."""
     account, _, first = await auth.account(manages=frozenset({"account"}))
-    await client.admin.UpdateAccount(limited(account, usd_a_month="2.50"), metadata=client.sent(root))
+    await client.admin.UpdateAccount(
+        limited(account, usd_a_month="2.50", requests_per_minute=600, usd_per_minute="0.60"), metadata=client.sent(root)
+    )
     made = await client.account.CreateKey(
-        pb.CreateKeyRequest(limits=account_pb2.Limits(usd_in_total="0.75")), metadata=client.sent(first)
+        pb.CreateKeyRequest(limits=account_pb2.Limits(usd_in_total="0.75", images_per_minute=3)),
+        metadata=client.sent(first),
     )
     admission = await admit(auth)
     held = await bought(admission, made.api_key, 20 * CENT)
@@ -191,6 +194,10 @@ async def test_standings_tell_every_limit_of_an_account_and_the_asking_key(
     assert shown["usd_a_month", ""] == ("2.50", "0.10", True)
     assert shown["usd_in_total", made.key.key_id] == ("0.75", "0.10", False)
     assert shown["tokens_a_day", ""][0] == "100000"
+    assert shown["images_per_minute", made.key.key_id] == ("3", "0", False)
+    most, used, resets = shown["usd_per_minute", ""]
+    assert (most, resets) == ("0.60", True)
+    assert 0 < float(used) <= 0.6
     running.release()
     await admission.stop()
 

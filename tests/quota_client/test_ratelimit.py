@@ -11,6 +11,7 @@ import grpc
 from services.common.errors import QuotaExhausted
 from services.common.rpc import status
 from services.quota_client import Remaining, ratelimit
+from services.quota_client._verified_key import Minute
 from services.quota_client.amounts import BOUNDLESS, Amount
 
 _ITEM = r'"[a-z]+"(;[a-z]+=([0-9]+|"[a-z]+"))+'
@@ -51,11 +52,24 @@ def test_a_minutes_requests_stand_beside_the_day() -> None:
 
 def test_a_minutes_tokens_are_what_openais_names_tell() -> None:
     """They know one window of tokens, and their clients wait by it; the fields tell both."""
-    told = dict(ratelimit.headers(replace(_left(), limit_minute_tokens=6000, free_minute_tokens=4500)))
+    told = dict(ratelimit.headers(replace(_left(), minute_tokens=Minute(6000, 4500))))
     assert told["x-ratelimit-limit-tokens"] == "6000"
     assert told["x-ratelimit-remaining-tokens"] == "4500"
     assert told["x-ratelimit-reset-tokens"] == "15s"
     assert told["ratelimit"].startswith('"tokens-a-minute";r=4500;t=15, "tokens";r=1234')
+
+
+def test_a_minutes_images_and_dollars_are_told_too() -> None:
+    """Clients wait by what OpenAI's names tell. The fields know whole numbers alone: dollars are billionths there."""
+    left = replace(_left(), minute_images=Minute(6, 2), minute_nano_usd=Minute(500_000_000, 125_000_000))
+    told = dict(ratelimit.headers(left))
+    assert (told["x-ratelimit-limit-images"], told["x-ratelimit-remaining-images"]) == ("6", "2")
+    assert (told["x-ratelimit-limit-usd"], told["x-ratelimit-remaining-usd"]) == ("0.50", "0.125")
+    assert (told["x-ratelimit-reset-images"], told["x-ratelimit-reset-usd"]) == ("40s", "45s")
+    assert (
+        '"images-a-minute";q=6;qu="images";w=60, "usd-a-minute";q=500000000;qu="nano-usd"' in told["ratelimit-policy"]
+    )
+    assert '"images-a-minute";r=2;t=40, "usd-a-minute";r=125000000;t=45, "tokens";r=1234' in told["ratelimit"]
 
 
 def test_no_limit_has_no_headers() -> None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.paces import Bucket, Counted, Given, Limit, Minute, refilled, share
+
+
+class Left(NamedTuple):
+    """What was left of a minute, and how long ago that was."""
+
+    amount: float
+    ago_s: float
 
 
 class PacesKept:
@@ -41,6 +49,23 @@ class PacesKept:
                 told.expires_in.FromMilliseconds(int(ttl_s * 1000))
                 shares.append(told)
         return shares
+
+    async def left(self, subjects: Sequence[str]) -> dict[tuple[str, str], Left]:
+        """Return how much was left of each limit over a minute, by subject and the limit's name, and how long ago.
+
+        What nobody used lately is not there. What routers hold for requests to come counts as used.
+        """
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select p.subject, a.name, a.amount, extract(epoch from clock_timestamp() - p.at)::float8"
+                " from (select subject, starts, tokens, null::float8 as images, null::float8 as nano_usd, at from paces"
+                " union all select subject, null, null, images, nano_usd, at from pace_amounts) p cross join lateral"
+                " (values ('requests_a_minute', p.starts), ('tokens_a_minute', p.tokens),"
+                " ('images_a_minute', p.images), ('nano_usd_a_minute', p.nano_usd)) a (name, amount)"
+                " where p.subject = any(%(subjects)s) and a.amount is not null",
+                {"subjects": list(subjects)},
+            )
+            return {(subject, name): Left(amount, ago_s) for subject, name, amount, ago_s in await cursor.fetchall()}
 
     async def tidy(self) -> None:
         """Forget who has not been heard of for long."""
