@@ -37,6 +37,7 @@ from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
+from services.auth.adapters.request_log_resealing import Resealing
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
@@ -53,6 +54,7 @@ from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.log_exporter import LogExporter
+from services.auth.log_sweeper import LogSweeper
 from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.operator_store_servicer import OperatorStoreServicer
 from services.auth.public import public_server
@@ -178,7 +180,6 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             "answers": answers.tidy,
             "responses": responses.tidy,
             "conversations": conversations.tidy,
-            "request_log": RequestLogSweep(postgres).tidy,
             "traffic": traffic.tidy,
             "background": partial(book_left, background, quota),
         }
@@ -189,6 +190,9 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             retention = Retention(postgres, Checker(url), days=config.ledger_retention_days)
             stack.push_async_callback(retention.close)
             tidies["ledger"] = retention.tidy
+        await stack.enter_async_context(
+            LogSweeper([RequestLogSweep(postgres).tidy, Resealing(postgres, content_keys).tidy])
+        )
         sweeper = Sweeper(
             ledger,
             quota.pools,

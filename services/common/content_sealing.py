@@ -80,6 +80,11 @@ class ContentKeys:
         """Return whether anything can be encrypted."""
         return bool(self._keys)
 
+    @property
+    def first(self) -> str:
+        """The name of the key that encrypts; only where there is any."""
+        return next(iter(self._keys))
+
     def seal(self, log_id: str, content: bytes) -> Sealed:
         """Return content encrypted under the first key; it can be opened as this request's only."""
         name, key = next(iter(self._keys.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import secrets
@@ -23,9 +24,11 @@ from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2, request_
 from moa.requestlog.v1.request_log_pb2 import LoggedRequest
 from services.auth.adapters.request_log import RequestLog
 from services.auth.adapters.request_log_exports import Exports
+from services.auth.adapters.request_log_resealing import Resealing
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.request_log import Search
+from services.auth.log_sweeper import LogSweeper
 from services.auth.settings import AuthSettings
 from services.common.content_sealing import ContentKeys
 from services.common.errors import NotFound, StorageFailed
@@ -359,6 +362,65 @@ async def test_what_is_older_than_its_team_keeps_goes_in_batches(auth: Auth, mon
     assert f"request_log_{now - timedelta(days=70):%Y_%m}" not in months
     assert f"request_log_{now - timedelta(days=105):%Y_%m}" in months
     assert f"request_log_{now:%Y_%m}" in months
+
+
+async def test_a_month_that_is_over_for_everybody_goes_at_once(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows it has: none of them is deleted by itself."""
+    monkeypatch.setattr("services.auth.adapters.request_log_sweep.BATCH", 1)
+    monkeypatch.setattr("services.auth.adapters.request_log_sweep._AT_WORK_S", 0)
+    team_id = content_team(auth, days=366)
+    with psycopg.connect(auth.url) as link:
+        link.execute("call make_request_log_month((now() - interval '420 days')::date)")
+        link.execute(
+            "insert into request_log (id, at, team_id, account_id, key_id, request_id, model, status, error, facts)"
+            " select 'old_' || n, now() - interval '420 days', %s, '', '', '', '', 200, '', ''"
+            " from generate_series(1, 9) n",
+            (team_id,),
+        )
+    await RequestLogSweep(auth.postgres).tidy()
+    assert auth.query("select count(*)::int from request_log where team_id = %s", team_id) == [(0,)]
+
+
+async def test_content_of_an_older_key_is_encrypted_anew(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a change of keys the older can be taken away once the log was gone through; what no key opens stays."""
+    monkeypatch.setattr("services.auth.adapters.request_log_resealing.LOOKED_AT", 2)
+    monkeypatch.setattr("services.auth.adapters.request_log_resealing.AT_ONCE", 1)
+    team_id = content_team(auth)
+    told = [logged(team_id, content=f"{PROMPT} {number}") for number in range(5)]
+    lost = logged(team_id, content=PROMPT)
+    await log_of(auth, OLD).write(told)
+    await log_of(auth, f"lost:{'0' * 63}3").write([lost])
+    resealing = Resealing(auth.postgres, ContentKeys(f"{NEW},{OLD}"))
+    while await resealing.tidy():
+        pass
+    keys = auth.query("select content_key, count(*)::int from request_log where team_id = %s group by 1", team_id)
+    assert dict(keys) == {"new": 5, "lost": 1}
+    for number, each in enumerate(told):
+        kept = await log_of(auth, NEW).get(each.log_id, team_id, actor="x")
+        assert kept.request.content.text_request.messages[0].parts[0].text == f"{PROMPT} {number}"
+    assert (await log_of(auth, NEW).get(lost.log_id, team_id, actor="x")).unreadable
+
+
+async def test_the_sweep_goes_on_soon_where_there_is_more_and_whatever_fails() -> None:
+    """A backlog is worked off for a quarter of the time, and a duty that fails keeps no other back."""
+    pauses: list[float] = []
+    done, left = asyncio.Event(), [True, True, False]
+
+    async def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) > len(left):
+            done.set()
+            await asyncio.Event().wait()
+
+    async def fails() -> bool:
+        raise ValueError("a bug")
+
+    async def works() -> bool:
+        return left[len(pauses) - 1]
+
+    async with LogSweeper([fails, works], sleep=sleep):
+        await done.wait()
+    assert pauses == [60, 3, 3, 60]
 
 
 async def test_only_services_write_and_nothing_odd(auth: Auth) -> None:

@@ -1,4 +1,4 @@
-"""Removes from the log of requests what is over or was erased: in bounded batches, and months that are empty then."""
+"""Removes from the log of requests what is over or was erased: whole months where it can, else in bounded batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _PARTITION: Final = re.compile(r"request_log_(\d{4})_(\d{2})")
 _LONGEST: Final = timedelta(days=MOST_DAYS)
 
 _DELETED: Final[LiteralString] = (
-    "with gone as (delete from request_log where (id, at) in ({chosen} limit %(limit)s) returning *),"
+    "with gone as (delete from request_log where (id, at) in ({chosen} limit %(limit)s for update skip locked)"
+    " returning *),"
     " untagged as (delete from request_log_tags g using gone cross join lateral unnest(gone.tags) t (tag)"
     " where g.team_id = gone.team_id and g.tag = t.tag and g.at = gone.at and g.id = gone.id)"
     " select count(*)::int from gone"
@@ -46,21 +47,28 @@ class RequestLogSweep:
         self._clock = clock
         self._rest_until = clock()
 
-    async def tidy(self) -> None:
-        """Remove some of what is to go, for a moment: what was erased at once, what is over within the hour."""
+    async def tidy(self) -> bool:
+        """Remove some of what is to go, for a moment: what was erased at once, what is over within the hour.
+
+        Returns whether more is left of it.
+        """
         until = self._clock() + _AT_WORK_S
-        removed = await self._erased(until)
-        if self._clock() >= self._rest_until:
-            names = await self._months()
+        removed, whole = await self._erased(until)
+        if whole and self._clock() >= self._rest_until:
+            # A month that is over for everybody goes at once, whatever is in it.
+            names = await self._drop(await self._months())
             over, whole = await self._over(until) if names else (0, True)
             removed += over
             if whole:
-                await self._drop(names)
+                if over:
+                    await self._drop(names)
                 self._rest_until = self._clock() + _REST_S
         if removed:
             _log.info("request_log.swept", rows=removed)
+        return not whole
 
-    async def _erased(self, until: float) -> int:
+    async def _erased(self, until: float) -> tuple[int, bool]:
+        """Remove what was erased; return how many rows, and whether all of it went."""
         removed = 0
         async with self._postgres.transaction() as link:
             # Late requests are judged by it as long as any may come.
@@ -81,14 +89,14 @@ class RequestLogSweep:
             count, whole = await self._batches(statement, given, until)
             removed += count
             if not whole:
-                break
+                return removed, False
             async with self._postgres.transaction() as link:
                 # What was being written when it was made may be committed behind this sweep.
                 await link.execute(
                     "update request_log_erasures set swept_at = now() where id = %s and upto < now() - %s",
                     (erasure_id, _LATE_COMMIT),
                 )
-        return removed
+        return removed, True
 
     async def _over(self, until: float) -> tuple[int, bool]:
         """Remove what is older than its team keeps; return how many rows, and whether all of them went."""
@@ -128,23 +136,32 @@ class RequestLogSweep:
             )
             return [name for (name,) in await cursor.fetchall()]
 
-    async def _drop(self, names: Iterable[str]) -> None:
-        """Drop months that are over and of which nothing is left, and counts that nobody asks for."""
-        now = datetime.now(UTC)
+    async def _drop(self, names: Iterable[str]) -> list[str]:
+        """Drop months of which nothing may be left, or is, and counts that nobody asks for; return those that stay."""
+        stay: list[str] = []
         async with self._postgres.transaction() as link:
             await link.execute("delete from request_log_dropped where day < now() - %s", (_LONGEST,))
+            # What was erased is told by rows of its own, and what is of no team any more nobody may read.
+            cursor = await link.execute("select now(), coalesce(max(log_days), 0) from teams")
+            ((now, days),) = await cursor.fetchall()
         for name in names:
             ends = _end_of(name)
             # What may still come late would want it back.
             if ends is None or ends > now - LATEST:
+                stay.append(name)
                 continue
             async with self._postgres.transaction() as link:
-                cursor = await link.execute(sql.SQL("select 1 from {} limit 1").format(sql.Identifier(name)))
-                if await cursor.fetchone() is not None:
-                    continue
+                if ends > now - timedelta(days=days):
+                    cursor = await link.execute(sql.SQL("select 1 from {} limit 1").format(sql.Identifier(name)))
+                    if await cursor.fetchone() is not None:
+                        stay.append(name)
+                        continue
                 tags = name.replace("request_log_", "request_log_tags_", 1)
-                await link.execute(sql.SQL("drop table {}, {}").format(sql.Identifier(name), sql.Identifier(tags)))
+                await link.execute(
+                    sql.SQL("drop table if exists {}, {}").format(sql.Identifier(name), sql.Identifier(tags))
+                )
             _log.info("request_log.month_dropped", month=name)
+        return stay
 
 
 def _end_of(name: str) -> datetime | None:
