@@ -116,6 +116,9 @@ _SERVERS: Final = "MOA_SERVERS"
 """Servers of one's own, for those who ask providers and those who decide which there are."""
 _SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
 
+_SESSION_URL: Final = "MOA_DATABASE_SESSION_URL"
+"""The database without its pooler, for who has one between."""
+
 AUTH: Final = Process(
     name="auth",
     module="services.auth",
@@ -127,6 +130,7 @@ AUTH: Final = Process(
     fixed={CALLERS: "text,image,inference,router,tasks"},
     optional=(
         *_USUAL,
+        _SESSION_URL,
         "MOA_DATABASE_WAIT_S",
         "MOA_EGRESS_ALLOW",
         "MOA_IDEMPOTENCY_LEASE_S",
@@ -271,6 +275,7 @@ TASKS: Final = Process(
     optional=(
         *_KEPT,
         *_FACTS,
+        _SESSION_URL,
         "MOA_BATCH_KEEP_S",
         "MOA_BATCH_PER_ACCOUNT",
         "MOA_BATCH_SECRETS",

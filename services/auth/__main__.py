@@ -33,10 +33,9 @@ _INTERRUPTED = 128 + signal.SIGINT
 @asynccontextmanager
 async def serve(config: AuthSettings) -> AsyncIterator[Replica]:
     """Bring the schema up to date; serve until the block ends, then drain, and return what was borrowed."""
-    url = config.database_url.get_secret_value()
-    await bring_up_to_date(url, SCHEMA)
+    await bring_up_to_date(config.session_url, SCHEMA)
     if config.byok:
-        await make_byok(url)
+        await make_byok(config.session_url)
     metrics.serve(config)
     async with serving(config) as replica:
         logs.get("auth").info("process.started", listen=config.listen, public_listen=config.public_listen)
@@ -60,9 +59,8 @@ async def make_byok(url: str) -> None:
 
 async def bootstrap(config: DatabaseSettings) -> dict[str, str | bool]:
     """Create the first administrator and its key; what it gives holds the key, which is shown only now."""
-    url = config.database_url.get_secret_value()
-    await asyncio.to_thread(migrate, url)
-    postgres = Postgres(url, size=1)
+    await asyncio.to_thread(migrate, config.session_url)
+    postgres = Postgres(config.session_url, size=1)
     await postgres.open()
     key = keys.make(config.key_pepper.get_secret_value().encode())
     made = await Accounts(postgres).first(
@@ -84,7 +82,7 @@ async def audit(config: DatabaseSettings, *, as_json: bool, whole: bool) -> bool
     def looks(name: str) -> None:
         print(f"looking for: {name}", file=sys.stderr, flush=True)
 
-    found = await Checker(config.database_url.get_secret_value()).check(whole=whole, told=told, looks=looks)
+    found = await Checker(config.session_url).check(whole=whole, told=told, looks=looks)
     if as_json:
         print(json.dumps(dataclasses.asdict(found), default=str))
         return not found.faults
@@ -126,7 +124,7 @@ def main(arguments: list[str]) -> None:
 
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.command == "migrate":
-        migrate(settings.read(DatabaseSettings).database_url.get_secret_value())
+        migrate(settings.read(DatabaseSettings).session_url)
     elif chosen.command == "bootstrap":
         config = settings.read(DatabaseSettings)
         logs.configure("auth", config.log_level)

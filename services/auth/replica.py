@@ -89,10 +89,10 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
     url, pepper = config.database_url.get_secret_value(), config.key_pepper.get_secret_value().encode()
     grace_s = config.lease_s / 2  # how long after its end a block still takes settlements
     async with AsyncExitStack() as stack:
-        postgres = Postgres(url, wait_s=config.database_wait_s)
+        postgres = Postgres(url, wait_s=config.database_wait_s, pooled=config.is_pooled)
         await postgres.open()
         stack.push_async_callback(postgres.close)
-        verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), url))
+        verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), config.session_url))
         ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
         quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
@@ -187,7 +187,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             tidies["exports"] = exports.tidy
             await stack.enter_async_context(LogExporter(exports, every_s=config.request_log_every_s))
         if config.ledger_retention_days is not None:
-            retention = Retention(postgres, Checker(url), days=config.ledger_retention_days)
+            retention = Retention(postgres, Checker(config.session_url), days=config.ledger_retention_days)
             stack.push_async_callback(retention.close)
             tidies["ledger"] = retention.tidy
         await stack.enter_async_context(

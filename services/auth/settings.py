@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.common.content_sealing import ContentKeys
-from services.common.settings import ServiceSettings, long_secrets
+from services.common.settings import DatabaseUrls, long_secrets
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -19,12 +19,10 @@ LEAST_KEPT_DAYS: Final = 35
 than a router that was killed may leave its journal, and than a month, over which amounts may be counted."""
 
 
-class DatabaseSettings(ServiceSettings):
+class DatabaseSettings(DatabaseUrls):
     """Settings of the commands that touch the database and serve nothing."""
 
     service_token: SecretStr = SecretStr("")
-    database_url: SecretStr = Field(min_length=1)
-    """`postgresql://…`, as libpq takes it."""
     key_pepper: SecretStr = Field(min_length=16)
     """Mixed into every stored digest of a key, so that a stolen database verifies none. Changing it ends every key."""
 

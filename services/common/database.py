@@ -44,6 +44,8 @@ class Database:
         lock_s: How long it waits for a lock.
         answer_s: How long a transaction may take: its statements are refused earlier by a server that is there.
         at_once: Whether callers are told at once, without a connection, until a database that was away is back.
+        pooled: Whether a pooler is between that gives each transaction any of its sessions (PgBouncer's transaction
+            mode): nothing is left in a session then, no setting and no prepared statement.
     """
 
     def __init__(
@@ -58,12 +60,17 @@ class Database:
         lock_s: float,
         answer_s: float,
         at_once: bool = False,
+        pooled: bool = False,
     ) -> None:
         self.url = url
         self._what = what
         self._answer_s = answer_s
         self._at_once = at_once
-        limits = f"-c statement_timeout={statement_s * 1000:.0f} -c lock_timeout={lock_s * 1000:.0f}"
+        limits = {"statement_timeout": f"{statement_s * 1000:.0f}", "lock_timeout": f"{lock_s * 1000:.0f}"}
+        self._begin = "; ".join(f"set local {name} = {value}" for name, value in limits.items()) if pooled else ""
+        of_sessions: dict[str, Any] = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
+        if pooled:
+            of_sessions = {"prepare_threshold": None}
         self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
             url,
             min_size=1,
@@ -73,7 +80,7 @@ class Database:
             # A restart of the database leaves dead connections in the pool.
             check=partial(check, within_s=check_s),
             reconnect_timeout=5.0,
-            kwargs={"connect_timeout": 2, "options": limits},
+            kwargs={"connect_timeout": 2, **of_sessions},
         )
         self._probe: asyncio.Task[None] | None = None
         self._full = FullDisk()
@@ -99,6 +106,8 @@ class Database:
         try:
             async with self._lent() as link:
                 with answering(link, within_s=self._answer_s):
+                    if self._begin:
+                        await link.execute(self._begin)
                     yield link
         except AWAY as error:
             if of_one_statement(error):

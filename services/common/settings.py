@@ -75,6 +75,26 @@ class ServiceSettings(Settings):
     """Where health is asked without TLS while `service_tls_dir` is set, `host:port`; empty: nowhere."""
 
 
+class DatabaseUrls(ServiceSettings):
+    """Where a process finds its database."""
+
+    database_url: SecretStr = Field(min_length=1)
+    """`postgresql://…`, as libpq takes it. A pooler's in transaction mode (PgBouncer), where the next one is set."""
+    database_session_url: SecretStr = SecretStr("")
+    """The same database without a pooler, for what needs a session of its own: news of what others committed (LISTEN),
+    audits and migrations; empty: the one above."""
+
+    @property
+    def session_url(self) -> str:
+        """The database's own address."""
+        return (self.database_session_url.get_secret_value() or self.database_url.get_secret_value()).strip()
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether each transaction may run in another of a pooler's sessions."""
+        return bool(self.database_session_url.get_secret_value())
+
+
 class FactsSettings(ServiceSettings):
     """Settings of processes that go by what is known of providers' models."""
 

@@ -68,7 +68,9 @@ class Process:
         self.config = config
         environment = Environment(settings.providers_environment(config))
         self.watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
-        self.database = Database(config.database_url.get_secret_value(), size=8 + config.task_workers)
+        self.database = Database(
+            config.database_url.get_secret_value(), size=8 + config.task_workers, pooled=config.is_pooled
+        )
         self.notices = Notices()
         self.store = store_of(config)
         self.egress = Egress(config.egress_allow.split(","))
@@ -180,7 +182,7 @@ class Process:
             await self.database.close()
 
     def _duties(self) -> Iterable[Coroutine[Any, Any, None]]:
-        yield Listener(self.config.database_url.get_secret_value(), self.notices).run()
+        yield Listener(self.config.session_url, self.notices).run()
         yield self.watched.watch()
         yield self.provider_keys.run()
         yield self.keeper.run()
@@ -242,7 +244,7 @@ async def serve(config: TaskSettings) -> AsyncIterator[int]:
 
     Raises CatalogueError when the catalogue is bad, BadCertificate when outputs cannot be signed.
     """
-    await bring_up_to_date(config.database_url.get_secret_value(), SCHEMA)
+    await bring_up_to_date(config.session_url, SCHEMA)
     metrics.serve(config)
     async with Process(config).running() as port:
         yield port
@@ -269,7 +271,7 @@ def main(arguments: list[str]) -> None:
     config = settings.read(TaskSettings)
     logs.configure("tasks", config.log_level)
     if chosen.command == "migrate":
-        migrate(config.database_url.get_secret_value())
+        migrate(config.session_url)
     else:
         run(lambda stop: _run(config, stop), "tasks")
 

@@ -7,15 +7,13 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from services.common.rpc.target import Addresses
-from services.common.settings import FactsSettings, long_secrets
+from services.common.settings import DatabaseUrls, FactsSettings, long_secrets
 from services.common.store import StoreSettings
 
 
-class TaskSettings(StoreSettings, FactsSettings):
+class TaskSettings(StoreSettings, FactsSettings, DatabaseUrls):
     """Settings of the task service and of its workers."""
 
-    database_url: SecretStr = Field(min_length=1)
-    """`postgresql://…`, as libpq takes it."""
     listen: str = "127.0.0.1:8106"
     """Where it serves, `host:port`."""
     auth_address: Addresses = "127.0.0.1:8102"

@@ -19,9 +19,10 @@ class Postgres(database.Database):
         url: As libpq takes it.
         size: Connections at most.
         wait_s: How long a connection, or its sign of life, is waited for before the database counts as away.
+        pooled: As `database.Database`.
     """
 
-    def __init__(self, url: str, *, size: int = 8, wait_s: float = 1.0) -> None:
+    def __init__(self, url: str, *, size: int = 8, wait_s: float = 1.0, pooled: bool = False) -> None:
         super().__init__(
             url,
             what="accounts",
@@ -32,4 +33,5 @@ class Postgres(database.Database):
             lock_s=3,
             answer_s=ANSWER_S,
             at_once=True,
+            pooled=pooled,
         )

@@ -52,10 +52,20 @@ class Database(database.Database):
         url: As libpq takes it.
         size: Connections at most.
         wait_s: How long one is waited for.
+        pooled: As `database.Database`.
     """
 
-    def __init__(self, url: str, *, size: int = 12, wait_s: float = 5.0) -> None:
-        super().__init__(url, what="tasks", size=size, wait_s=wait_s, statement_s=20, lock_s=10, answer_s=_ANSWER_S)
+    def __init__(self, url: str, *, size: int = 12, wait_s: float = 5.0, pooled: bool = False) -> None:
+        super().__init__(
+            url,
+            what="tasks",
+            size=size,
+            wait_s=wait_s,
+            statement_s=20,
+            lock_s=10,
+            answer_s=_ANSWER_S,
+            pooled=pooled,
+        )
 
 
 async def steadily(write: Callable[[], Awaitable[T]]) -> T:
