@@ -37,7 +37,7 @@ from services.common.errors import Unavailable
 from services.common.rpc.client import channel
 from services.quota_client import Admission, _pace
 from services.quota_client._settling import DEFERRED_S
-from tests import forking
+from tests import forking, poolers
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
 from tests.databases import copied
@@ -121,7 +121,6 @@ async def started(
     """Start a replica; a busy machine is no database that is away, but for a test that says so."""
     stack = AsyncExitStack()
     config = AuthSettings(
-        database_url=SecretStr(url),
         key_pepper=SecretStr(PEPPER.decode()),
         service_token=SecretStr(TOKEN),
         listen=f"127.0.0.1:{port}",
@@ -138,7 +137,7 @@ async def started(
         request_log_keys=SecretStr(request_log_keys),
         public_url="https://moa.example.com/",
         drain_s=0,
-        **more,
+        **{**poolers.settings(url), **more},
     )
     replica = await stack.enter_async_context(serving(config))
     postgres = replica.postgres
@@ -245,11 +244,13 @@ async def root(auth: Auth) -> str:
 async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[forking.Begun, str]:
     """Start a replica as a process of its own; give it and its address."""
     ports = Ports()
+    shared, own = poolers.urls(url)
     address = f"127.0.0.1:{ports.any()}"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "MOA_DATABASE_URL": url,
+        "MOA_DATABASE_URL": shared,
+        "MOA_DATABASE_SESSION_URL": own,
         "MOA_KEY_PEPPER": PEPPER.decode(),
         "MOA_SERVICE_TOKEN": TOKEN,
         "MOA_LISTEN": address,

@@ -181,7 +181,7 @@ class _Router:
         self.fleet, self.turn, self.free, self.demand, self.poor_until = fleet, first, 0, Demand(), 0.0
 
     async def request(self) -> bool:
-        """Tell whether one is served."""
+        """Return whether one is served."""
         now = self.fleet.now
         if self.free < 100 and not await self._lease(100, self.demand.next(Amount(100), now)):
             return False
