@@ -131,6 +131,8 @@ AUTH: Final = Process(
     optional=(
         *_USUAL,
         _SESSION_URL,
+        "MOA_DATABASE_REPLICA_LAG_S",
+        "MOA_DATABASE_REPLICA_URL",
         "MOA_DATABASE_WAIT_S",
         "MOA_EGRESS_ALLOW",
         "MOA_IDEMPOTENCY_LEASE_S",

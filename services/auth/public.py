@@ -75,10 +75,10 @@ def public_server(
     tls: Tls | None,
     provider_keys: ProviderKeys,
     callers: Callers,
+    spend: Spend,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
-    spend = Spend(postgres)
     passwords = Passwords()
     logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
     second_factors, identities = SecondFactors(postgres, pepper=pepper), Identities(postgres, pepper=pepper)

@@ -41,6 +41,7 @@ from services.auth.adapters.request_log_resealing import Resealing
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.retention import Retention
 from services.auth.adapters.sessions import Sessions
+from services.auth.adapters.spend import Spend, SpendReplica
 from services.auth.adapters.traffic import Traffic
 from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
@@ -169,6 +170,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             oidc_name=config.oidc_name,
             request_log=request_log,
             seals=bool(content_keys),
+            spend=Spend(postgres, await _spend_replica(config, stack)),
             tls=tls.called_by("edge") if tls is not None else None,
             provider_keys=provider_keys,
             callers=callers,
@@ -247,6 +249,17 @@ def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Oi
         domains=[each.strip().lower() for each in config.oidc_domains.split(",") if each.strip()],
         by_email=config.oidc_link_by_email,
     )
+
+
+async def _spend_replica(config: AuthSettings, stack: AsyncExitStack) -> SpendReplica | None:
+    """Return the replica that the settings name; None where they name none."""
+    url = config.database_replica_url.get_secret_value()
+    if not url:
+        return None
+    postgres = Postgres(url, size=4, wait_s=config.database_wait_s)
+    await postgres.open()
+    stack.push_async_callback(postgres.close)
+    return SpendReplica(postgres, config.database_replica_lag_s)
 
 
 def _exports(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> Exports | None:

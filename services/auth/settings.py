@@ -67,6 +67,10 @@ class AuthSettings(DatabaseSettings):
     """How many MiB of them."""
     database_wait_s: float = Field(default=1.0, gt=0)
     """How long a connection is waited for before the database counts as away and callers are told at once."""
+    database_replica_url: SecretStr = SecretStr("")
+    """A streaming replica of the database, which reports of spending are read from; empty: none."""
+    database_replica_lag_s: float = Field(default=60.0, gt=0)
+    """How far it may be behind; they are read from the database itself then."""
     servers: str = ""
     """Servers of one's own, whose models rules may name; the catalogue's reader reads them itself."""
     smtp_url: SecretStr = SecretStr("")
@@ -171,7 +175,13 @@ class AuthSettings(DatabaseSettings):
         return long_secrets(value)
 
     @field_validator(
-        "responses_stored", "responses_days", "responses_count", "responses_mb", "request_log_every_s", mode="before"
+        "responses_stored",
+        "responses_days",
+        "responses_count",
+        "responses_mb",
+        "request_log_every_s",
+        "database_replica_lag_s",
+        mode="before",
     )
     @classmethod
     def _usual(cls, value: object, info: ValidationInfo) -> object:

@@ -43,6 +43,7 @@ async def page(spend: Spend, report: Report, asked: Paged, response: type[Respon
         total=_row(found.total, report),
         from_day=report.first.isoformat(),
         to_day=report.last.isoformat(),
+        as_of=render.timestamp(found.as_of),
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+import contextlib
+from datetime import UTC, date, datetime
 from typing import Final, LiteralString, NamedTuple
 
 from services.auth.adapters.columns import each, rows_of
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.spend import Report, SpendRecord
+from services.common.errors import Unavailable
+from services.common.isolate import OneFailed
 
 _SUMS: Final = (
     "coalesce(sum(requests), 0)::bigint as requests, coalesce(sum(unpriced_requests), 0)::bigint as unpriced_requests,"
@@ -18,6 +21,12 @@ _SUMS: Final = (
 _OF: LiteralString = (
     " from spend where scope = %(scope)s and grouping = %(grouping)s and period = %(period)s"
     " and starts between %(first)s and %(last)s"
+)
+_AS_OF: Final = (
+    "select case when not pg_is_in_recovery() then clock_timestamp() else greatest(pg_last_xact_replay_timestamp(),"
+    # Where nothing is written, nothing is replayed: what the primary has had by its last word is here as well.
+    " (select last_msg_send_time from pg_stat_wal_receiver where pg_last_wal_replay_lsn() >= latest_end_lsn)) end,"
+    " clock_timestamp()"
 )
 _NAMES: Final[dict[str, LiteralString]] = {
     "team": "(select name from teams where id = r.value)",
@@ -33,48 +42,84 @@ class Spent(NamedTuple):
 
     rows: list[SpendRecord]
     total: SpendRecord
+    as_of: datetime
+    """What was booked until then is in it, whatever came later may be."""
+
+
+class SpendReplica(NamedTuple):
+    """A copy of the database that replays what the primary writes."""
+
+    postgres: Postgres
+    lag_s: float
+    """How far it may be behind."""
+
+    async def as_of(self) -> datetime | None:
+        """Return the moment up to which it has everything; None where that is not known, or too long ago.
+
+        Raises Unavailable.
+        """
+        async with self.postgres.transaction() as link:
+            cursor = await link.execute(_AS_OF)
+            ((at, now),) = await cursor.fetchall()
+        return at if at is not None and (now - at).total_seconds() <= self.lag_s else None
 
 
 class Spend:
-    """Reads what was spent."""
+    """Reads what was spent, from the replica where there is one that is not too far behind."""
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, replica: SpendReplica | None = None) -> None:
         self._postgres = postgres
+        self._replica = replica
 
     async def read(self, report: Report, *, limit: int, after: tuple[date, str] | None = None) -> Spent:
         """Return rows, the newest time first and behind a row, with the total of all: one snapshot of the books."""
-        value: LiteralString = "split_part(value, '/', 1)" if report.group == "provider" else "value"
-        starts, name = after or (None, None)
-        given: dict[str, object] = {
-            "scope": report.scope,
-            "grouping": "model" if report.group == "provider" else report.group,
-            "period": report.time,
-            "first": report.first,
-            "last": report.last,
-            "limit": limit,
-            "starts": starts,
-            "value": name,
-        }
-        behind: LiteralString = (
-            f" and starts <= %(starts)s and (starts < %(starts)s or {value} > %(value)s)" if after is not None else ""
+        if self._replica is not None:
+            # OneFailed, too: what the primary has removed may end what is read on a replica.
+            with contextlib.suppress(Unavailable, OneFailed):
+                as_of = await self._replica.as_of()
+                if as_of is not None:
+                    rows, total = await _read(self._replica.postgres, report, limit=limit, after=after)
+                    return Spent(rows, total, as_of)
+        as_of = datetime.now(UTC)
+        rows, total = await _read(self._postgres, report, limit=limit, after=after)
+        return Spent(rows, total, as_of)
+
+
+async def _read(
+    postgres: Postgres, report: Report, *, limit: int, after: tuple[date, str] | None
+) -> tuple[list[SpendRecord], SpendRecord]:
+    value: LiteralString = "split_part(value, '/', 1)" if report.group == "provider" else "value"
+    starts, name = after or (None, None)
+    given: dict[str, object] = {
+        "scope": report.scope,
+        "grouping": "model" if report.group == "provider" else report.group,
+        "period": report.time,
+        "first": report.first,
+        "last": report.last,
+        "limit": limit,
+        "starts": starts,
+        "value": name,
+    }
+    behind: LiteralString = (
+        f" and starts <= %(starts)s and (starts < %(starts)s or {value} > %(value)s)" if after is not None else ""
+    )
+    called: LiteralString = _NAMES.get(report.group, "''")
+    async with (
+        postgres.transaction() as link,
+        link.cursor(row_factory=rows_of(SpendRecord, "spent", "spent_")) as cursor,
+    ):
+        await cursor.execute("set transaction isolation level repeatable read")
+        await cursor.execute(
+            f"select r.*, coalesce({called}, '') as name from ("
+            f"select starts, {value} as value, {_SUMS}{_OF}{behind}"
+            f" group by starts, {value} order by starts desc, {value} limit %(limit)s"
+            ") r order by starts desc, value",
+            given,
         )
-        called: LiteralString = _NAMES.get(report.group, "''")
-        async with (
-            self._postgres.transaction() as link,
-            link.cursor(row_factory=rows_of(SpendRecord, "spent", "spent_")) as cursor,
-        ):
-            await cursor.execute("set transaction isolation level repeatable read")
-            await cursor.execute(
-                f"select r.*, coalesce({called}, '') as name from ("
-                f"select starts, {value} as value, {_SUMS}{_OF}{behind}"
-                f" group by starts, {value} order by starts desc, {value} limit %(limit)s"
-                ") r order by starts desc, value",
-                given,
-            )
-            rows = await cursor.fetchall()
-            await cursor.execute(
-                f"select null::date as starts, '' as value, '' as name, {_SUMS}{_OF}",
-                given | {"grouping": _TOTALLED},
-            )
-            (total,) = await cursor.fetchall()
-        return Spent(rows, total)
+        rows = await cursor.fetchall()
+        await cursor.execute(
+            f"select null::date as starts, '' as value, '' as name, {_SUMS}{_OF}",
+            given | {"grouping": _TOTALLED},
+        )
+        (total,) = await cursor.fetchall()
+    return rows, total
