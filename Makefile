@@ -122,6 +122,10 @@ pods: proto ## Run the pods of the Helm chart's trial profile as containers, and
 hosts: proto ## Two of each service with addresses of their own: kill, freeze, cut off and slow each under load (ARGS=--built: by the images there are).
 	@$(PY) -m deploy.container.hosts $(ARGS)
 
+.PHONY: rolling
+rolling: proto ## Exchange every process by another release's under load, and back (ARGS='OLD NEW --streams 200 --rate 100').
+	@$(PY) -m tests.e2e.rolling $(ARGS)
+
 .PHONY: models
 models: proto ## Show what the newest data on providers' models would change (UPDATE=1: take them; URL=…: of an address).
 	@$(PY) -m deploy.facts $(if $(UPDATE),--update) $(if $(URL),--url '$(URL)') $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from deploy.build import chart
+from deploy.local import keep
 from deploy.local.topology import (
     CALLERS,
     DATABASE,
@@ -26,6 +28,7 @@ from deploy.local.topology import (
     Process,
 )
 from services.catalogue import load
+from services.common.content_sealing import ContentKeys
 from tests.deploy.rendered_chart import (
     KEPT,
     NAMESPACE,
@@ -319,6 +322,24 @@ def test_migrations_come_before_the_rollout() -> None:
         assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "migrate"
     for job in of_kind("trial", "Job"):
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
+
+
+def test_a_release_can_be_of_one_zone() -> None:
+    """Where the default of all processes is a zone, every pod that serves is in it, pools and the edge too."""
+    zone = {"topology.kubernetes.io/zone": "a"}
+    values = {**profile("gpu"), "defaults": {"nodeSelector": zone}}
+    found = [each for each in rendered(values) if each["kind"] in ("Deployment", "StatefulSet")]
+    assert len(found) == len(PROCESSES) + 2
+    for each in found:
+        assert zone.items() <= each["spec"]["template"]["spec"]["nodeSelector"].items()
+
+
+def test_a_trial_has_what_the_launcher_makes() -> None:
+    """The secret that the chart makes has all that `make run` makes for itself, in a form that auth reads."""
+    (secret,) = [found for found in rendered(profile("trial")) if found["kind"] == "Secret"]
+    made = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+    assert set(made) == {"MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER", keep.LOG_KEYS}
+    assert ContentKeys(made[keep.LOG_KEYS])
 
 
 def test_pools_have_models_of_their_own() -> None:

@@ -30,6 +30,7 @@ from deploy.local import keep, once
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
 from deploy.local.supervisor import Spec, Started, started
+from services.common import logs
 from tests.auth.asking import audited
 from tests.e2e import callers
 from tests.emulators.painter import painting
@@ -251,6 +252,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     folders = [f"services/{service}/migrations/versions" for service in _SCHEMAS]
     old = given.old or _output_of("git", "log", "-1", "--format=%h^", "--", *folders, at=REPOSITORY).strip()
+    logs.configure("rolling", "error")
     with tempfile.TemporaryDirectory(prefix="moa-rolling-") as name:
         root = Path(name)
         root.chmod(0o755)
