@@ -22,6 +22,7 @@ from inference.states import ModelServicer
 from moa.inference.v1 import model_service_pb2_grpc
 from services.catalogue import CatalogueError, Watched
 from services.common import logs, metrics, settings
+from services.common.credential import credential_of
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
 from services.common.rpc.server import Server, run
@@ -57,7 +58,7 @@ class Process:
             wait_s=config.room_wait_s,
             lower=machine.lower_priority,
         )
-        token = config.service_token.get_secret_value()
+        token = credential_of(config)
         tls = tls_of(config)
         self.auth = channel(config.auth_address, "auth", tls)
         self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)

@@ -14,7 +14,7 @@ from typing import Any, Final
 TLS_DIR: Final = "MOA_SERVICE_TLS_DIR"
 """Where a process's certificate is; for the launcher, the folder of those of all, each in one of its process's name."""
 _TLS: Final = (TLS_DIR, "MOA_SERVICE_TLS_NAME")
-_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S", *_TLS, "MOA_HEALTH_LISTEN")
+_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S", *_TLS, "MOA_HEALTH_LISTEN", "MOA_SERVICE_TOKEN_FILE")
 """What every process but the edge may be told."""
 
 
@@ -282,6 +282,7 @@ TASKS: Final = Process(
         "MOA_BATCH_PER_ACCOUNT",
         "MOA_BATCH_SECRETS",
         "MOA_TASK_KEEP_S",
+        "MOA_WEBHOOK_SECRET",
         _SERVERS,
     ),
     secrets=("MOA_LINK_SECRET", "MOA_WEBHOOK_SECRET"),

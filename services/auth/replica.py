@@ -68,6 +68,7 @@ from services.auth.sweeper import Sweeper
 from services.auth.warner import Warner
 from services.common import otlp
 from services.common.content_sealing import ContentKeys
+from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.rpc.server import Server
 from services.common.rpc.tls import tls_of
@@ -98,7 +99,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
         stack.push_async_callback(quota.pools.close)
         tls = tls_of(config)
-        token = config.service_token.get_secret_value()
+        token = credential_of(config)
         server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
         kept = PacesKept(postgres)
         paces = Paces(verified_keys, kept, ttl_s=config.lease_s)

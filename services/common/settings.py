@@ -15,7 +15,7 @@ from services.common import low_priority, scrub
 
 S = TypeVar("S", bound="ServiceSettings")
 
-_LEAST_SECRET_CHARS: Final = 16
+LEAST_SECRET_CHARS: Final = 16
 
 
 class Settings(BaseModel):
@@ -43,7 +43,10 @@ class ServiceSettings(Settings):
     """Settings common to all processes."""
 
     service_token: SecretStr = Field(min_length=16)
-    """The credential with which Moa's processes know each other."""
+    """The credential with which Moa's processes know each other; secrets that are not set are derived from it."""
+    service_token_file: Path | None = None
+    """A file of credentials in its place, one a line, for a change without a restart: the first is sent, each is
+    accepted, and a change is read within a second. Secrets are derived from `service_token` all the same."""
     catalogue: Path = Path("gateway/catalogue.yaml")
     """The catalogue file."""
     variables_set: str = ""
@@ -115,8 +118,8 @@ def secrets_in(value: SecretStr) -> list[str]:
 
 def long_secrets(value: SecretStr) -> SecretStr:
     """Return a setting that lists secrets. Raises ValueError for one that can be guessed."""
-    if any(len(secret) < _LEAST_SECRET_CHARS for secret in secrets_in(value)):
-        raise ValueError(f"each secret has {_LEAST_SECRET_CHARS} characters or more")
+    if any(len(secret) < LEAST_SECRET_CHARS for secret in secrets_in(value)):
+        raise ValueError(f"each secret has {LEAST_SECRET_CHARS} characters or more")
     return value
 
 

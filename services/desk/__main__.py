@@ -10,6 +10,7 @@ from pathlib import Path
 from moa.desk.v1 import desk_service_pb2, desk_service_pb2_grpc
 from services.catalogue import CatalogueError, load
 from services.common import logs, memory, metrics, settings
+from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
@@ -49,7 +50,7 @@ def _max_side(config: DeskSettings) -> int:
 async def serve(config: DeskSettings) -> AsyncIterator[int]:
     """Serve until the block ends, then drain; yield the port."""
     metrics.serve(config)
-    token = config.service_token.get_secret_value()
+    token = credential_of(config)
     tls = tls_of(config)
     router = channel(config.router_address, "router", tls)
     vision = channel(config.vision_address, "inference", tls)

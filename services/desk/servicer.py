@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.errors import MoaError, Unauthenticated, detail_of
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
@@ -34,7 +35,7 @@ class DeskServicer(desk_service_pb2_grpc.DeskServiceServicer):
         style: Style,
         *,
         version: str,
-        service_token: str,
+        service_token: Credential,
     ) -> None:
         self._pipeline = pipeline
         self._checks = checks

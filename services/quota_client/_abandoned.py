@@ -14,6 +14,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost, Model
 from services.common import byok
+from services.common.credential import Credential
 from services.common.errors import MoaError
 from services.common.metering import prompt_owed
 from services.common.rpc import call as calls
@@ -48,7 +49,12 @@ class AbandonedCalls:
     """
 
     def __init__(
-        self, auth: grpc.aio.Channel, *, service_token: str, journal: Path | None = None, after_s: float = AFTER_S
+        self,
+        auth: grpc.aio.Channel,
+        *,
+        service_token: Credential,
+        journal: Path | None = None,
+        after_s: float = AFTER_S,
     ) -> None:
         holder = f"backend-{os.getpid()}-{os.urandom(6).hex()}"
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)

@@ -15,6 +15,7 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost
+from services.common.credential import Credential
 from services.common.errors import (
     MoaError,
     QuotaExhausted,
@@ -58,7 +59,7 @@ class Admission:
         self,
         auth: grpc.aio.Channel,
         *,
-        service_token: str,
+        service_token: Credential,
         journal: Path | None = None,
         deferred_s: float = DEFERRED_S,
         call_s: float = CALL_S,

@@ -12,6 +12,7 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost
+from services.common.credential import Credential
 from services.common.errors import MoaError, RateLimited, Unauthenticated, Unavailable
 from services.common.rpc import call as calls
 from services.common.rpc import status
@@ -68,7 +69,7 @@ class LeaseStores:
         self,
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
         *,
-        service_token: str,
+        service_token: Credential,
         holder: str,
         settling: Settling,
         paces: Paces,

@@ -15,6 +15,7 @@ from typing import Final
 import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.quota_client._part import exact_of
 from services.quota_client._share import ACTIVE_S, Share, begin
@@ -36,9 +37,11 @@ class Paces:
         holder: This process's name, unique.
     """
 
-    def __init__(self, stub: quota_service_pb2_grpc.QuotaServiceAsyncStub, *, service_token: str, holder: str) -> None:
+    def __init__(
+        self, stub: quota_service_pb2_grpc.QuotaServiceAsyncStub, *, service_token: Credential, holder: str
+    ) -> None:
         self._stub = stub
-        self._metadata = metadata(service_token, "")
+        self._token, self._request_id = service_token, ""
         self._holder = holder
         self._shares: dict[str, Share] = {}
         self._spare: dict[str, Share] = {}
@@ -183,7 +186,9 @@ class Paces:
         asked_at = time.monotonic()
         request = quota_service_pb2.LeasePaceRequest(holder=self._holder, needs=needs)
         try:
-            answer = await self._stub.LeasePace(request, metadata=self._metadata, timeout=_CALL_S)
+            answer = await self._stub.LeasePace(
+                request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S
+            )
         except grpc.aio.AioRpcError:
             # Pace protects and is not money: who cannot ask goes on, more carefully.
             for share, need_of_it in zip(shares, request.needs, strict=True):

@@ -16,6 +16,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import LeaseStores
@@ -59,14 +60,14 @@ class Refreshing:
         self,
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
         *,
-        service_token: str,
+        service_token: Credential,
         holder: str,
         stores: LeaseStores,
         settling: Settling,
         paces: Paces,
     ) -> None:
         self._stub = stub
-        self._metadata = metadata(service_token, "")
+        self._token, self._request_id = service_token, ""
         self._holder = holder
         self._stores = stores
         self._settling = settling
@@ -157,7 +158,9 @@ class Refreshing:
             request = quota_service_pb2.RefreshRequest(
                 holder=self._holder, lease_ids=names[start : start + _KEYS_A_CALL]
             )
-            answer = await self._stub.Refresh(request, metadata=self._metadata, timeout=_CALL_S)
+            answer = await self._stub.Refresh(
+                request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S
+            )
             for granted in answer.leases:
                 due[granted.lease_id].renew(granted, asked_at)
 
@@ -177,7 +180,7 @@ class Refreshing:
         for reservation in reported:
             # Before the call: one that is released meanwhile must take the report back.
             reservation.reported_at = asked_at
-        answer = await self._stub.Refresh(request, metadata=self._metadata, timeout=_CALL_S)
+        answer = await self._stub.Refresh(request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S)
         if answer.reported and orphans:
             self._orphans = self._orphans[len(orphans) :]
             if not self._orphans:

@@ -20,6 +20,7 @@ from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import Credential
 from services.common.isolate import note_failure
 from services.common.rpc.client import metadata
 from services.quota_client._journal import Journal, Left
@@ -68,14 +69,14 @@ class Settling:
         self,
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub,
         *,
-        service_token: str,
+        service_token: Credential,
         folder: Path | None,
         holder: str,
         deferred_s: float = DEFERRED_S,
         every_s: float = EVERY_S,
     ) -> None:
         self._stub = stub
-        self._metadata = metadata(service_token, f"settle-{holder}")
+        self._token, self._request_id = service_token, f"settle-{holder}"
         self._journal = Journal(folder, holder) if folder else None
         self._pending: dict[str, quota_pb2.Settlement] = {}
         self._unbooked: dict[str, _Unbooked] = {}
@@ -273,7 +274,7 @@ class Settling:
         if not batch:
             return
         request = quota_service_pb2.SettleRequest(settlements=batch)
-        answer = await self._stub.Settle(request, metadata=self._metadata, timeout=_CALL_S)
+        answer = await self._stub.Settle(request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S)
         before = {known.reservation_id: known for known in answer.known}
         for reservation_id in (*answer.booked, *answer.refused):
             settlement = self._pending.pop(reservation_id, None)
@@ -296,7 +297,7 @@ class Settling:
         if not batch:
             return
         request = quota_service_pb2.ReturnLeasesRequest(returns=batch)
-        await self._stub.ReturnLeases(request, metadata=self._metadata, timeout=_CALL_S)
+        await self._stub.ReturnLeases(request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S)
         for piece in batch:
             self._returns.pop(piece.return_id, None)
 

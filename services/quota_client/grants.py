@@ -16,6 +16,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from services.common.credential import Credential, accepted, sent
+
 PREFIX: Final = "moa-grant."
 """How a grant begins; no API key does."""
 TTL_S: Final = 60.0
@@ -34,18 +36,19 @@ class ActingFor:
     """How many images the reservation is for."""
 
 
-def mint(service_token: str, acting: ActingFor, *, now_s: float | None = None) -> str:
+def mint(service_token: Credential, acting: ActingFor, *, now_s: float | None = None) -> str:
     """Return a grant that is good for the next `TTL_S` seconds."""
     until = int((time.time() if now_s is None else now_s) + TTL_S)
     payload = _text(json.dumps({**asdict(acting), "until": until}, separators=(",", ":")).encode())
-    return f"{PREFIX}{payload}.{_text(_signature(service_token, payload))}"
+    return f"{PREFIX}{payload}.{_text(_signature(sent(service_token), payload))}"
 
 
-def read(service_token: str, text: str, *, now_s: float | None = None) -> ActingFor | None:
+def read(service_token: Credential, text: str, *, now_s: float | None = None) -> ActingFor | None:
     """Return whom a grant is for; None for what is none, is forged, or has run out."""
     payload, _, signature = text.removeprefix(PREFIX).partition(".")
-    if not text.startswith(PREFIX) or not hmac.compare_digest(
-        _text(_signature(service_token, payload)).encode(), signature.encode()
+    if not text.startswith(PREFIX) or not any(
+        hmac.compare_digest(_text(_signature(each, payload)).encode(), signature.encode())
+        for each in accepted(service_token)
     ):
         return None
     fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -21,6 +21,7 @@ from moa.router.v1 import (
 )
 from services.catalogue import Catalogue
 from services.common.byte_admission import ByteAdmission
+from services.common.credential import credential_of
 from services.common.dialects.registrations import Registration, registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -106,12 +107,12 @@ async def serving(config: RouterSettings, around: Around, tls: Tls | None = None
         upstreams=around.upstreams,
         request_log=around.request_log,
     )
-    token = config.service_token.get_secret_value()
+    token, seed = credential_of(config), config.service_token.get_secret_value()
     begin = own_keys(token, _takes_key(config, around))
     helper = HelperProcess()
     reading = Reading(helper)
     background = BackgroundResponses(around.responses, operations, reading, service_token=token)
-    idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=token)
+    idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=seed)
     server = _served(config, around, operations, idempotent_calls, begin, reading, helper, background, tls)
     port = await server.start(config.listen)
     background.start()

@@ -12,6 +12,7 @@ from typing import Any
 from services.catalogue import CatalogueError, Environment, Watched, inference_service, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
@@ -43,7 +44,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     environment = Environment(settings.providers_environment(config))
     watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
     metrics.serve(config)
-    token = config.service_token.get_secret_value()
+    token = credential_of(config)
     tls = tls_of(config)
     auth = channel(config.auth_address, "auth", tls)
     admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)

@@ -14,6 +14,7 @@ from typing import Any, Final
 from moa.common.v1 import usage_pb2
 from services.catalogue import today
 from services.common import byok, errors
+from services.common.credential import Credential
 from services.common.dialects import BY_SERVICE
 from services.common.rpc import call as calls
 from services.common.throttle import Throttle
@@ -84,7 +85,7 @@ def _wishes(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[bool, float]:
     return fallback, max_wait_s
 
 
-def own_keys(service_token: str, takes_key: Callable[[str], bool] | None) -> Callable[[Any], Caller]:
+def own_keys(service_token: Credential, takes_key: Callable[[str], bool] | None) -> Callable[[Any], Caller]:
     """Return a `begin` for dialects where callers may bring a provider's key, if the operator lets them.
 
     `takes_key` tells such a key; None: callers may bring none.

@@ -14,6 +14,7 @@ from services.catalogue import CatalogueError, Environment, Watched, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.content_sealing import ContentSealer
+from services.common.credential import credential_of
 from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
@@ -64,7 +65,7 @@ class Process:
     """
 
     def __init__(self, config: TaskSettings) -> None:
-        token = config.service_token.get_secret_value()
+        token, seed = credential_of(config), config.service_token.get_secret_value()
         self.config = config
         environment = Environment(settings.providers_environment(config))
         self.watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
@@ -84,7 +85,7 @@ class Process:
         self.tasks = Tasks(self.database, waiting=config.task_waiting_per_account)
         self.links = links_of(config)
         self.views = Views(self.links)
-        self.secrets = Secrets(config.webhook_secret.get_secret_value() or token)
+        self.secrets = Secrets(config.webhook_secret.get_secret_value() or seed)
         self.outbox = Outbox(self.database)
         self.sessions = Sessions(auth, service_token=token)
         router = channel(config.router_address, "router", self.tls)
@@ -97,7 +98,7 @@ class Process:
         )
         self.helper = HelperProcess()
         self.files = Files(self.database, self.store)
-        secrets = secrets_in(config.batch_secrets) or [token]
+        secrets = secrets_in(config.batch_secrets) or [config.service_token.get_secret_value()]
         content = BatchContent(ContentSealer([secret.encode() for secret in secrets]))
         self.batches = Batches(self.database, content)
         self.server = _served(self, self._operations())

@@ -334,6 +334,17 @@ def test_a_release_can_be_of_one_zone() -> None:
         assert zone.items() <= each["spec"]["template"]["spec"]["nodeSelector"].items()
 
 
+def test_credentials_can_change_under_running_pods() -> None:
+    """A secret of credentials is a file of every process that shows or asks one, and the edge has none of it."""
+    for name, spec in pods("gpu"):
+        if "migrate" in name:
+            continue
+        mounted = [each for each in spec["volumes"] if each.get("secret", {}).get("secretName") == "moa-credentials"]
+        told = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
+        assert bool(mounted) == (name != f"moa-{EDGE.name}")
+        assert told.get("MOA_SERVICE_TOKEN_FILE") == ("/moa/credentials/credentials" if mounted else None)
+
+
 def test_a_trial_has_what_the_launcher_makes() -> None:
     """The secret that the chart makes has all that `make run` makes for itself, in a form that auth reads."""
     (secret,) = [found for found in rendered(profile("trial")) if found["kind"] == "Secret"]

@@ -11,6 +11,7 @@ import grpc
 
 from services.common import tracing
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import Credential, sent
 from services.common.rpc import call as calls
 from services.common.rpc.server import MAX_MESSAGE_BYTES
 from services.common.rpc.target import target_of
@@ -61,13 +62,13 @@ def channel(address: str, callee: str = "", tls: Tls | None = None) -> grpc.aio.
 
 
 def metadata(
-    service_token: str, request_id: str, *more: tuple[str, str], span: tracing.Span | None = None
+    service_token: Credential, request_id: str, *more: tuple[str, str], span: tracing.Span | None = None
 ) -> tuple[tuple[str, str], ...]:
     """Return the metadata of an internal call: the credential, the request's id, its trace, and `more`.
 
     `span` is the call's own; None: the call belongs to the current one.
     """
-    known = ((calls.SERVICE_KEY, service_token), (calls.REQUEST_ID_KEY, request_id))
+    known = ((calls.SERVICE_KEY, sent(service_token)), (calls.REQUEST_ID_KEY, request_id))
     return (*known, *tracing.outgoing(span), *more)
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
+from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
@@ -47,7 +48,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         *,
-        service_token: str | None,
+        service_token: Credential | None,
         callers: Collection[bytes] | None = None,
         reword: Reword | None = None,
         welcome: Welcome | None = None,
@@ -56,7 +57,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         keeps: Collection[type[Message]] = (),
         around: Around | None = None,
     ) -> None:
-        self._token = service_token.encode() if service_token else None
+        self._token = service_token.encode() if isinstance(service_token, str) else service_token
         self._callers = callers
         self._reword = reword
         self._around = around
@@ -143,7 +144,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
         """Return whether the caller is a service, where only services may call."""
         if self._token is None:
             return True
-        return hmac.compare_digest(str(metadata.get(calls.SERVICE_KEY, "")).encode(), self._token)
+        given = str(metadata.get(calls.SERVICE_KEY, ""))
+        if isinstance(self._token, bytes):
+            return hmac.compare_digest(given.encode(), self._token)
+        return self._token.accepts(given)
 
 
 def _is_one_of(callers: Collection[bytes], context: Any) -> bool:

@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from services.common.cancelling import CLEANING_S, cancel_and_wait
+from services.common.credential import Credential
 from services.common.rpc.call import Metadata
 from services.common.rpc.interceptor import Interceptor
 from services.common.rpc.server import MAX_MESSAGE_BYTES
@@ -33,7 +34,7 @@ class LocalServer:
         service_token, keeps: As `Server`'s.
     """
 
-    def __init__(self, *, service_token: str, keeps: Collection[type[Message]] = ()) -> None:
+    def __init__(self, *, service_token: Credential, keeps: Collection[type[Message]] = ()) -> None:
         self._interceptor = Interceptor(service_token=service_token, keeps=keeps)
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._running: set[asyncio.Task[None]] = set()

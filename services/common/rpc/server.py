@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, tracing
 from services.common.byte_admission import ByteAdmission
+from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
 from services.common.rpc import threads
 from services.common.rpc.interceptor import Around, Interceptor, Reword
@@ -79,7 +80,7 @@ class Server:
     def __init__(
         self,
         *,
-        service_token: str | None,
+        service_token: Credential | None,
         connection_age_s: float = 0.0,
         tls: Tls | None = None,
         reword: Reword | None = None,

@@ -11,6 +11,7 @@ import grpc
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.vision.v1 import vision_service_pb2, vision_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.errors import ProviderNotConfigured, UpstreamBroken, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
@@ -25,7 +26,7 @@ _TIMEOUT_S: Final = 60.0
 class VisionClient:
     """The vision service."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._stub: Any = vision_service_pb2_grpc.VisionServiceStub(channel)
         self._token = service_token
 
@@ -54,7 +55,7 @@ class VisionClient:
 class RouterPainter:
     """The router's image operation, as the account that the pipeline runs for."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, service_token: str, acting: grants.ActingFor) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, service_token: Credential, acting: grants.ActingFor) -> None:
         self._stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
         self._token = service_token
         self._acting = acting

@@ -26,6 +26,7 @@ from moa.provider.v1 import (
 )
 from services.catalogue import Catalogue, CatalogueError, Environment, Watched, load, refresh_of
 from services.common import logs, metrics, settings
+from services.common.credential import credential_of
 from services.common.helper_process import HelperProcess
 from services.common.operations import CONTRACTS, Contract
 from services.common.rpc.client import channel
@@ -149,7 +150,7 @@ class Providing:
         for each in targets.values():
             each.report(catalogue.now)
         metrics.serve(config)
-        token = config.service_token.get_secret_value()
+        token = credential_of(config)
         tls = tls_of(config)
         auth = channel(config.auth_address, "auth", tls)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)

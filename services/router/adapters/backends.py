@@ -11,6 +11,7 @@ import grpc
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.catalogue import Catalogue, Model, Provider, Timeouts
 from services.common import byok, tracing
+from services.common.credential import Credential
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import ConnectionWatch, metadata
@@ -36,7 +37,7 @@ class Backends:
         catalogue: Gives the catalogue as it is now.
     """
 
-    def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: str, catalogue: Any) -> None:
+    def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: Credential, catalogue: Any) -> None:
         self._channels = channels
         self._calls: dict[tuple[str, str], Any] = {}
         """What makes the calls of a method at a service."""

@@ -13,6 +13,7 @@ from moa.idempotency.v1 import idempotency_service_pb2 as pb
 from moa.idempotency.v1 import idempotency_service_pb2_grpc
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import Credential
 from services.common.errors import MoaError
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -31,7 +32,7 @@ class Claims:
         service_token: The internal credential.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._stub = idempotency_service_pb2_grpc.IdempotencyServiceStub(auth)
         self._token = service_token
         self._held: set[str] = set()

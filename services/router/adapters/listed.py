@@ -11,6 +11,7 @@ import grpc
 from moa.provider.v1 import listing_service_pb2, listing_service_pb2_grpc
 from services.catalogue import Catalogue, Listed, ListedModel
 from services.common import logs
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 
 _EVERY_S: Final = 5.0
@@ -34,7 +35,7 @@ class ListedModels:
     """
 
     def __init__(
-        self, channels: Mapping[str, grpc.aio.Channel], *, service_token: str, catalogue: Callable[[], Catalogue]
+        self, channels: Mapping[str, grpc.aio.Channel], *, service_token: Credential, catalogue: Callable[[], Catalogue]
     ) -> None:
         self._stubs = {name: listing_service_pb2_grpc.ListingServiceStub(channel) for name, channel in channels.items()}
         self._token = service_token

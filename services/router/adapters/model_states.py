@@ -11,6 +11,7 @@ import grpc
 
 from moa.inference.v1 import model_service_pb2, model_service_pb2_grpc
 from services.common import logs
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.router.domain.listing import Readiness
 
@@ -38,7 +39,7 @@ class ModelStates:
         self,
         channels: Iterable[grpc.aio.Channel],
         *,
-        service_token: str,
+        service_token: Credential,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stubs = [model_service_pb2_grpc.ModelServiceStub(channel) for channel in channels]

@@ -19,6 +19,7 @@ from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2_grpc
 from moa.requestlog.v1 import request_log_service_pb2 as pb
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.router.domain.ports import LoggedKey
 from services.router.domain.request_log import Recording
@@ -64,7 +65,7 @@ class RequestLog:
         self,
         auth: grpc.aio.Channel,
         *,
-        service_token: str,
+        service_token: Credential,
         holder: str,
         known: Callable[[str], LoggedKey | None],
         most: int = MOST,
@@ -72,7 +73,7 @@ class RequestLog:
         every_s: float = EVERY_S,
     ) -> None:
         self._stub: Any = request_log_service_pb2_grpc.RequestLogServiceStub(auth)
-        self._metadata = metadata(service_token, f"log-{holder}")
+        self._token, self._request_id = service_token, f"log-{holder}"
         self._holder = holder
         self.known = known
         self._most = most
@@ -188,7 +189,7 @@ class RequestLog:
         dropped = [pb.Dropped(team_id=team, day=day, requests=self._dropped[team, day]) for team, day in untold]
         request = pb.WriteRequestsRequest(requests=self._batch, dropped=dropped, holder=self._holder)
         try:
-            await self._stub.WriteRequests(request, metadata=self._metadata, timeout=within_s)
+            await self._stub.WriteRequests(request, metadata=metadata(self._token, self._request_id), timeout=within_s)
         except BaseException as failure:
             self._untold |= untold
             if isinstance(failure, grpc.aio.AioRpcError) and failure.code() not in _AWAY:

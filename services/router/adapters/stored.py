@@ -9,6 +9,7 @@ import grpc
 
 from moa.response.v1 import response_store_service_pb2 as pb
 from moa.response.v1 import response_store_service_pb2_grpc
+from services.common.credential import Credential
 from services.router.adapters.stored_conversations import ConversationStore, called
 
 
@@ -20,7 +21,7 @@ class ResponseStore:
         service_token: The internal credential.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._stub: Any = response_store_service_pb2_grpc.ResponseStoreServiceStub(auth)
         self._token = service_token
         self.conversations = ConversationStore(auth, service_token=service_token)

@@ -9,6 +9,7 @@ import grpc
 
 from moa.response.v1 import conversation_store_service_pb2 as pb
 from moa.response.v1 import conversation_store_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -24,7 +25,7 @@ class ConversationStore:
         service_token: The internal credential.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._stub: Any = conversation_store_service_pb2_grpc.ConversationStoreServiceStub(auth)
         self._token = service_token
 
@@ -72,7 +73,7 @@ class ConversationStore:
         return found
 
 
-async def called(method: Any, request: Any, token: str) -> Any:
+async def called(method: Any, request: Any, token: Credential) -> Any:
     """Call the auth service. Raises MoaError."""
     try:
         return await method(request, metadata=metadata(token, calls.current().request_id), timeout=_TIMEOUT_S)

@@ -17,6 +17,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from services.catalogue import Watched
 from services.common import logs
+from services.common.credential import Credential
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.common.rpc.client import ConnectionWatch, metadata
@@ -62,7 +63,9 @@ class Owed(NamedTuple):
 class Quota:
     """The quota service, as tasks use it."""
 
-    def __init__(self, auth: grpc.aio.Channel, database: Database, *, catalogue: Watched, service_token: str) -> None:
+    def __init__(
+        self, auth: grpc.aio.Channel, database: Database, *, catalogue: Watched, service_token: Credential
+    ) -> None:
         self._catalogue = catalogue
         self._connections = ConnectionWatch(auth)
         self._stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from moa.quota.v1 import quota_service_pb2, quota_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.errors import Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.client import ConnectionWatch, metadata
@@ -19,7 +20,7 @@ _TIMEOUT_S = 5.0
 class Sessions:
     """Asks auth whose a session is."""
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, auth: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._connections = ConnectionWatch(auth)
         self._stub: Any = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token

@@ -10,6 +10,7 @@ import grpc
 
 from moa.desk.v1 import desk_pb2, desk_service_pb2, desk_service_pb2_grpc
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
+from services.common.credential import Credential
 from services.common.errors import UpstreamBroken, error_of
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -44,7 +45,7 @@ class MadeImage:
 class Upstream:
     """Streams of work, one event at a time. A stream that ends without `finished` raises."""
 
-    def __init__(self, router: grpc.aio.Channel, desk: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, router: grpc.aio.Channel, desk: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._images: Any = image_service_pb2_grpc.ImageServiceStub(router)
         self._desk: Any = desk_service_pb2_grpc.DeskServiceStub(desk)
         self._token = service_token

@@ -112,6 +112,9 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_METRICS_PORT, value: {{ $process.metricsPort | quote }}}
 - {name: MOA_CONNECTION_AGE_S, value: {{ $root.Values.connectionAgeSeconds | quote }}}
 {{- end }}
+{{- if and $process.grpc $root.Values.secrets.credentials }}
+- {name: MOA_SERVICE_TOKEN_FILE, value: /moa/credentials/credentials}
+{{- end }}
 {{- if $root.Values.serviceTLS.enabled }}
 - {name: MOA_SERVICE_TLS_DIR, value: /moa/service-tls}
 - {name: MOA_SERVICE_TLS_NAME, value: {{ include "moa.identity" (dict "root" $root "name" "{}") | quote }}}

@@ -125,6 +125,9 @@ spec:
         {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
         - {name: config, mountPath: /moa/config, readOnly: true}
         {{- end }}
+        {{- if and $process.grpc $root.Values.secrets.credentials }}
+        - {name: credentials, mountPath: /moa/credentials, readOnly: true}
+        {{- end }}
         {{- if $root.Values.serviceTLS.enabled }}
         - {name: service-tls, mountPath: /moa/service-tls, readOnly: true}
         {{- end }}
@@ -150,6 +153,9 @@ spec:
     {{- end }}
     {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
+    {{- end }}
+    {{- if and $process.grpc $root.Values.secrets.credentials }}
+    - {name: credentials, secret: {secretName: {{ $root.Values.secrets.credentials }}, defaultMode: 288}}
     {{- end }}
     {{- if $root.Values.serviceTLS.enabled }}
     - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.certificateName) }}, defaultMode: 288}}

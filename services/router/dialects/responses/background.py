@@ -19,6 +19,7 @@ from moa.response.v1 import response_store_service_pb2 as pb
 from services.common import errors, logs
 from services.common.beats import until_beat_s
 from services.common.cancelling import CLEANING_S, cancel_and_wait
+from services.common.credential import Credential
 from services.common.errors import MoaError
 from services.common.rpc import call as calls
 from services.quota_client import grants
@@ -137,7 +138,7 @@ class BackgroundResponses:
         operations: Operations,
         reading: Reading,
         *,
-        service_token: str,
+        service_token: Credential,
         poll_s: float = POLL_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
