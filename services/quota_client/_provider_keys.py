@@ -13,6 +13,7 @@ from moa.operator.v1 import operator_store_service_pb2_grpc
 from services.catalogue import Environment
 from services.common import logs
 from services.common.beats import until_beat_s
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 
 EVERY_S: Final = 5.0
@@ -39,7 +40,7 @@ class StoredKeys:
         self,
         auth: grpc.aio.Channel,
         *,
-        service_token: str,
+        service_token: Credential,
         environment: Environment,
         values: bool,
         changed: Callable[[frozenset[str]], None],

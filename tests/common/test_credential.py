@@ -45,6 +45,9 @@ class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def ListModels(self, request: Any, context: Any) -> catalog_service_pb2.ListModelsResponse:
         return catalog_service_pb2.ListModelsResponse()
 
+    async def GetModel(self, request: Any, context: Any) -> catalog_service_pb2.GetModelResponse:
+        return catalog_service_pb2.GetModelResponse()
+
 
 async def test_it_is_changed_without_a_failed_call(tmp_path: Path) -> None:
     """The new one is added on both sides, then sent, then alone: at every step each side is at another, and calls pass;

@@ -12,6 +12,7 @@ from moa.operator.v1 import operator_store_service_pb2 as pb
 from moa.operator.v1 import operator_store_service_pb2_grpc
 from services.common import logs
 from services.common.beats import until_beat_s
+from services.common.credential import Credential
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -35,7 +36,9 @@ class OperatorStore:
         traffic: What is reported.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, *, service_token: str, holder: str, traffic: Traffic = TRAFFIC) -> None:
+    def __init__(
+        self, auth: grpc.aio.Channel, *, service_token: Credential, holder: str, traffic: Traffic = TRAFFIC
+    ) -> None:
         self._stub: Any = operator_store_service_pb2_grpc.OperatorStoreServiceStub(auth)
         self._token = service_token
         self._holder = holder

@@ -11,6 +11,7 @@ import grpc
 from moa.provider.v1 import provider_state_service_pb2 as pb
 from moa.provider.v1 import provider_state_service_pb2_grpc
 from services.common import logs
+from services.common.credential import Credential
 from services.common.errors import NotFound
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
@@ -31,7 +32,7 @@ class ProviderStates:
         service_token: The internal credential.
     """
 
-    def __init__(self, channels: Mapping[str, grpc.aio.Channel], *, service_token: str) -> None:
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], *, service_token: Credential) -> None:
         self._stubs: dict[str, Any] = {
             name: provider_state_service_pb2_grpc.ProviderStateServiceStub(channel)
             for name, channel in channels.items()
