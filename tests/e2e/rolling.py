@@ -190,9 +190,11 @@ async def step(name: str, asking: callers.Callers, act: Awaitable[object]) -> in
     good = [began, *sorted(asked.ended for asked in ended if asked.outcome == "ok"), time.monotonic()]
     gap = max(later - earlier for earlier, later in itertools.pairwise(good))
     bad = [asked for asked in ended if asked.outcome != "ok"]
-    print(f"{name}: {taken:.1f} s; {len(ended)} ended, {len(bad)} failed, {gap:.1f} s at most without an answer")
+    longest = max((asked.ended - asked.began for asked in ended), default=0.0)
+    counts = f"{len(ended)} ended, {len(bad)} failed, {gap:.1f} s at most without an answer"
+    print(f"{name}: {taken:.1f} s; {counts}; the longest took {longest:.1f} s", flush=True)
     for asked in bad[:8]:
-        print(f"    {asked.kind} {asked.outcome}: {asked.detail}", flush=True)
+        print(f"    {asked.kind} {asked.outcome} after {asked.ended - asked.began:.1f} s: {asked.detail}", flush=True)
     return len(bad)
 
 
