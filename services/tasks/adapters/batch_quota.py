@@ -12,6 +12,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from moa.text.v1.text_pb2 import TextEvent
 from services.catalogue import Watched, at_factor
 from services.common import logs
+from services.common.credential import Credential
 from services.common.errors import MoaError, ModelNotFound
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
@@ -36,7 +37,7 @@ class BatchQuota:
         dialect: What requests are asked in, as reports call it.
     """
 
-    def __init__(self, auth: grpc.aio.Channel, catalogue: Watched, *, service_token: str, dialect: str) -> None:
+    def __init__(self, auth: grpc.aio.Channel, catalogue: Watched, *, service_token: Credential, dialect: str) -> None:
         self._stub: Any = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._catalogue = catalogue
         self._token = service_token

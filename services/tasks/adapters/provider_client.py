@@ -10,6 +10,7 @@ import grpc
 from moa.batch.v1 import provider_batch_service_pb2 as pb
 from moa.batch.v1.provider_batch_service_pb2_grpc import ProviderBatchServiceStub
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.tasks.domain.provider_batch import Member, Pack
@@ -26,7 +27,7 @@ class ProviderClient:
         service_token: The credential between services.
     """
 
-    def __init__(self, text: grpc.aio.Channel, *, service_token: str) -> None:
+    def __init__(self, text: grpc.aio.Channel, *, service_token: Credential) -> None:
         self._stub: Any = ProviderBatchServiceStub(text)
         self._token = service_token
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from moa.task.v1 import task_pb2
+from services.common.credential import Credential
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Registration
 from services.common.errors import MoaError
@@ -48,7 +49,7 @@ class Batched:
     """
 
     dialect: Dialect
-    asks: Callable[[grpc.aio.Channel, str], Any]
+    asks: Callable[[grpc.aio.Channel, Credential], Any]
 
     def render(self, error: MoaError, request_id: str) -> dict[str, Any]:
         """Return an error as results show it."""

@@ -12,6 +12,7 @@ from moa.batch.v1.batched_message_service_pb2_grpc import BatchedMessageServiceS
 from moa.router.v1.anthropic_service_pb2_grpc import AnthropicServiceStub
 from moa.text.v1.text_pb2 import TextEvent
 from services.common import idempotency
+from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import grants
@@ -32,7 +33,7 @@ class Messages:
         service_token: The credential between services.
     """
 
-    def __init__(self, router: grpc.aio.Channel, service_token: str) -> None:
+    def __init__(self, router: grpc.aio.Channel, service_token: Credential) -> None:
         self._messages: Any = AnthropicServiceStub(router)
         self._batched: Any = BatchedMessageServiceStub(router)
         self._token = service_token
