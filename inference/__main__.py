@@ -20,7 +20,7 @@ from inference.settings import InferenceSettings
 from inference.shared_thread import SharedThread
 from inference.states import ModelServicer
 from moa.inference.v1 import model_service_pb2_grpc
-from services.catalogue import CatalogueError, Watched
+from services.catalogue import CatalogueError, Watched, last_good_of
 from services.common import logs, metrics, settings
 from services.common.credential import credential_of
 from services.common.errors import MoaError
@@ -43,7 +43,7 @@ class Process:
 
     def __init__(self, config: InferenceSettings) -> None:
         self.config = config
-        self.catalogue = Watched(config.catalogue, check=fault_in)
+        self.catalogue = Watched(config.catalogue, check=fault_in, last_good=last_good_of(config, "inference"))
         self.workers = ThreadPoolExecutor(2, thread_name_prefix="worker")
         self.reading = SharedThread("reading", busy=lambda: self.registry.busy)
         builder = Builder(config, self.catalogue, self.workers)

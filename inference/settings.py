@@ -8,10 +8,10 @@ from typing import Literal
 from pydantic import Field
 
 from services.common.rpc.target import Addresses
-from services.common.settings import ServiceSettings
+from services.common.settings import CatalogueSettings
 
 
-class InferenceSettings(ServiceSettings):
+class InferenceSettings(CatalogueSettings):
     """Each comes from the environment variable `MOA_<NAME>`."""
 
     listen: str = "127.0.0.1:8104"

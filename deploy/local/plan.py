@@ -16,6 +16,7 @@ from deploy.local.supervisor import Spec
 from deploy.local.topology import (
     AUTH,
     BY_NAME,
+    CATALOGUE_KEPT,
     DATABASE,
     EDGE,
     FACTS_DIR,
@@ -169,8 +170,9 @@ class Plan:
         for variable, folder in process.folders.items():
             path = keep.private_folder(self._root / "state" / folder)
             out[variable] = str(path)
-        if FACTS_DIR in process.optional:
-            out.setdefault(FACTS_DIR, str(keep.private_folder(self._root / "state" / "facts")))
+        for variable, folder in ((FACTS_DIR, "facts"), (CATALOGUE_KEPT, "catalogue")):
+            if variable in process.optional:
+                out.setdefault(variable, str(keep.private_folder(self._root / "state" / folder)))
         if process.store:
             out.setdefault("MOA_STORE_DIR", str(self._root / "objects"))
             out.setdefault("MOA_PUBLIC_URL", self.url)

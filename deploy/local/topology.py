@@ -102,9 +102,12 @@ _KEPT: Final = (*_USUAL, "MOA_EGRESS_ALLOW", "MOA_LINK_SECRET", "MOA_LINK_TTL_S"
 FACTS_DIR: Final = "MOA_FACTS_DIR"
 """Where an operator's facts of models are kept for the next start."""
 
+CATALOGUE_KEPT: Final = "MOA_CATALOGUE_KEPT"
+"""Where the last good catalogue is kept for a start at which its file has a fault."""
+
 _COMMON: Final = ("MOA_SERVICE_TOKEN", "MOA_CATALOGUE", "MOA_LOG_LEVEL")
 
-_FACTS: Final = ("MOA_FACTS_URL", "MOA_FACTS_EVERY_S", FACTS_DIR)
+_FACTS: Final = (CATALOGUE_KEPT, "MOA_FACTS_URL", "MOA_FACTS_EVERY_S", FACTS_DIR)
 """What processes may be told that go by what is known of models."""
 
 VARIABLES_SET: Final = "MOA_VARIABLES_SET"
@@ -206,6 +209,7 @@ INFERENCE: Final = Process(
     fixed={CALLERS: "router,desk"},
     optional=(
         *_USUAL,
+        CATALOGUE_KEPT,
         "MOA_CHECKPOINT_EVERY",
         "MOA_LEFT_CALL_S",
         "MOA_MODEL_BYTES",

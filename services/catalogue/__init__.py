@@ -13,6 +13,7 @@ from services.catalogue._facts import (
     shipped_facts,
 )
 from services.catalogue._faults import option_fault
+from services.catalogue._last_good import LastGood, last_good_of
 from services.catalogue._limits import Words
 from services.catalogue._listed import MOST_LISTED, Listed, ListedModel
 from services.catalogue._load import checked, load, reload
@@ -58,6 +59,7 @@ __all__ = [
     "Facts",
     "ImageAt",
     "ImagePrice",
+    "LastGood",
     "Listed",
     "ListedModel",
     "Load",
@@ -87,6 +89,7 @@ __all__ = [
     "in_integers",
     "inference_service",
     "is_name",
+    "last_good_of",
     "load",
     "option_fault",
     "ordered",

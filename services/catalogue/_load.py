@@ -87,12 +87,19 @@ Kept = tuple[Path, str]
 
 
 def load(
-    path: Path, environment: Mapping[str, str] = os.environ, check: Check = _no_fault, kept: Kept | None = None
+    path: Path,
+    environment: Mapping[str, str] = os.environ,
+    check: Check = _no_fault,
+    kept: Kept | None = None,
+    *,
+    text: bytes | None = None,
 ) -> Catalogue:
     """Read the catalogue at `path`; which providers are configured is decided by `environment`.
 
-    Raises CatalogueError with the place of the fault.
+    `text` is read as what the file has, if given. Raises CatalogueError with the place of the fault.
     """
+    if text is not None:
+        return _approved(path, finished(assembled(compact_of(*read_with_facts(path, kept, text)), environment)), check)
     try:
         large = path.stat().st_size >= _LARGE_BYTES
     except OSError as error:
@@ -118,7 +125,7 @@ def _words(kept: Kept | None) -> tuple[str, ...]:
     return (str(kept[0]), kept[1]) if kept is not None else ()
 
 
-def read_with_facts(path: Path, kept: Kept | None) -> tuple[Checked, bytes, str]:
+def read_with_facts(path: Path, kept: Kept | None, text: bytes | None = None) -> tuple[Checked, bytes, str]:
     """Return the file's rows, the kept document that they were filled in with, and why it was left out if it was.
 
     What is kept was found right when it came: it is left out where it was broken since, or the catalogue has changed so
@@ -127,11 +134,11 @@ def read_with_facts(path: Path, kept: Kept | None) -> tuple[Checked, bytes, str]
     fault = ""
     if kept is not None:
         try:
-            if text := document_in(*kept):
-                return checked(path, Book(shipped_facts(), text)), text, ""
+            if facts := document_in(*kept):
+                return checked(path, Book(shipped_facts(), facts), text), facts, ""
         except CatalogueError as error:
             fault = str(error)
-    return checked(path), b"", fault
+    return checked(path, text=text), b"", fault
 
 
 def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
@@ -140,13 +147,13 @@ def _approved(path: Path, catalogue: Catalogue, check: Check) -> Catalogue:
     return catalogue
 
 
-def checked(path: Path, book: Book | None = None) -> Checked:
+def checked(path: Path, book: Book | None = None, text: bytes | None = None) -> Checked:
     """Return the file's rows, which hold together, with what `book` knows of their models; none: what ships.
 
-    Raises CatalogueError with the place of the fault.
+    `text` is what the file has; None: it is read. Raises CatalogueError with the place of the fault.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes() if text is None else text
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, Self, TypeVar
 
 import msgspec
@@ -106,8 +107,11 @@ class Catalogue:
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
         self._key_takers = tuple(p for p in self.providers.values() if p.caller_keys is not None)
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner and not m.is_wildcard)
+        self._variants = Variants(all_providers.values())
+        # Nothing of a snapshot refers to it: where it did, one that was replaced would wait for the collector.
+        self._facts = partial(_facts_of, book, self.providers, self._variants)
         self._wildcards = Wildcards(
-            (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self.facts_of
+            (m for m in all_models if m.is_wildcard), self.providers, configured, {}, self._facts
         )
         self._discovered: tuple[Model, ...] | None = ()
         self._rows: dict[str, Model] = {}
@@ -124,7 +128,6 @@ class Catalogue:
                 if number % SLICE == 0:
                     yield
             self._names.update(results)
-        self._variants = Variants(all_providers.values())
         self._fallbacks = {
             model.full_id: tuple(self._named(name) for name in model.fallback)
             for model in (*self.models, *self._wildcards.rows)
@@ -160,7 +163,7 @@ class Catalogue:
     def with_listed(self, listed: Mapping[str, Listed]) -> Self:
         """Return this snapshot with what providers themselves list, by provider: ids that wildcard rows cover."""
         joined = copy.copy(self)
-        wildcards = Wildcards(self._wildcards.rows, self.providers, self.configured, listed, self.facts_of)
+        wildcards = Wildcards(self._wildcards.rows, self.providers, self.configured, listed, self._facts)
         joined._wildcards = wildcards
         joined._rows = {f"{model.provider}/{name}": model for model in self.models for name in (model.id, model.name)}
         joined._discovered = None
@@ -207,8 +210,7 @@ class Catalogue:
 
         None where nothing is known of it, or the provider has no kept facts. What is unknown in them stays unknown.
         """
-        provider = self.providers.get(self._variants.base(provider_id))
-        return self.book.facts_of(provider.facts, name) if provider is not None and provider.facts else None
+        return self._facts(provider_id, name)
 
     def find(self, name: str, *, provider: str = "", makes: str = "") -> Model:
         """Return the model that a caller's name means: exact id, then alias, then the name without its vendor prefix.
@@ -340,6 +342,13 @@ class Catalogue:
         """List a provider's models."""
         self.provider(provider_id)
         return [m for m in self.models if m.provider == provider_id]
+
+
+def _facts_of(
+    book: Book, providers: Mapping[str, Provider], variants: Variants, provider_id: str, name: str
+) -> Facts | None:
+    provider = providers.get(variants.base(provider_id))
+    return book.facts_of(provider.facts, name) if provider is not None and provider.facts else None
 
 
 def finished(work: Generator[None, None, R]) -> R:

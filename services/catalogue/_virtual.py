@@ -76,24 +76,24 @@ class VirtualModels:
 
     def __init__(self, routes: Iterable[Route], find: Callable[[str], Model], makes: Callable[[Model], str]) -> None:
         rows = {route.id: route for route in routes}
-        self._find = find
-        self._makes = makes
         self._made: dict[str, tuple[Model, str]] = {}
         self._targets: dict[str, tuple[Route, RouteTargets]] = {}
-        self.models = tuple(self._virtual(route, rows)[0] for route in rows.values())
+        self.models = tuple(self._virtual(route, rows, find, makes)[0] for route in rows.values())
         """As listings show them, in the file's order."""
 
-    def _virtual(self, route: Route, rows: Mapping[str, Route]) -> tuple[Model, str]:
+    def _virtual(
+        self, route: Route, rows: Mapping[str, Route], find: Callable[[str], Model], makes_of: Callable[[Model], str]
+    ) -> tuple[Model, str]:
         """Return a virtual model and what it makes; those that it names are made before it."""
         if route.id not in self._made:
             named: list[Model] = []
             makes = ""
             for target in route.targets:
                 if target.model in rows:
-                    model, makes = self._virtual(rows[target.model], rows)
+                    model, makes = self._virtual(rows[target.model], rows, find, makes_of)
                 else:
-                    model = self._find(target.model)
-                    makes = self._makes(model)
+                    model = find(target.model)
+                    makes = makes_of(model)
                 named.append(model)
             made = _listed(route, makes, named)
             self._targets[made.full_id] = (route, tuple(zip(route.targets, named, strict=True)))

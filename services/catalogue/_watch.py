@@ -13,6 +13,7 @@ from prometheus_client import Gauge
 
 from services.catalogue._environment import Environment
 from services.catalogue._error import CatalogueError
+from services.catalogue._last_good import LastGood
 from services.catalogue._listed import Listed
 from services.catalogue._load import Check, Kept, load, reload
 from services.catalogue._refresh import Refresh
@@ -27,13 +28,18 @@ _log = logs.get("catalogue")
 REFUSED = Gauge(
     "moa_catalogue_refused", "1 while the catalogue's file has a fault, and what was read before it is kept; else 0."
 )
+OF_COPY = Gauge(
+    "moa_catalogue_of_copy",
+    "1 while the catalogue in use is the copy that was kept, for the file had a fault at the start; else 0.",
+)
 
 
 class Watched:
     """Holds the current snapshot. Read `now` once a request, so that one request sees one catalogue.
 
     `environment` decides which providers are configured; `check` says what else is wrong with a file; `refresh` keeps
-    what an operator's address tells of models. Raises CatalogueError when the file is bad at the start.
+    what an operator's address tells of models; `last_good` keeps the file as it was last right: where it is bad at the
+    start, that is in use until it is mended. Raises CatalogueError when it is bad and nothing was kept.
     """
 
     def __init__(
@@ -42,6 +48,7 @@ class Watched:
         environment: Mapping[str, str] = os.environ,
         check: Check = lambda catalogue: "",
         refresh: Refresh | None = None,
+        last_good: LastGood | None = None,
     ) -> None:
         self._check = check
         self._path = path
@@ -52,12 +59,51 @@ class Watched:
         self._followed = 0
         self._stamp = self._stamped()
         self._listed: Mapping[str, Listed] = {}
-        self._read = load(path, environment, check, self._kept)
-        self.now: Catalogue = self._read
+        self._last_good = last_good
+        self._of = ""
+        """What is said behind why it was refused, while a copy is in use."""
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
         REFUSED.set(0)
+        OF_COPY.set(0)
+        try:
+            self._read = load(path, environment, check, self._kept)
+        except CatalogueError as error:
+            self._read = self._of_copy(error)
+        else:
+            self._keep(self._stamp[0])
+        self.now: Catalogue = self._read
         self._told_facts()
+
+    def _of_copy(self, fault: CatalogueError) -> Catalogue:
+        """Return what was kept of a file that has a fault. Raises that fault where nothing was that is right."""
+        copy = self._last_good.copy() if self._last_good is not None else None
+        if copy is None:
+            raise fault
+        try:
+            read = load(self._path, self._environment, self._check, self._kept, text=copy.text)
+        except CatalogueError:
+            raise fault from None
+        OF_COPY.set(1)
+        self._of = f" (in use since this start: the copy that was right at {copy.kept})"
+        self._refuse(f"{fault}{self._of}")
+        return read
+
+    def _keep(self, stamp: tuple[int, int]) -> None:
+        """Keep the file that was read, unless it has changed since."""
+        if self._last_good is None:
+            return
+        try:
+            text = self._path.read_bytes()
+        except OSError:
+            return
+        if _stamp_of(self._path) == stamp:
+            self._last_good.keep(text)
+
+    def _refuse(self, why: str) -> None:
+        self.refused = why
+        REFUSED.set(1)
+        _log.error("catalogue.refused", why=why)
 
     @property
     def _kept(self) -> Kept | None:
@@ -119,14 +165,14 @@ class Watched:
             self._read = await reload(self._path, self._environment, self._check, self._kept)
             self.relist(self._listed)
         except CatalogueError as error:
-            self.refused = str(error)
-            REFUSED.set(1)
-            _log.error("catalogue.refused", why=self.refused)
+            self._refuse(f"{error}{self._of}")
         else:
-            self.refused = ""
+            self.refused = self._of = ""
             REFUSED.set(0)
+            OF_COPY.set(0)
             _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
             self._told_facts()
+            await asyncio.to_thread(self._keep, self._stamp[0])
 
     async def _look_again(self, every_s: float) -> None:
         """Return at the next beat, or as soon as somebody asks for a look."""

@@ -62,6 +62,17 @@ class Collecting:
             loop.call_later(_TRIM_EVERY_S, self._trim, loop)
 
 
+def collect_seldom() -> None:
+    """Have the collector leave what is there alone from now on, and come less often.
+
+    What was imported lives as long as the process: it need not be walked at every pass, and the many short-lived
+    objects of a request are freed by their counts.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def give_back_freed(*, heaps: int | None = None) -> None:
     """Have glibc return large blocks as they are freed, and others soon after. Other systems' allocators do well.
 

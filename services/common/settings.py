@@ -98,7 +98,15 @@ class DatabaseUrls(ServiceSettings):
         return bool(self.database_session_url.get_secret_value())
 
 
-class FactsSettings(ServiceSettings):
+class CatalogueSettings(ServiceSettings):
+    """Settings of processes that cannot serve without a catalogue."""
+
+    catalogue_kept: Path | None = None
+    """The folder where the catalogue is kept as it was last read without a fault, for a start at which the file has
+    one; None: nowhere."""
+
+
+class FactsSettings(CatalogueSettings):
     """Settings of processes that go by what is known of providers' models."""
 
     servers: str = ""

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from services.catalogue import CatalogueError, Environment, Watched, inference_service, refresh_of
+from services.catalogue import CatalogueError, Environment, Watched, inference_service, last_good_of, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import cancel_and_wait
 from services.common.credential import credential_of
@@ -42,7 +42,8 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     """
     rows = PolicyRows(config.policies) if config.policies else None
     environment = Environment(settings.providers_environment(config))
-    watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
+    last_good = last_good_of(config, "router", config.state_dir)
+    watched = Watched(config.catalogue, environment, refresh=refresh_of(config), last_good=last_good)
     metrics.serve(config)
     token = credential_of(config)
     tls = tls_of(config)

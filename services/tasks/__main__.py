@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from moa.task.v1 import webhook_service_pb2, webhook_service_pb2_grpc
-from services.catalogue import CatalogueError, Environment, Watched, refresh_of
+from services.catalogue import CatalogueError, Environment, Watched, last_good_of, refresh_of
 from services.common import logs, memory, metrics, settings
 from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.content_sealing import ContentSealer
@@ -67,8 +67,8 @@ class Process:
     def __init__(self, config: TaskSettings) -> None:
         token, seed = credential_of(config), config.service_token.get_secret_value()
         self.config = config
-        environment = Environment(settings.providers_environment(config))
-        self.watched = Watched(config.catalogue, environment, refresh=refresh_of(config))
+        environment, last_good = Environment(settings.providers_environment(config)), last_good_of(config, "tasks")
+        self.watched = Watched(config.catalogue, environment, refresh=refresh_of(config), last_good=last_good)
         self.database = Database(
             config.database_url.get_secret_value(), size=8 + config.task_workers, pooled=config.is_pooled
         )

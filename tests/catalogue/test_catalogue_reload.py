@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import tracemalloc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from services.catalogue import CatalogueError
+from services.catalogue import CatalogueError, Listed
 from services.catalogue._compact import Compact, compact_of
 from services.catalogue._load import assembled, load, reload
 from services.catalogue._model import Model, Provider
@@ -134,3 +136,18 @@ def test_rows_share_what_is_equal_in_them() -> None:
     assert first.limits is same.limits
     assert first.capabilities is same.capabilities
     assert first.provider is same.provider
+
+
+def test_a_snapshot_ends_when_nobody_holds_it() -> None:
+    """Without the collector, which would come for it in a turn of the loop, and walk all there is."""
+    given = compact_of(([PROVIDER], rows(20), []))
+    gc.disable()
+    try:
+        snapshot = finished(assembled(given, {"P_KEY": "k"}))
+        joined = snapshot.with_listed({"p": Listed(models={})})
+        assert snapshot.facts_of("p", "model") is None
+        ended = [weakref.ref(snapshot), weakref.ref(joined)]
+        del snapshot, joined
+        assert [each() for each in ended] == [None, None]
+    finally:
+        gc.enable()

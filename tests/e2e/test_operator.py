@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +79,12 @@ def _seen(folder: Path, catalogue: str) -> None:
         assert "moa_catalogue_refused 1.0" in requests.get(f"{stack.internal_url}/metrics/router", timeout=20).text
         assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
         _reload_is_refused(stack, f"bad catalogue: {fault}")
+        _killed(stack, "router", "text")
+        awaited(lambda: any(f"is kept: {fault} (in use since this start: the copy" in line for line in told))
+        assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
+        assert ready()["catalogue_refused"]
+        answer = requests.post(f"{stack.url}/v1/chat/completions", json=asked, headers=key, timeout=60)
+        assert answer.json()["error"]["message"] == said
         path.write_text(catalogue)
         awaited(lambda: not ready()["catalogue_refused"])
         awaited(lambda: told[-1] == "the catalogue was read anew: 1 models")
@@ -103,6 +111,16 @@ def _is_described(url: str, key: dict[str, str]) -> None:
     assert (row["key_source"], row["stored_keys"][0]["last_four"]) == ("KEY_SOURCE_ENVIRONMENT", "abcd")
     assert requests.delete(f"{url}/admin/providers/openai-text/key", headers=key, timeout=20).json() == {}
     assert requests.get(f"{url}/admin/providers", timeout=20).status_code == 401
+
+
+def _killed(stack: Stack, *names: str) -> None:
+    """Kill processes; return when others serve in their places."""
+    for name in names:
+        pid = stack.pid(name)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        awaited(lambda name=name, pid=pid: stack.pid(name) not in (None, pid))  # type: ignore[misc]
+        stack.await_ready(name)
 
 
 def _reload_is_refused(stack: Stack, fault: str, **environment: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from services.common import logs, tracing
+from services.common import logs, memory, tracing
 from services.common.byte_admission import ByteAdmission
 from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
@@ -169,11 +168,7 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]], process: str) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        # What was imported lives as long as the process: the collector need not walk it at every pass, and the many
-        # short-lived objects of a request are freed by their counts.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
+        memory.collect_seldom()
         async with threads.late():
             await main(stop)
 

@@ -24,7 +24,7 @@ from moa.provider.v1 import (
     provider_state_service_pb2,
     provider_state_service_pb2_grpc,
 )
-from services.catalogue import Catalogue, CatalogueError, Environment, Watched, load, refresh_of
+from services.catalogue import Catalogue, CatalogueError, Environment, Watched, last_good_of, load, refresh_of
 from services.common import logs, metrics, settings
 from services.common.credential import credential_of
 from services.common.helper_process import HelperProcess
@@ -145,8 +145,8 @@ class Providing:
         """
         environment = Environment(environment)
         targets = {offer.makes: offer.targets(environment) for offer in self.offers}
-        check = _check_of(targets.values())
-        catalogue = Watched(config.catalogue, environment, check, refresh_of(config))
+        check, last_good = _check_of(targets.values()), last_good_of(config, self.name)
+        catalogue = Watched(config.catalogue, environment, check, refresh_of(config), last_good)
         for each in targets.values():
             each.report(catalogue.now)
         metrics.serve(config)
