@@ -140,7 +140,7 @@ async def main(stop: asyncio.Event) -> None:
         async with serve(config):
             await stop.wait()
     except CatalogueError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
 
 
 if __name__ == "__main__":

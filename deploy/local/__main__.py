@@ -33,6 +33,7 @@ def main() -> int:
         try:
             stack.start()
             print(ready(stack), flush=True)
+            stack.key_was_shown()
             while True:
                 wishes.get()
                 _reload(stack, steps)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 
 class Failed(Exception):
     """The module ended with an error. The message is its last line."""
+
+
+_PLACE: Final = re.compile(r'  File "(.+)", line (\d+)')
+"""Of a fault, in a traceback; the last one is where it happened."""
 
 
 def run(module: str, *arguments: str, environment: Mapping[str, str], folder: Path) -> str:
@@ -33,9 +39,16 @@ def ending(code: int) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that says something; of a traceback's, with the file and the line of the fault behind it."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it gave no reason"
+    if not lines:
+        return "it gave no reason"
+    for line in reversed(lines[:-1]):
+        if not line.startswith("  "):
+            break
+        if place := _PLACE.match(line):
+            return f"{lines[-1]} ({place[1]}, line {place[2]})"
+    return lines[-1]
 
 
 def reason_in(path: Path) -> str:

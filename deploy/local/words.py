@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from deploy.local.stack import Stack
 
@@ -25,8 +25,7 @@ _READY = """
 Moa is ready at {url} after {seconds:.1f} s.
 {key}{setup}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
 
-Chat with smollm2-135m, token by token (any OpenAI client works the same way). It is fetched in the background (93 MB,
-once); until it is here the toy moa-tiny-chat answers and is named. GET /v1/models tells how far it is.
+Chat with smollm2-135m, token by token (any OpenAI client works the same way). {fetched}
 
 curl -N{insecure} {url}/v1/chat/completions -H "Authorization: Bearer {secret}" \\
   -H "Content-Type: application/json" \\
@@ -47,6 +46,13 @@ curl -s{insecure} {url}/create/image -H "X-API-Key: {secret}" \\
 
 Ctrl-C stops it.
 """
+_UNTIL_THEN: Final = "until it is here the toy moa-tiny-chat answers and is named. GET /v1/models tells how far it is."
+_FETCHED: Final = {
+    "early": f"It is fetched in the background (93 MB,\nonce); {_UNTIL_THEN}",
+    "asked": f"It is fetched when it is first\nasked for (93 MB, once); {_UNTIL_THEN}",
+    "never": "Where it was not fetched before\n(MOA_FETCH=never), the toy moa-tiny-chat answers and is named.",
+}
+"""What becomes of the model's weights, by `MOA_FETCH`."""
 
 
 def ready(stack: Stack) -> str:
@@ -59,6 +65,7 @@ def ready(stack: Stack) -> str:
     )
     return _READY.format(
         setup=setup,
+        fetched=_FETCHED[stack.fetches],
         url=stack.url,
         seconds=max(stack.seconds.values(), default=0.0),
         key=key,

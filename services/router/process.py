@@ -130,9 +130,9 @@ def ending_with_faults() -> Iterator[None]:
     try:
         yield
     except CatalogueError as error:
-        raise SystemExit(f"bad catalogue: {error}") from None
+        raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
     except PoliciesError as error:
-        raise SystemExit(f"bad policies: {error}") from None
+        raise SystemExit(f"bad setting MOA_POLICIES: {error}") from None
 
 
 def run(main: Callable[[RouterSettings, asyncio.Event], Awaitable[None]]) -> None:

@@ -257,7 +257,7 @@ async def _run(config: TaskSettings, stop: asyncio.Event) -> None:
         async with serve(config):
             await stop.wait()
     except CatalogueError as error:
-        raise SystemExit(f"bad catalogue: {error}") from None
+        raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
     except BadCertificate as error:
         raise SystemExit(f"MOA_TASK_C2PA_CERT: {error}") from None
 

@@ -78,7 +78,7 @@ def _seen(folder: Path, catalogue: str) -> None:
         awaited(lambda: any(line.endswith(f"is kept: {fault}") for line in told))
         assert "moa_catalogue_refused 1.0" in requests.get(f"{stack.internal_url}/metrics/router", timeout=20).text
         assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
-        _reload_is_refused(stack, f"bad catalogue: {fault}")
+        _reload_is_refused(stack, f"bad setting MOA_CATALOGUE: {fault}")
         _killed(stack, "router", "text")
         awaited(lambda: any(f"is kept: {fault} (in use since this start: the copy" in line for line in told))
         assert requests.get(f"{stack.url}/v1/models", headers=key, timeout=20).json()["data"]
@@ -90,7 +90,7 @@ def _seen(folder: Path, catalogue: str) -> None:
         awaited(lambda: told[-1] == "the catalogue was read anew: 1 models")
         policies = folder / "policies.yaml"
         policies.write_text("policies: [{name: one, kind: deny-lits}]")
-        fault = f"bad policies: {policies}: one: unknown kind 'deny-lits'; there are cap, deny-list"
+        fault = f"bad setting MOA_POLICIES: {policies}: one: unknown kind 'deny-lits'; there are cap, deny-list"
         _reload_is_refused(stack, fault, MOA_POLICIES=str(policies))
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local import once, reload
+from deploy.local import once, reload, words
 from deploy.local.plan import shared
 from deploy.local.stack import Stack, StackError
-from deploy.local.topology import AUTH
+from deploy.local.topology import AUTH, EDGE
 
 
 def test_port_in_use(tmp_path: Path) -> None:
@@ -122,8 +122,11 @@ def test_a_reload_is_asked_of_who_runs(
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ('{"event": "started"}\nbad catalogue: there is no such file\n', ": bad catalogue: there is no such file"),
-        ('bad catalogue: fixed since\n{"event": "rpc.finished"}\n', ""),
+        (
+            '{"event": "started"}\nbad setting MOA_CATALOGUE: there is no such file\n',
+            ": bad setting MOA_CATALOGUE: there is no such file",
+        ),
+        ('bad setting MOA_CATALOGUE: fixed since\n{"event": "rpc.finished"}\n', ""),
     ],
 )
 def test_a_process_that_ends_again_says_why(tmp_path: Path, output: str, reason: str) -> None:
@@ -132,3 +135,33 @@ def test_a_process_that_ends_again_says_why(tmp_path: Path, output: str, reason:
     log.write_text(output)
     assert once.reason_in(log) == reason
     assert once.reason_in(tmp_path / "none.log") == ""
+
+
+def test_a_file_of_code_that_is_broken_is_named(tmp_path: Path) -> None:
+    """Of a traceback the last line tells what, and not where: the file and the line stand behind it."""
+    (tmp_path / "broken.py").write_text("import json\n\ndef (:\n")
+    (tmp_path / "raising.py").write_text("import broken_too\n")
+    (tmp_path / "refusing.py").write_text("raise SystemExit('bad setting MOA_LISTEN: empty')\n")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    told = []
+    for module in ("broken", "raising", "refusing"):
+        with pytest.raises(once.Failed) as failed:
+            once.run(module, environment=environment, folder=tmp_path)
+        told.append(str(failed.value))
+    assert told[0].startswith("SyntaxError: ")
+    assert told[0].endswith(f"({tmp_path / 'broken.py'}, line 3)")
+    assert told[1] == f"ModuleNotFoundError: No module named 'broken_too' ({tmp_path / 'raising.py'}, line 1)"
+    assert told[2] == "bad setting MOA_LISTEN: empty"
+
+
+@pytest.mark.parametrize(("fetch", "told"), [("", "in the background"), ("asked", "first\nasked"), ("never", "=never")])
+def test_the_greeting_says_when_weights_are_fetched(tmp_path: Path, fetch: str, told: str) -> None:
+    """As `MOA_FETCH` has it: what is never fetched is not announced."""
+    stack = Stack(tmp_path, processes=[EDGE.name], environment={"MOA_FETCH": fetch} if fetch else {})
+    stack.plan.choose()
+    try:
+        greeting = words.ready(stack)
+    finally:
+        stack.plan.close()
+    assert told in greeting
+    assert ("in the background" in greeting) == (not fetch)

@@ -128,7 +128,7 @@ class Providing:
             async with self.serve(config):
                 await stop.wait()
         except CatalogueError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
 
     @asynccontextmanager
     async def serve(
@@ -199,7 +199,7 @@ class Providing:
         try:
             catalogue = load(path, check=_check_of([offer.targets(os.environ) for offer in self.offers]))
         except CatalogueError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
         findings = []
         for offer in self.offers:
             findings += await checking.check_all(offer.targets(os.environ), catalogue, offer.makes)
