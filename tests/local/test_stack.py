@@ -154,14 +154,16 @@ def test_a_file_of_code_that_is_broken_is_named(tmp_path: Path) -> None:
     assert told[2] == "bad setting MOA_LISTEN: empty"
 
 
-@pytest.mark.parametrize(("fetch", "told"), [("", "in the background"), ("asked", "first\nasked"), ("never", "=never")])
+@pytest.mark.parametrize(
+    ("fetch", "told"), [("early", "in the background"), ("asked", "first\nasked"), ("never", "=never")]
+)
 def test_the_greeting_says_when_weights_are_fetched(tmp_path: Path, fetch: str, told: str) -> None:
     """As `MOA_FETCH` has it: what is never fetched is not announced."""
-    stack = Stack(tmp_path, processes=[EDGE.name], environment={"MOA_FETCH": fetch} if fetch else {})
+    stack = Stack(tmp_path, processes=[EDGE.name], environment={"MOA_FETCH": fetch})
     stack.plan.choose()
     try:
         greeting = words.ready(stack)
     finally:
         stack.plan.close()
     assert told in greeting
-    assert ("in the background" in greeting) == (not fetch)
+    assert ("in the background" in greeting) == (fetch == "early")
