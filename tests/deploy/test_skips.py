@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.stack import REPOSITORY
+from tests import skips
 
 SUITE = """
 import pytest
@@ -42,3 +44,12 @@ def test_a_skip_must_have_a_permitted_reason(tmp_path: Path, reason: str, ci: st
     assert done.returncode == code, done.stdout
     assert "1 passed, 1 skipped" in done.stdout
     assert (f"NOT PERMITTED in continuous integration: {reason}" in done.stdout) == bool(code)
+
+
+def test_what_only_linux_can_do_may_skip_elsewhere_alone() -> None:
+    """Each reason of a test that looks at the system is permitted on others, and none of them on Linux."""
+    skip = re.compile(r"skipif\((?:sys\.platform != |not Path\(\"/dev/).*reason=\"([^\"]+)\"\)")
+    reasons = {reason for file in (REPOSITORY / "tests").rglob("*.py") for reason in skip.findall(file.read_text())}
+    assert reasons >= {"needs /dev/full", "forks with pidfds, which Linux has"}
+    assert {reason for reason in reasons if not skips.permitted(reason, "darwin")} == set()
+    assert {reason for reason in reasons if skips.permitted(reason, "linux")} == set()
