@@ -21,7 +21,8 @@ from services.quota_client._part import exact_of
 from services.quota_client._share import ACTIVE_S, Share, begin
 from services.quota_client.amounts import NOTHING, Amount
 
-_CALL_S: Final = 2.0
+CALL_S: Final = 2.0
+"""How long an answer is waited for; then this process goes on alone, more carefully."""
 _BATCH: Final = 1000
 _KEEP_S: Final = 120.0
 _PAUSES_S: Final = (0.05, 0.1, 0.3, 0.0)
@@ -187,7 +188,7 @@ class Paces:
         request = quota_service_pb2.LeasePaceRequest(holder=self._holder, needs=needs)
         try:
             answer = await self._stub.LeasePace(
-                request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S
+                request, metadata=metadata(self._token, self._request_id), timeout=CALL_S
             )
         except grpc.aio.AioRpcError:
             # Pace protects and is not money: who cannot ask goes on, more carefully.

@@ -210,7 +210,7 @@ async def admit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         call_s: float = 60.0,
     ) -> Admission:
         # Who has no answer of a pace in time goes on alone, beyond what all may do together.
-        monkeypatch.setattr(_pace, "_CALL_S", call_s)
+        monkeypatch.setattr(_pace, "CALL_S", call_s)
         link = channel("ipv4:" + ",".join(auth.address for auth in replicas))
         admission = Router(
             link, service_token=TOKEN, journal=journal, deferred_s=deferred_s, call_s=call_s, settle_every_s=0.05
