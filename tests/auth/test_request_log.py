@@ -367,7 +367,7 @@ async def test_what_is_older_than_its_team_keeps_goes_in_batches(auth: Auth, mon
 async def test_a_month_that_is_over_for_everybody_goes_at_once(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rows it has: none of them is deleted by itself."""
     monkeypatch.setattr("services.auth.adapters.request_log_sweep.BATCH", 1)
-    monkeypatch.setattr("services.auth.adapters.request_log_sweep._AT_WORK_S", 0)
+    monkeypatch.setattr("services.auth.adapters.request_log_sweep.AT_WORK_S", 0)
     team_id = content_team(auth, days=366)
     with psycopg.connect(auth.url) as link:
         link.execute("call make_request_log_month((now() - interval '420 days')::date)")

@@ -20,7 +20,7 @@ BATCH: Final = 2000
 _LATE_COMMIT: Final = timedelta(minutes=1)
 """Longer than any transaction lasts."""
 _REST_S: Final = 3600.0
-_AT_WORK_S: Final = 1.0
+AT_WORK_S: Final = 1.0
 """How long it works at once: it is one of the sweeper's duties, and others wait."""
 _PARTITION: Final = re.compile(r"request_log_(\d{4})_(\d{2})")
 _LONGEST: Final = timedelta(days=MOST_DAYS)
@@ -52,7 +52,7 @@ class RequestLogSweep:
 
         Returns whether more is left of it.
         """
-        until = self._clock() + _AT_WORK_S
+        until = self._clock() + AT_WORK_S
         removed, whole = await self._erased(until)
         if whole and self._clock() >= self._rest_until:
             # A month that is over for everybody goes at once, whatever is in it.
