@@ -70,8 +70,9 @@ vendor-tests: proto ## Run the API tests that OpenAI, Google and Anthropic publi
 	@$(PY) -m tests.compat.published
 
 .PHONY: chaos
-chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too.
-	@$(PY) -m pytest $(WORKERS) --group crash $(ARGS)
+chaos: proto ## Run all tests that kill, starve or cut off processes, the long ones too, and (without ARGS) `make hosts`.
+	@$(PY) -m pytest $(WORKERS) --group crash $(ARGS); first=$$?; \
+	  $(if $(ARGS),,$(PY) -m deploy.container.hosts || test $$? -eq 77 || exit 1;) exit $$first
 
 .PHONY: laws
 laws: proto ## Try the laws that hold for any input with twenty times the examples of `make test`.

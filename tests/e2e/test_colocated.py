@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -11,16 +10,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import msgspec
 import openai
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.ports import Ports
-from services.common.rpc.client import channel
 from tests import stacks
 from tests.e2e.conftest import Gateway
+from tests.e2e.draining import drains
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Counts, Script
 
@@ -43,15 +40,6 @@ async def running(tmp_path: Path) -> AsyncIterator[tuple[Gateway, OpenAIEmulator
     with stack:
         yield Gateway(stack), upstream
     await upstream.stop()
-
-
-async def drains(address: str) -> None:
-    """Return when a process takes no more calls."""
-    async with channel(address) as opened:
-        check = health_pb2_grpc.HealthStub(opened).Check
-        with contextlib.suppress(grpc.aio.AioRpcError):
-            while (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING:
-                await asyncio.sleep(0.01)
 
 
 async def test_one_process_answers_by_every_law(running: tuple[Gateway, OpenAIEmulator]) -> None:

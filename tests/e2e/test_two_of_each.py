@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,10 @@ import pytest
 from deploy.local.ports import Ports
 from tests import stacks
 from tests.e2e.conftest import Gateway
+from tests.e2e.draining import drains
 from tests.emulators.naver import CLIENT_ID, CLIENT_SECRET, Naver
 from tests.emulators.openai import OpenAIEmulator
+from tests.emulators.script import Script
 from tests.pictures import picture
 
 MODELS = Path("inference/models").resolve()
@@ -134,6 +138,8 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Dou
     with Naver() as shops:
         environment = {
             "MOA_CATALOGUE": str(catalogue),
+            # Whoever is asked to stop ends what it has begun, however busy the machine.
+            "MOA_DRAIN_S": "60",
             "CLOUD_KEY": "sk-good",
             "MOA_NAVER_URL": shops.url,
             "MOA_NAVER_CLIENT_ID": CLIENT_ID,
@@ -174,3 +180,25 @@ async def test_calls_go_on_when_one_is_killed(doubled: Doubled, cloud: OpenAIEmu
     async with asyncio.timeout(60):
         while not doubled.served(name):
             await doubled.chat()
+
+
+async def test_one_of_each_is_exchanged_amid_streams(doubled: Doubled, cloud: OpenAIEmulator) -> None:
+    """A router, a text and an auth service that are asked to stop, as in an upgrade, end the streams that they have;
+    what comes meanwhile the others answer, and nothing fails."""
+    stack = doubled.gateway.stack
+    for name in TWICE:
+        held = [Script(hold_at=1) for _ in range(4)]
+        cloud.scripts.extend(held)
+        streams = [asyncio.create_task(doubled.stream()) for _ in held]
+        async with asyncio.timeout(60):
+            for each in held:
+                await each.held.wait()
+            pid = stack.pid(name)
+            assert pid is not None
+            os.kill(pid, signal.SIGTERM)
+            await drains(stack.address(name))
+            await doubled.chat()
+            for each in held:
+                each.gate.set()
+            await asyncio.gather(*streams)
+        await asyncio.to_thread(stack.await_ready, name, wait_s=60)
