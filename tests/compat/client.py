@@ -9,7 +9,7 @@ from typing import Final
 from tests.compat.plots import LOOP, Plot
 
 CHAT: Final = ("plain", "stream", "tools", "tools-stream", "structured", "refused")
-LOOPS: Final = ("tools", "tools-stream")
+LOOPS: Final = ("tools", "tools-stream", "tools-stored", "tools-session")
 VENDORS: Final = ("openai", "gemini", "claude")
 OWN: Final = "anthropic"
 """Claude at Anthropic itself, for clients that speak its API."""
@@ -22,6 +22,8 @@ PLOTS: Final[Mapping[str, Plot]] = {
     "stream": Plot(),
     "tools": Plot(steps=LOOP, marks=RESULTS),
     "tools-stream": Plot(steps=LOOP, marks=RESULTS),
+    "tools-stored": Plot(steps=LOOP, marks=RESULTS),
+    "tools-session": Plot(steps=LOOP, marks=RESULTS),
     "structured": Plot(),
     "structured-tool": Plot(),
     "structured-json": Plot(),

@@ -231,9 +231,15 @@ CLIENTS: Final = (
         for name, lock, program, package, scenarios in (
             ("openai-python", "openai", "openai_responses.py", "openai", _SEEING),
             ("openai-node", "node-openai", "openai_responses_node.mjs", "openai", _SEEING),
-            ("openai-agents", "openai-agents", "openai_agents.py", "openai-agents", CHAT),
+            (
+                "openai-agents",
+                "openai-agents",
+                "openai_agents.py",
+                "openai-agents",
+                (*CHAT, "tools-stored", "tools-session"),
+            ),
             ("openai-agents-js", "node-openai-agents", "openai_agents_node.mjs", "@openai/agents", CHAT),
-            ("ai-sdk", "node-ai", "ai_sdk.mjs", "ai", _SEEING),
+            ("ai-sdk", "node-ai", "ai_sdk.mjs", "ai", (*_SEEING, "tools-stored")),
             ("pydantic-ai", "pydantic-ai", "pydantic_ai_program.py", "pydantic-ai-slim", _TYPED),
             ("langchain", "langchain", "langchain_program.py", "langchain", _TYPED),
         )

@@ -127,6 +127,8 @@ class ProviderBatchWorker:
         self._notices = notices
         self._render = render
         self._held: dict[str, Pack] = {}
+        self._open = asyncio.Event()
+        """Whether anything is undecided or handed over, as it was looked at last."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -143,7 +145,9 @@ class ProviderBatchWorker:
         """Do what is to be done now; return how long to wait for a ring."""
         try:
             if not await self._kept.waits():
+                self._open.clear()
                 return REST_S
+            self._open.set()
             while await self.decide():
                 pass
             await self.tend()
@@ -157,6 +161,7 @@ class ProviderBatchWorker:
     async def _beat(self) -> None:
         """Keep the leases of packs, and of the quota that pays for them."""
         while True:
+            await self._open.wait()
             await asyncio.sleep(_BEAT_S)
             try:
                 if held := list(self._held.values()):

@@ -70,6 +70,11 @@ await rig.serve({
   refused: plain,
   stream: (question) => streamed(question),
   tools: async (question) => (await generateText(asked(question, thinks))).text,
+  // It names earlier items by their ids, which the gateway keeps.
+  async tools_stored(question) {
+    const stored = { ...thinks, providerOptions: { openai: { reasoningEffort: 'medium', store: true } } };
+    return rig.storing(question, async () => (await generateText(asked(question, stored))).text);
+  },
   tools_stream: (question) => streamed(question, thinks),
   async structured(question) {
     return (await generateObject(asked(question, { schema: jsonSchema(rig.SCHEMA) }))).object;

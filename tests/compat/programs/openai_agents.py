@@ -8,6 +8,7 @@ from agents import (
     Agent,
     ModelSettings,
     OpenAIChatCompletionsModel,
+    OpenAIConversationsSession,
     OpenAIResponsesModel,
     Runner,
     function_tool,
@@ -24,14 +25,17 @@ class Weather(BaseModel):
     degrees: int
 
 
+def client(question) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=question.url + "/v1", api_key=question.key, max_retries=0)
+
+
 def agent(question, *, thinks: bool = False, **more) -> Agent:
-    client = openai.AsyncOpenAI(base_url=question.url + "/v1", api_key=question.key, max_retries=0)
     kind = OpenAIResponsesModel if question.dialect == "responses" else OpenAIChatCompletionsModel
     settings = ModelSettings(reasoning=Reasoning(effort="medium")) if thinks else ModelSettings()
     return Agent(
         name="Helper",
         instructions="You help.",
-        model=kind(model=question.model, openai_client=client),
+        model=kind(model=question.model, openai_client=client(question)),
         model_settings=settings,
         **more,
     )
@@ -64,6 +68,25 @@ async def tools_stream(question) -> str:
     return answer.final_output
 
 
+async def tools_stored(question) -> str:
+    """Each turn names the response before it, and sends what is new alone."""
+    made = agent(question, thinks=True, tools=[function_tool(rig.weather), function_tool(rig.now)])
+    with rig.storing(question):
+        return (await Runner.run(made, rig.MESSAGE, auto_previous_response_id=True)).final_output
+
+
+async def tools_session(question) -> str:
+    """The turns lie in a conversation of the gateway, from which a second run reads them."""
+    made = agent(question, thinks=True, tools=[function_tool(rig.weather), function_tool(rig.now)])
+    with rig.storing(question):
+        session = OpenAIConversationsSession(openai_client=client(question))
+        said = (await Runner.run(made, rig.MESSAGE, session=session)).final_output
+        kept = await session.get_items()
+        calls = [item["name"] for item in kept if item.get("type") == "function_call"]
+        await session.clear_session()
+    return said if sorted(calls) == ["now", "weather", "weather", "weather"] else f"the session has {calls}"
+
+
 async def structured(question) -> dict:
     return (await Runner.run(agent(question, output_type=Weather), rig.MESSAGE)).final_output.model_dump()
 
@@ -78,6 +101,8 @@ rig.serve(
     stream=stream,
     tools=tools,
     tools_stream=tools_stream,
+    tools_stored=tools_stored,
+    tools_session=tools_session,
     structured=structured,
     refused=plain,
 )

@@ -44,6 +44,23 @@ export function call(name, given) {
   return { weather, now }[name](it);
 }
 
+// Has the account's responses stored meanwhile.
+export async function storing(question, work) {
+  await store(question, true);
+  try {
+    return await work();
+  } finally {
+    await store(question, false);
+  }
+}
+
+async function store({ url, key }, stores) {
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+  const body = JSON.stringify({ stores_responses: stores });
+  const answer = await fetch(`${url}/account/me`, { method: 'PATCH', headers, body });
+  if (!answer.ok) throw new Error(await answer.text());
+}
+
 export function picture(bytes) {
   const head = Buffer.from(bytes).subarray(0, 8).toString('latin1');
   return head === '\x89PNG\r\n\x1a\n' ? 'png' : JSON.stringify(head);

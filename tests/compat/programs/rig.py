@@ -6,6 +6,7 @@ It runs in the clients' environments, so that only the standard library is used.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -88,6 +89,23 @@ def serve(*, failure=None, **scenarios) -> None:
                 traceback.print_exc()
         out.write(json.dumps(answer) + "\n")
         out.flush()
+
+
+@contextlib.contextmanager
+def storing(question):
+    """Have the account's responses stored meanwhile."""
+    _store(question, True)
+    try:
+        yield
+    finally:
+        _store(question, False)
+
+
+def _store(question, stores: bool) -> None:
+    headers = {"authorization": f"Bearer {question.key}", "content-type": "application/json"}
+    body = json.dumps({"stores_responses": stores}).encode()
+    request = urllib.request.Request(question.url + "/account/me", body, headers, method="PATCH")
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 def picture(data: bytes) -> str:
