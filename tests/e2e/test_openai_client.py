@@ -201,22 +201,27 @@ def test_a_local_model_calls_a_tool_in_responses(client: openai.OpenAI) -> None:
 
 
 def test_a_local_model_calls_a_tool_in_messages(gateway: Gateway) -> None:
-    """As above, in Anthropic's words; a call that must be made is a block of its own."""
+    """As above, in Anthropic's words, three turns long: each call that must be made is a block of its own, of the tool
+    that is chosen, and in the end it speaks."""
+    function = TOOL["function"]
+    weather = {"name": function["name"], "input_schema": function["parameters"]}
+    now = {"name": "now", "input_schema": {"type": "object", "properties": {}, "additionalProperties": False}}
 
     def asked(messages: list[Any], **more: Any) -> Any:
-        function = TOOL["function"]
-        tool = {"name": function["name"], "input_schema": function["parameters"]}
-        body = {"model": "moa-tiny-chat", "max_tokens": 100, "tools": [tool], "messages": messages, **more}
+        body = {"model": "moa-tiny-chat", "max_tokens": 100, "tools": [weather, now], "messages": messages, **more}
         return gateway.post("/v1/messages", body).json()
 
     messages: list[Any] = [{"role": "user", "content": "How is the weather?"}]
-    called = asked(messages, tool_choice={"type": "any"})
-    assert called["stop_reason"] == "tool_use", called
-    (block,) = [each for each in called["content"] if each["type"] == "tool_use"]
-    assert block["input"]["city"] in ("Seoul", "Paris")
-    result = {"type": "tool_result", "tool_use_id": block["id"], "content": "Rain."}
-    messages += [{"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
-    answered = asked(messages, max_tokens=16)
+    for turn, chosen in enumerate((weather, now, weather)):
+        called = asked(messages, tool_choice={"type": "tool", "name": chosen["name"]})
+        assert called["stop_reason"] == "tool_use", called
+        (block,) = [each for each in called["content"] if each["type"] == "tool_use"]
+        assert block["name"] == chosen["name"]
+        assert block["input"] == {} if chosen is now else block["input"]["city"] in ("Seoul", "Paris")
+        result = {"type": "tool_result", "tool_use_id": block["id"], "content": f"It is {turn}."}
+        messages += [{"role": "assistant", "content": called["content"]}, {"role": "user", "content": [result]}]
+    answered = asked(messages, max_tokens=16, tool_choice={"type": "none"})
     assert answered["type"] == "message", answered
+    assert [each["type"] for each in answered["content"]] == ["text"]
     usage = answered["usage"]
-    assert usage["input_tokens"] + usage["cache_read_input_tokens"] > 200
+    assert usage["input_tokens"] + usage["cache_read_input_tokens"] > 100
