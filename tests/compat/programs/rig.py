@@ -11,7 +11,9 @@ import inspect
 import json
 import os
 import sys
+import time
 import traceback
+import urllib.error
 import urllib.request
 
 MESSAGE = "What is the weather like in Seoul, Busan and Jeju, and what time is it?"
@@ -93,8 +95,13 @@ def serve(*, failure=None, **scenarios) -> None:
 
 @contextlib.contextmanager
 def storing(question):
-    """Have the account's responses stored meanwhile."""
+    """Have the account's responses stored meanwhile: routers hear of it within seconds."""
     _store(question, True)
+    until = time.monotonic() + 60
+    while not _stores(question):
+        if time.monotonic() > until:
+            raise TimeoutError("responses are not stored")
+        time.sleep(0.2)
     try:
         yield
     finally:
@@ -102,10 +109,27 @@ def storing(question):
 
 
 def _store(question, stores: bool) -> None:
+    _sent(question, "PATCH", "/account/me", {"stores_responses": stores})
+
+
+def _stores(question) -> bool:
+    """Return whether responses are stored, by a conversation that can be made."""
+    try:
+        made = _sent(question, "POST", "/v1/conversations", {})
+    except urllib.error.HTTPError as refused:
+        if refused.code != 400:
+            raise
+        return False
+    _sent(question, "DELETE", f"/v1/conversations/{made['id']}", None)
+    return True
+
+
+def _sent(question, method: str, path: str, body: dict | None) -> dict:
     headers = {"authorization": f"Bearer {question.key}", "content-type": "application/json"}
-    body = json.dumps({"stores_responses": stores}).encode()
-    request = urllib.request.Request(question.url + "/account/me", body, headers, method="PATCH")
-    urllib.request.urlopen(request, timeout=30).close()
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(question.url + path, data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
 
 
 def picture(data: bytes) -> str:
