@@ -355,6 +355,7 @@ async def test_the_examples_of_administration_run(shop: Shop, tmp_path: Path) ->
                     "MOA_API_KEY": key,
                     "ACCOUNT": account,
                     "KEY": listed["key_id"],
+                    "PROVIDER": "cloud",
                 },
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
