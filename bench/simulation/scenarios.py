@@ -30,6 +30,14 @@ SCENARIOS: Final = (
         quiet_s=100.0,
     ),
     Plan(
+        name="one key, room for 60 %, auth in one region",
+        load=_ONE_KEY,
+        regions=10,
+        auth_regions=1,
+        tokens_a_day=_part(_ONE_KEY, 0.6),
+        quiet_s=100.0,
+    ),
+    Plan(
         name="a region is cut off for 80 s",
         load=_STEADY,
         regions=10,
