@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from uuid import uuid4
 
@@ -136,3 +137,30 @@ def test_a_lease_id_cannot_be_made_up() -> None:
     assert LeaseIds(b"another").read(lease) is None
     for bad in ("", "x", "A" * 48, ("B" if lease[0] != "B" else "C") + lease[1:], lease[:-4], "é" * 48):
         assert ids.read(bad) is None
+
+
+async def test_reports_lock_blocks_in_the_order_of_settlements(auth: Auth) -> None:
+    """Whoever reports waits for the first block before it holds the second, so that who settles both is never in its
+    way: PostgreSQL ended one of the two for a deadlock."""
+    _, key_id, _ = await auth.account(tokens=1000)
+    ledger, amount = Ledger(auth.postgres, grace_s=10, alive_s=20), Amount(tokens=100)
+    (who,) = await VerifiedKeys(auth.postgres).by_ids([key_id])
+    blocks = []
+    for _ in range(2):
+        borrowed = await ledger.borrow(who, holder="h", least=amount, need=amount, want=amount, ttl_s=60)
+        assert not isinstance(borrowed, Short)
+        blocks.append(borrowed.block_id)
+    first, second = sorted(blocks)
+    bookings = []
+    for block_id in (second, first):
+        lease_id = LeaseIds(PEPPER).make(block_id, 1)
+        so_far = quota_pb2.Settlement(reservation_id=f"{lease_id}.1.100.0")
+        bookings.append(Booking(so_far.reservation_id, lease_id, block_id, amount, so_far))
+    waiting = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with psycopg.connect(auth.url) as settling:
+        settling.execute("select 1 from blocks where id = %s for update", (first,))
+        report = asyncio.create_task(ledger.report(bookings))
+        await until(lambda: auth.query(waiting) == [(1,)])
+        settling.execute("select 1 from blocks where id = %s for update nowait", (second,))
+    await report
+    assert auth.query("select count(*) from open_reservations where block_id = any(%s)", blocks) == [(2,)]

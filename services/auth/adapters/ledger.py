@@ -235,6 +235,8 @@ class Ledger:
 
     async def report(self, open_ones: Sequence[Booking]) -> None:
         """Keep what is known of reservations that are still open, should their holder vanish."""
+        # Each row locks its block against who settles it.
+        open_ones = sorted(open_ones, key=lambda booking: booking.block_id)
         async with self._postgres.transaction() as link, link.cursor() as cursor:
             await cursor.executemany(
                 "insert into open_reservations as o (reservation_id, block_id, so_far)"
