@@ -47,6 +47,7 @@ from services.auth.adapters.tries import Tries, tidy
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.adapters.warnings import Warnings
 from services.auth.arrivals import Arrivals
+from services.auth.backlogs import Backlogs
 from services.auth.callers import Callers
 from services.auth.conversation_servicer import ConversationStoreServicer
 from services.auth.domain.carrying import CarriedCredits
@@ -55,7 +56,6 @@ from services.auth.domain.paces import Paces
 from services.auth.domain.quota import Quota
 from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.log_exporter import LogExporter
-from services.auth.log_sweeper import LogSweeper
 from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.operator_store_servicer import OperatorStoreServicer
 from services.auth.public import public_server
@@ -189,13 +189,12 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
         if exports is not None:
             tidies["exports"] = exports.tidy
             await stack.enter_async_context(LogExporter(exports, every_s=config.request_log_every_s))
+        backlogs = [RequestLogSweep(postgres).tidy, Resealing(postgres, content_keys).tidy]
         if config.ledger_retention_days is not None:
             retention = Retention(postgres, Checker(config.session_url), days=config.ledger_retention_days)
             stack.push_async_callback(retention.close)
-            tidies["ledger"] = retention.tidy
-        await stack.enter_async_context(
-            LogSweeper([RequestLogSweep(postgres).tidy, Resealing(postgres, content_keys).tidy])
-        )
+            backlogs.append(retention.tidy)
+        await stack.enter_async_context(Backlogs(backlogs))
         sweeper = Sweeper(
             ledger,
             quota.pools,

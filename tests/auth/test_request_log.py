@@ -27,8 +27,8 @@ from services.auth.adapters.request_log_exports import Exports
 from services.auth.adapters.request_log_resealing import Resealing
 from services.auth.adapters.request_log_sweep import RequestLogSweep
 from services.auth.adapters.verified_keys import VerifiedKeys
+from services.auth.backlogs import Backlogs
 from services.auth.domain.request_log import Search
-from services.auth.log_sweeper import LogSweeper
 from services.auth.settings import AuthSettings
 from services.common.content_sealing import ContentKeys
 from services.common.errors import NotFound, StorageFailed
@@ -418,7 +418,7 @@ async def test_the_sweep_goes_on_soon_where_there_is_more_and_whatever_fails() -
     async def works() -> bool:
         return left[len(pauses) - 1]
 
-    async with LogSweeper([fails, works], sleep=sleep):
+    async with Backlogs([fails, works], sleep=sleep):
         await done.wait()
     assert pauses == [60, 3, 3, 60]
 

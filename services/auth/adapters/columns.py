@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Final, LiteralString, TypeVar
 
 from psycopg.rows import BaseRowFactory
@@ -28,15 +29,27 @@ def rows_of(kind: Callable[..., R], field: str, prefix: str = "") -> BaseRowFact
 
     def factory(cursor: Any) -> Callable[[Sequence[Any]], R]:
         names = [column.name for column in cursor.description or ()]
+        amounts = [prefix + name for name in DIMENSIONS]
+        if not set(amounts).issubset(names):
+            # A statement that returns no rows.
+            return _unread
+        # Found once: a report has a thousand rows.
+        others = [name for name in names if name not in amounts]
+        of_amount = itemgetter(*map(names.index, amounts))
+        of_others = itemgetter(*map(names.index, others))
 
         def row(values: Sequence[Any]) -> R:
-            given = dict(zip(names, values, strict=True))
-            amount = Amount(*[given.pop(prefix + name) for name in DIMENSIONS])
-            return kind(**given, **{field: amount})
+            given = dict(zip(others, of_others(values), strict=True))
+            given[field] = Amount(*of_amount(values))
+            return kind(**given)
 
         return row
 
     return factory
+
+
+def _unread(values: Sequence[Any]) -> Any:
+    raise AssertionError("a row without the columns of an amount")
 
 
 COLUMNS: Final = each("{}")

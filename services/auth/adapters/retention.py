@@ -25,7 +25,7 @@ _log = logs.get("retention")
 
 _BATCH: Final = 50
 _AT_WORK_S: Final = 1.0
-"""How long it works at once: it is one of the sweeper's duties, and others wait."""
+"""How long it works at once: others wait for the database meanwhile."""
 _REST_S: Final = 3600.0
 """After the last of what is old, and after an audit that found a fault."""
 
@@ -76,13 +76,16 @@ class Retention:
         """End an audit that is under way; the next one goes on from where it was."""
         await cancel_and_wait(self.audit)
 
-    async def tidy(self) -> None:
-        """Remove some of what is old, for a moment; begin an audit where old rows were not checked yet."""
+    async def tidy(self) -> bool:
+        """Remove some of what is old, for a moment; begin an audit where old rows were not checked yet.
+
+        Returns whether more is left of it.
+        """
         if self._clock() < self._rest_until or (self.audit is not None and not self.audit.done()):
-            return
+            return False
         if self._after is None and self._clock() >= self._audit_from and await self._unchecked():
             self.audit = asyncio.create_task(self._check(), name="audit before removal")
-            return
+            return False
         until = self._clock() + _AT_WORK_S
         while self._clock() < until:
             batch = await self._next()
@@ -91,12 +94,13 @@ class Retention:
                     _log.info("ledger.rows_removed", rows=self._removed, days=self._days)
                 self._after, self._removed = None, 0
                 self._rest_until = self._clock() + _REST_S
-                return
+                return False
             done, failed = await each_isolated([place.id for place in batch], self.remove)
             self._removed += sum(done)
             for block_id, error in failed:
                 note_failure("retain", str(block_id), error)
             self._after = batch[-1]
+        return True
 
     async def remove(self, block_ids: Sequence[UUID]) -> int:
         """Remove those of the blocks that are over, checked and balanced, with their rows; return how many rows.

@@ -1,4 +1,4 @@
-"""Sweeps the log of requests in the background: what is over or erased goes, older keys' content is encrypted anew."""
+"""Works off in the background what there may be much of: what is over in the log of requests and in the ledger."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from services.common import logs
 from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 
-_log = logs.get("log_sweeper")
+_log = logs.get("backlogs")
 
-_EVERY_S: Final = 60.0
+EVERY_S = 60.0
 _REST_S: Final = 3.0
 """How long it rests after a second's work where there is more: three quarters of the time are for others."""
 
 
-class LogSweeper:
+class Backlogs:
     """Does its duties, now and then, while its context is open.
 
     Args:
@@ -36,7 +36,7 @@ class LogSweeper:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="log sweeper")
+        self._task = asyncio.create_task(self._run(), name="backlogs")
         return self
 
     async def __aexit__(
@@ -45,10 +45,10 @@ class LogSweeper:
         await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
-        pause_s = _EVERY_S
+        pause_s = EVERY_S
         while True:
             await self._sleep(pause_s)
-            pause_s = _EVERY_S
+            pause_s = EVERY_S
             for duty in self._duties:
                 try:
                     if await duty():
@@ -57,4 +57,4 @@ class LogSweeper:
                     pass
                 except Exception:
                     # A bug in one duty must not end the other.
-                    _log.exception("log_sweep.failed")
+                    _log.exception("backlog.failed")
