@@ -32,6 +32,8 @@ class MoaError(Exception):
         self.retry_after_s = retry_after_s
         self.headers: tuple[tuple[str, str], ...] = ()
         """Response headers that tell the caller more; lost when the error travels to another service."""
+        self.logged = False
+        """Whether what is logged of its request tells of it already."""
 
 
 def _sendable(text: str) -> str:

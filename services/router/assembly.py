@@ -145,7 +145,7 @@ def _served(
     tls: Tls | None,
 ) -> Server:
     admission, catalogue = around.admission, around.catalogue
-    refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around))
+    refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around), log=around.request_log)
     around_calls = idempotent_calls.around
     server = Server(
         service_token=None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from moa.common.v1 import error_pb2
@@ -13,8 +13,12 @@ from services.common.dialects.registrations import Registration, registrations
 from services.common.errors import RULES, MoaError, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import key_of
+from services.quota_client.labels import labelled
+from services.quota_client.tags import tags_of
 from services.router import dialects
+from services.router.domain.request_log import Log, Unread
 from services.router.operations import OPERATIONS
+from services.router.serving import dialect_of
 
 _OPEN: Final = "/moa.router.v1.FilesService/"
 """Files are had by their signed links; nobody needs a key."""
@@ -39,6 +43,7 @@ class Refusals:
         admission: Who verifies keys.
         catalogue: Gives the catalogue as it is now, for the names that a caller may have meant.
         takes_key: Tells whether a key is a provider's, which callers may bring; None: they may bring none.
+        log: Takes what could not be read, where a team has its requests logged; None: nobody does.
     """
 
     def __init__(
@@ -47,11 +52,15 @@ class Refusals:
         catalogue: Callable[[], Catalogue],
         *,
         takes_key: Callable[[str], bool] | None = None,
+        log: Log | None = None,
     ) -> None:
         self._admission = admission
         self._catalogue = catalogue
         self._takes_key = takes_key
-        answered = (each.dialects for each in registrations(dialects, Registration))
+        self._log = log
+        found = list(registrations(dialects, Registration))
+        self._bodies = frozenset(name for each in found for name in _bodies(each))
+        answered = (each.dialects for each in found)
         self._dialects = {**BY_SERVICE, **{name: dialect for of in answered for name, dialect in of.items()}}
 
     async def welcome(self, context: Any, method: str) -> str:
@@ -84,6 +93,8 @@ class Refusals:
             except MoaError:
                 pass  # Who asks cannot be told now; what is wrong with the request is as true.
             else:
+                if not error.logged and self._log is not None and method in self._bodies:
+                    self._log_unread(context, method, error, verified_key)
                 # A key that only a provider could verify learns nothing of what there is.
                 if isinstance(error, UnknownModel) and not self._is_own(given):
                     listed = dialect.listed if dialect is not None else _LISTED
@@ -97,6 +108,18 @@ class Refusals:
         """Return whether a key is a provider's, which its caller may bring."""
         return self._takes_key is not None and self._takes_key(key)
 
+    def _log_unread(self, context: Any, method: str, error: MoaError, verified_key: Any) -> None:
+        """Log a request whose body never became one."""
+        assert self._log is not None
+        if not verified_key.request_logging:
+            return
+        try:
+            tags = tags_of(context.invocation_metadata() or ())
+        except MoaError:
+            tags = frozenset()
+        labels = labelled(dialect_of(method), tags)
+        self._log.add(Unread(verified_key, labels, calls.current().request_id, error))
+
     def _worded(self, error: UnknownModel, verified_key: Any, listed: str) -> MoaError:
         """Return the refusal of an unknown model that names those of its caller's which are like it."""
         catalogue = self._catalogue()
@@ -106,3 +129,12 @@ class Refusals:
             return bool(verified_key.may(quota, model.provider, model.id))
 
         return worded(error, catalogue, may, listed=f"{listed} lists those that you may use")
+
+
+def _bodies(registration: Registration[Any]) -> Iterable[str]:
+    """Yield the methods (`/package.Service/Method`) that read a body which is paid for."""
+    for service in registration.contract.services_by_name.values():
+        for method in service.methods:
+            told = registration.methods.get(f"{service.name}.{method.name}")
+            if told is not None and told.reads is not None and told.is_paid:
+                yield f"/{service.full_name}/{method.name}"

@@ -55,12 +55,12 @@ def begin(context: Any) -> Caller:
         fallback=fallback,
         max_wait_s=max_wait_s,
         tags=tags_of(metadata),
-        dialect=_dialect(call.method),
+        dialect=dialect_of(call.method),
     )
 
 
 @lru_cache(maxsize=1024)
-def _dialect(method: str) -> str:
+def dialect_of(method: str) -> str:
     """Return the name of the dialect that a method (`/package.Service/Method`) answers in."""
     dialect = BY_SERVICE.get(method.strip("/").partition("/")[0])
     return dialect.name if dialect is not None else "grpc"

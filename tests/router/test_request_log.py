@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -17,10 +18,12 @@ from moa.quota.v1 import quota_pb2
 from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common import errors
+from services.common.errors import Malformed, Unauthenticated
 from services.router.adapters.request_log import DROPPED, RequestLog
 from services.router.domain.caller import Caller
 from services.router.domain.kept_content import MOST_BYTES, content_of
 from services.router.operations.image import ImageCall
+from services.router.refusals import Refusals
 from tests.counters import count_of
 from tests.router.rig import ended, said, text
 from tests.router.world import Lent, World
@@ -356,3 +359,51 @@ async def test_an_answer_that_goes_on_elsewhere_is_told_of_both(logged: Any) -> 
     (told,) = await one.told()
     assert (told.model, told.status) == ("two/b", 200)
     assert [(each.model, each.error) for each in told.attempts] == [("one/a", "upstream_broken"), ("two/b", "")]
+
+
+def unasked() -> Any:
+    """Return a catalogue, which nobody needs."""
+    raise AssertionError("not asked for")
+
+
+class _Keys:
+    """Knows one key, of a team that has its requests logged as is said."""
+
+    def __init__(self, logging: quota_pb2.RequestLogging.ValueType) -> None:
+        self.key = SimpleNamespace(key_id="key_1", account_id="acc_1", team_id="team_1", request_logging=logging)
+
+    async def identify(self, key: str) -> Any:
+        if key != "known":
+            raise Unauthenticated("no such key")
+        return self.key
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "logging", "is_logged"),
+    [
+        ("/moa.router.v1.OpenAIService/CreateChatCompletion", "known", FACTS, True),
+        ("/moa.router.v1.OpenAIService/CreateChatCompletion", "known", CONTENT, True),
+        ("/moa.router.v1.OpenAIService/CreateChatCompletion", "known", OFF, False),
+        ("/moa.router.v1.OpenAIService/CreateChatCompletion", "stranger", FACTS, False),
+        ("/moa.router.v1.OpenAIService/GetModel", "known", FACTS, False),
+    ],
+)
+async def test_a_body_that_could_not_be_read_is_logged_with_why(
+    method: str, key: str, logging: Any, is_logged: bool
+) -> None:
+    """Once, and nothing of what was in it; not of strangers, nor where a body is not paid for."""
+    auth = Auth()
+    line: Any = auth
+    log = RequestLog(line, service_token="t" * 16, holder="h", known=lambda _: None, every_s=0.01)
+    refusals = Refusals(_Keys(logging), unasked, log=log)
+    sent = (("x-api-key", key), ("moa-tags", "nightly"))
+    context: Any = SimpleNamespace(invocation_metadata=lambda: sent)
+    error = Malformed(f"not JSON: {PROMPT}")
+    for _ in range(2):
+        await refusals(context, method, error)
+    await log.aclose()
+    assert len(auth.requests) == is_logged
+    for each in auth.requests:
+        assert (each.team_id, each.account_id, each.key_id) == ("team_1", "acc_1", "key_1")
+        assert (each.status, each.error, each.dialect, list(each.tags)) == (400, "malformed", "openai", ["nightly"])
+        assert PROMPT.encode() not in each.SerializeToString()

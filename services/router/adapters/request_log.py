@@ -22,7 +22,7 @@ from services.common.cancelling import cancel_and_wait
 from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.router.domain.ports import LoggedKey
-from services.router.domain.request_log import Recording
+from services.router.domain.request_log import Recording, Unread
 
 _log = logs.get("request_log")
 
@@ -79,7 +79,7 @@ class RequestLog:
         self._most = most
         self._most_bytes = most_bytes
         self._every_s = every_s
-        self._whole: deque[Recording] = deque()
+        self._whole: deque[Recording | Unread] = deque()
         self._unsettled: dict[int, Recording] = {}
         self._bytes = 0
         self._batch: list[request_log_pb2.LoggedRequest] = []
@@ -110,7 +110,7 @@ class RequestLog:
         self._bytes += size_bytes
         return True
 
-    def add(self, recording: Recording) -> None:
+    def add(self, recording: Recording | Unread) -> None:
         """As `Log.add`: it is dropped where there is no room, or only what was said in it."""
         waited = self._unsettled.pop(id(recording), None) is not None
         if not waited and not self._takes(recording):
@@ -123,7 +123,7 @@ class RequestLog:
         if self._takes(recording):
             self._unsettled[id(recording)] = recording
 
-    def _takes(self, recording: Recording) -> bool:
+    def _takes(self, recording: Recording | Unread) -> bool:
         """Take a recording, without its content where there is too little room; return whether it was taken."""
         if len(self._whole) + len(self._unsettled) + len(self._batch) >= self._most:
             self._let_go(recording)
@@ -139,7 +139,7 @@ class RequestLog:
         recording.held_bytes += recording.size_bytes
         return True
 
-    def _let_go(self, recording: Recording) -> None:
+    def _let_go(self, recording: Recording | Unread) -> None:
         self._bytes -= recording.held_bytes
         recording.held_bytes = 0
 

@@ -39,7 +39,7 @@ class Log(Protocol):
     def room(self, size_bytes: int) -> bool:
         """Return whether there is room for so much of an answer; it is taken then, until the recording is told."""
 
-    def add(self, recording: Recording) -> None:
+    def add(self, recording: Recording | Unread) -> None:
         """Take a recording that is whole."""
 
     def wait(self, recording: Recording) -> None:
@@ -171,6 +171,7 @@ class Recording:
     def broke(self, error: MoaError) -> None:
         """Note that the answer failed after it had begun."""
         self._error, self._status = word(error.reason), HTTP_STATUS[error.reason]
+        error.logged = True
 
     def settled(self, usage: usage_pb2.Usage | None, paid: Any = None) -> None:
         """Note what was consumed, None: nothing, and the reservation that tells what was `charged` for it."""
@@ -232,7 +233,7 @@ class Recording:
         dialect, tags = self._labels
         key = self._key
         result = pb.LoggedRequest(
-            log_id=f"log_{self._came_ns // 1_000_000:012x}{os.urandom(10).hex()}",
+            log_id=_log_id(self._came_ns),
             request_id=self._request_id,
             team_id=key.team_id,
             account_id=key.account_id,
@@ -261,6 +262,53 @@ class Recording:
         if self._request is not None:
             result.content.CopyFrom(content_of(self._request, self._messages, cut=self._cut))
         return result
+
+
+class Unread:
+    """What is known of a request that could not be read: whose it is, how it came, and why it was refused."""
+
+    __slots__ = ("_came_ns", "_error", "_key", "_labels", "_request_id", "_status", "held_bytes")
+
+    def __init__(self, key: LoggedKey, labels: Labels, request_id: str, error: MoaError) -> None:
+        self._key, self._labels, self._request_id = key, labels, request_id
+        self._error, self._status = word(error.reason), HTTP_STATUS[error.reason]
+        self._came_ns = time.time_ns()
+        self.held_bytes = 0
+        error.logged = True
+
+    @property
+    def team_id(self) -> str:
+        """The team whose log it is for."""
+        return self._key.team_id
+
+    @property
+    def size_bytes(self) -> int:
+        """How much memory it takes, about."""
+        return _FACTS_BYTES
+
+    def without_content(self) -> None:
+        """Nothing: none is kept of it."""
+
+    def message(self) -> pb.LoggedRequest:
+        """Return the message that tells it."""
+        dialect, tags = self._labels
+        result = pb.LoggedRequest(
+            log_id=_log_id(self._came_ns),
+            request_id=self._request_id,
+            team_id=self._key.team_id,
+            account_id=self._key.account_id,
+            key_id=self._key.key_id,
+            dialect=dialect,
+            status=self._status,
+            error=self._error,
+            tags=tags,
+        )
+        result.at.FromNanoseconds(self._came_ns)
+        return result
+
+
+def _log_id(came_ns: int) -> str:
+    return f"log_{came_ns // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 def _duration(seconds: float) -> Duration:
