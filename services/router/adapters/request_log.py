@@ -201,7 +201,7 @@ class RequestLog:
 
     async def _next(self) -> list[request_log_pb2.LoggedRequest]:
         """Return the next batch, as messages."""
-        recordings: list[Recording] = []
+        recordings: list[Recording | Unread] = []
         size = 0
         while self._whole and len(recordings) < _AT_ONCE and size < _AT_ONCE_BYTES:
             recording = self._whole.popleft()
