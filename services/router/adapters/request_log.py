@@ -231,5 +231,5 @@ class RequestLog:
             _log.warning("request_log.lost", requests=len(self._whole) + len(self._batch))
 
 
-def _messages(recordings: Sequence[Recording]) -> list[request_log_pb2.LoggedRequest]:
+def _messages(recordings: Sequence[Recording | Unread]) -> list[request_log_pb2.LoggedRequest]:
     return [recording.message() for recording in recordings]
