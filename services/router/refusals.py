@@ -135,6 +135,6 @@ def _bodies(registration: Registration[Any]) -> Iterable[str]:
     """Yield the methods (`/package.Service/Method`) that read a body which is paid for."""
     for service in registration.contract.services_by_name.values():
         for method in service.methods:
-            told = registration.methods.get(f"{service.name}.{method.name}")
-            if told is not None and told.reads is not None and told.is_paid:
+            declared = registration.methods.get(f"{service.name}.{method.name}")
+            if declared is not None and declared.reads is not None and declared.is_paid:
                 yield f"/{service.full_name}/{method.name}"
