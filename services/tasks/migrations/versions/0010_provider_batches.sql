@@ -28,14 +28,14 @@ create table tasks.provider_batches (
 create index provider_batches_due on tasks.provider_batches (next_at) where state < 3;
 create index provider_batches_of_batch on tasks.provider_batches (batch_id);
 
--- State 0: it is not decided how it is answered. State 7: it is handed over.
+-- State 0: it is not decided how it is answered. State 7: it is handed over. The bounds are wider than before: what the
+-- release before writes is within them.
 alter table tasks.message_batch_requests
     drop constraint message_batch_requests_state_check,
-    add constraint message_batch_requests_state_check check (state between 0 and 7),
     add column pack text,
     -- The reservation that pays, and what is kept of the request for its answer, encrypted.
     add column reservation_id text,
-    add column handed bytea,
-    add constraint message_batch_requests_handed_check check (state <> 7 or (pack is not null and handed is not null));
+    add column handed bytea constraint message_batch_requests_state_check
+        check (state between 0 and 7 and (state <> 7 or num_nulls(pack, handed) = 0));
 create index message_batch_requests_undecided on tasks.message_batch_requests (batch_id, place) where state = 0;
 create index message_batch_requests_handed on tasks.message_batch_requests (pack) where state = 7;
