@@ -161,6 +161,34 @@ class Page:
         # In one script: between two, the page may draw itself anew.
         await self.until(f"(one => one !== null && !one.disabled && (one.click(), true))({found})")
 
+    async def mouse(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place, draw it over the others, and release it."""
+        for kind, at in [
+            ("mousePressed", places[0]),
+            *(("mouseMoved", at) for at in places),
+            ("mouseReleased", places[-1]),
+        ]:
+            await self.call(
+                "Input.dispatchMouseEvent", type=kind, x=at[0], y=at[1], button="left", buttons=1, clickCount=1
+            )
+
+    async def box(self, selector: str) -> tuple[float, float, float, float]:
+        """Scroll an element into view; return its left, top, width and height there."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        await self.until(f"{found} !== null")
+        left, top, width, height = await self.run(
+            f"(one => {{ one.scrollIntoView({{block: 'center', behavior: 'instant'}}); const box = one.getBoundingClientRect();"
+            f" return [box.left, box.top, box.width, box.height]; }})({found})"
+        )
+        return left, top, width, height
+
+    async def choose(self, selector: str, *paths: Path) -> None:
+        """Choose files in a field for files, as the browser's own dialog does."""
+        await self.until(f"document.querySelector({json.dumps(selector)}) !== null")
+        root = (await self.call("DOM.getDocument"))["root"]["nodeId"]
+        node = (await self.call("DOM.querySelector", nodeId=root, selector=selector))["nodeId"]
+        await self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
+
     async def screenshot(self, path: Path) -> None:
         """Write what is to be seen as a PNG."""
         got = await self.call("Page.captureScreenshot", format="png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -61,8 +61,11 @@ class House:
 
 
 @contextmanager
-def house(root: Path, *, environment: dict[str, str] | None = None) -> Iterator[House]:
-    """Yield a running gateway whose sign-ups and log-ins are its own: they are counted by address."""
+def house(root: Path, *, environment: dict[str, str] | None = None, engine: bool = False) -> Iterator[House]:
+    """Yield a running gateway whose sign-ups and log-ins are its own: they are counted by address.
+
+    With `engine`, the models that ship run in an inference service; else a painter answers for those of images.
+    """
     shipped = msgspec.yaml.decode((REPOSITORY / "gateway" / "catalogue.yaml").read_bytes())
     port = Ports().any()
     cloud = {
@@ -73,21 +76,33 @@ def house(root: Path, *, environment: dict[str, str] | None = None) -> Iterator[
         "credentials": {"api_key": "CLOUD_KEY"},
     }
     model = {"provider": "cloud", "context_tokens": 128_000, "capabilities": ["tools", "vision", "json_schema"]}
+    local = [
+        row for row in shipped["models"] if row["id"] == "moa-tiny-image" or (engine and row["id"] == "moa-tiny-chat")
+    ]
+    for row in local:
+        _rooted(row["load"])
     models = [
         {**model, "id": "gpt-4o-mini", "prices": {"input": 0.15, "output": 0.6}},
         {**model, "id": "gpt-4o", "prices": {"input": 2.5, "output": 10.0}},
-        *(row for row in shipped["models"] if row.get("provider") == "local-image"),
+        *local,
     ]
-    providers = [cloud, *(row for row in shipped["providers"] if row["id"] == "local-image")]
+    used = {row["provider"] for row in local}
+    providers = [cloud, *(row for row in shipped["providers"] if row["id"] in used)]
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
     state = root / "state"
     stacks.begun(state)
-    with painting(stacks.token_of(state)) as painter:
-        given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", "MOA_INFERENCE_ADDRESS": painter}
-        names = ("auth", "text", "router", "tasks", "edge")
-        with stacks.gateway(state, environment={**given, **(environment or {})}, processes=names) as stack:
-            yield House(stack, port)
+    given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", **(environment or {})}
+    names = ("auth", "text", "router", "tasks", "edge", *(("inference",) if engine else ()))
+    with ExitStack() as held:
+        if not engine:
+            given["MOA_INFERENCE_ADDRESS"] = held.enter_context(painting(stacks.token_of(state)))
+        yield House(held.enter_context(stacks.gateway(state, environment=given, processes=names)), port)
+
+
+def _rooted(load: dict[str, Any]) -> None:
+    """Make the paths of a model's files absolute: the catalogue lies elsewhere."""
+    load["source"] = str((REPOSITORY / "gateway" / load["source"]).resolve())
 
 
 class Console:

@@ -42,8 +42,13 @@ export function takeLinks(): void {
   session.setup = found.get("setup") ?? session.setup;
   session.reset = found.get("reset") ?? session.reset;
   session.oidc = found.get("oidc") ?? "";
-  history.replaceState(null, "", location.pathname);
+  // Whoever came back from an identity provider goes on where they were.
+  const after = session.oidc ? (sessionStorage.getItem(AFTER) ?? "") : "";
+  sessionStorage.removeItem(AFTER);
+  history.replaceState(null, "", location.pathname + (after.startsWith("#/") ? after : ""));
 }
+
+const AFTER = "moa-after";
 
 export async function look(): Promise<void> {
   try {
@@ -94,6 +99,7 @@ const LINKING = "moa-link";
 export function visitProvider(linking: boolean): void {
   if (linking) sessionStorage.setItem(LINKING, "1");
   else sessionStorage.removeItem(LINKING);
+  sessionStorage.setItem(AFTER, location.hash);
   location.href = `${session.methods.oidc?.start_url}?return_to=${encodeURIComponent("/")}`;
 }
 

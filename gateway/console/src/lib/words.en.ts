@@ -26,7 +26,7 @@ export const en = {
 
   // Start.
   hello: "Hello", helloName: "Hello, {name}", startNote: "What you may use, and what you have used of it.", steps: "First steps",
-  step1: "Try the local model", step1Note: "Ask {model} something. It runs on this machine; nothing leaves it.", openChat: "Open the chat",
+  step1: "Try the local model", step1Note: "Ask {model} something. It runs on this machine; nothing leaves it.", openChat: "Open the chat", step1Any: "Try a model", step1AnyNote: "Ask something, and see the answer and its cost as they come.",
   step2: "Add a provider's key", step2Note: "Reach OpenAI, Gemini, Anthropic and others by the same address.", openProviders: "See how",
   step3: "Make a key for a colleague", step3Note: "An account of their own, with limits that you choose.", openAccounts: "Create an account",
   stepKey: "Make a key", stepKeyNote: "Use Moa from your own programs with any OpenAI client.", openKeys: "To the keys",
@@ -68,7 +68,7 @@ export const en = {
   waiting: "Waiting for the first word…", reasoning: "Reasoning", calls: "Calls {name}", toolResult: "Result of the tool", giveResults: "Send the results", tryAgain: "Try again", regenerate: "Regenerate", stopped: "Stopped.",
   broken: "The connection broke off. What had come is kept.", tokensInOut: "{in} → {out} tokens", costUnknown: "cost unknown", firstAfter: "first after {time}", tokensASecond: "{count} tokens/s", cutOff: "cut off at the limit", before: "The one before", after: "The next one",
   goOnWith: "Go on with this one", notJson: "Tools and schema must be JSON. Look for a missing quote or comma.", system: "Instructions", temperature: "Temperature", topP: "Top p", maxTokens: "Longest answer (tokens)", seed: "Seed", effort: "Reasoning effort", asModel: "As the model",
-  tools: "Tools (JSON)", schema: "Answer's JSON schema", showCode: "Show the code", codeNote: "Runs as it is with a key in MOA_API_KEY.",
+  tools: "Tools (JSON)", schema: "Answer's JSON schema", showCode: "Show the code", codeNote: "Runs as it is with a key in MOA_API_KEY.", besideNote: "It reads these files from the folder that it runs in:", leavesNote: "This client's API has no field for {names}; that is left out here.",
 
   // Images.
   imagesNote: "Describe a picture and watch it come.", prompt: "Description", promptIdea: "a red circle above a blue square", fromPicture: "Start from a picture", drawMask: "Draw a mask", mask: "Mask", moreSettings: "More settings", width: "Width", height: "Height", random: "random",

@@ -24,7 +24,7 @@ export const ko: Record<Word, string> = {
   loginWith: "{name}(으)로 로그인", oidcFailed: "외부 로그인에 실패했습니다({why}). 다시 시도하세요.",
 
   hello: "안녕하세요", helloName: "{name} 님, 안녕하세요", startNote: "사용 한도와 지금까지 사용한 양을 확인하세요.", steps: "첫 단계",
-  step1: "로컬 모델 써 보기", step1Note: "{model}에게 물어보세요. 이 컴퓨터에서 실행되며 데이터가 밖으로 나가지 않습니다.", openChat: "채팅 열기",
+  step1: "로컬 모델 써 보기", step1Note: "{model}에게 물어보세요. 이 컴퓨터에서 실행되며 데이터가 밖으로 나가지 않습니다.", step1Any: "모델 써 보기", step1AnyNote: "질문을 보내고 답변과 비용을 바로 확인하세요.", openChat: "채팅 열기",
   step2: "공급자 키 추가", step2Note: "OpenAI, Gemini, Anthropic 등을 같은 주소로 사용할 수 있습니다.", openProviders: "방법 보기",
   step3: "동료에게 키 만들어 주기", step3Note: "한도를 정해 동료의 계정을 만드세요.", openAccounts: "계정 만들기",
   stepKey: "API 키 만들기", stepKeyNote: "OpenAI 클라이언트로 내 프로그램에서 Moa를 사용하세요.", openKeys: "키 관리로 이동",
@@ -61,7 +61,7 @@ export const ko: Record<Word, string> = {
   waiting: "답변을 기다리는 중…", reasoning: "추론 과정", calls: "{name} 호출", toolResult: "도구 결과", giveResults: "결과 보내기", tryAgain: "다시 시도", regenerate: "다시 생성", stopped: "중지했습니다.",
   broken: "연결이 끊어졌습니다. 받은 내용까지는 남아 있습니다.", tokensInOut: "토큰 {in} → {out}", costUnknown: "비용 알 수 없음", firstAfter: "첫 응답 {time}", tokensASecond: "초당 {count}토큰", cutOff: "최대 길이에서 잘림", before: "이전 답변", after: "다음 답변",
   goOnWith: "이 답변으로 계속", notJson: "도구와 스키마는 올바른 JSON이어야 합니다. 따옴표나 쉼표가 빠지지 않았는지 확인하세요.", system: "시스템 지시문", temperature: "온도(temperature)", topP: "Top p", maxTokens: "최대 출력 토큰", seed: "시드", effort: "추론 강도", asModel: "모델 기본값",
-  tools: "도구(JSON)", schema: "답변 JSON 스키마", showCode: "코드 보기", codeNote: "MOA_API_KEY에 키를 넣으면 그대로 실행됩니다.",
+  tools: "도구(JSON)", schema: "답변 JSON 스키마", showCode: "코드 보기", codeNote: "MOA_API_KEY에 키를 넣으면 그대로 실행됩니다.", besideNote: "실행하는 폴더에서 다음 파일을 읽습니다:", leavesNote: "이 클라이언트의 API에는 {names} 항목이 없어 여기서는 빠집니다.",
 
   imagesNote: "원하는 그림을 설명하고 만들어지는 과정을 지켜보세요.", prompt: "프롬프트", promptIdea: "파란 사각형 위의 빨간 원", fromPicture: "원본 이미지", drawMask: "마스크 그리기", mask: "마스크", moreSettings: "상세 설정", width: "너비", height: "높이", random: "무작위",
   count: "개수", stepsCount: "스텝", guidance: "가이던스", strength: "변형 강도", negative: "제외할 내용", scale: "강도", addLora: "LoRA 추가", edit: "편집", vary: "변형", make: "만들기", gallery: "갤러리", preview: "미리보기", about: "약 {time} 남음",
