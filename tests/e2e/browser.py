@@ -52,6 +52,8 @@ class Page:
         self._ids = itertools.count(1)
         self.errors: list[str] = []
         """Exceptions of the page, and what its content policy stopped."""
+        self.requested: list[str] = []
+        """The addresses that were asked, while `Network` is enabled."""
         self.dialogs: list[str] = []
         """What a script of the page put into a box of the browser's own."""
 
@@ -76,6 +78,8 @@ class Page:
                 self.errors.append(json.dumps(params))
             case "Log.entryAdded" if params["entry"]["source"] == "security":
                 self.errors.append(params["entry"]["text"])
+            case "Network.requestWillBeSent":
+                self.requested.append(params["request"]["url"])
             case "Page.javascriptDialogOpening":
                 self.dialogs.append(params["message"])
 
@@ -177,8 +181,8 @@ class Page:
         found = f"document.querySelector({json.dumps(selector)})"
         await self.until(f"{found} !== null")
         left, top, width, height = await self.run(
-            f"(one => {{ one.scrollIntoView({{block: 'center', behavior: 'instant'}}); const box = one.getBoundingClientRect();"
-            f" return [box.left, box.top, box.width, box.height]; }})({found})"
+            f"(one => {{ one.scrollIntoView({{block: 'center', behavior: 'instant'}});"
+            f" const box = one.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]; }})({found})"
         )
         return left, top, width, height
 

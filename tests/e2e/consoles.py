@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from uuid import uuid4
 import msgspec
 import requests
 
+from deploy.build.console import SOURCES
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
 from services.common.pages import FOLDER
@@ -131,6 +133,18 @@ class Console:
         found = f"{shown}.find(one => one.textContent.trim() === {json.dumps(text)} && !one.disabled)"
         await self.page.until(f"(one => one !== undefined && (one.click(), true))({found})")
 
+    async def tap(self, selector: str, text: str = "") -> None:
+        """Click by the mouse what a selector finds, with a text where one is given; nothing may lie over it."""
+        found = f"[...document.querySelectorAll({json.dumps(selector)})].filter(one => !one.disabled"
+        found += f" && one.textContent.trim() === {json.dumps(text)})[0]" if text else ")[0]"
+        reached = (
+            "(one => { if (!one) return null; one.scrollIntoView({block: 'center', behavior: 'instant'});"
+            " const box = one.getBoundingClientRect(), x = box.left + box.width / 2, y = box.top + box.height / 2;"
+            " return one.contains(document.elementFromPoint(x, y)) ? [x, y] : null; })(" + found + ")"
+        )
+        x, y = await self.page.until(reached)
+        await self.page.mouse((x, y))
+
     async def set(self, label: str, value: str, *, within: str = "dialog[open]") -> None:
         """Write into the field of a label, or of a selector that begins with a dot or #, as a person does."""
         if label.startswith((".", "#")):
@@ -191,6 +205,12 @@ class Console:
         assert await self.page.run("window.broken ?? null") is None
         assert self.page.dialogs == []
         assert self.page.errors == []
+
+
+def words(language: str) -> dict[str, str]:
+    """Return the console's words in a language, by their names."""
+    text = (SOURCES / "src" / "lib" / f"words.{language}.ts").read_text()
+    return {name: json.loads(word) for name, word in re.findall(r'\b(\w+): ("(?:[^"\\]|\\.)*")', text)}
 
 
 @asynccontextmanager

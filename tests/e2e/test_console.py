@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
@@ -18,6 +19,9 @@ from tests.e2e.consoles import MARKUP, PASSWORD, House
 from tests.emulators.script import Script
 
 FIRST_LOAD_BYTES = 250_000
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield running
 
 
-async def test_the_first_visit(house: House) -> None:
+async def test_the_first_visit(house: House, tmp_path: Path) -> None:
     """The printed link logs the first administrator in, who sees three steps, asks a model, and sees what it cost.
 
     What the model wrote is text, whatever it looks like. The link is of no use again.
@@ -44,7 +48,12 @@ async def test_the_first_visit(house: House) -> None:
             "document.cookie + JSON.stringify([{...localStorage}, {...sessionStorage}])"
         )
         await page.run("document.querySelector('.steps a').click()")
+        photo = tmp_path / "<img src=x onerror=window.broken=1>.png"
+        photo.write_bytes(PICTURE)
+        await page.choose(".composer input[type=file]", photo)
         await console.ask(f"Hello {MARKUP}")
+        # What is attached is seen: the content policy lets a page show what it holds itself.
+        await page.until("document.querySelector('article.mine img')?.naturalWidth === 1")
         facts = await console.there("[data-facts]")
         assert "7 → 5 tokens" in facts
         assert "$0.000004" in facts
@@ -52,7 +61,8 @@ async def test_the_first_visit(house: House) -> None:
         assert await page.run("document.querySelector('.answer strong').textContent") == "Bold"
         assert await page.run("document.querySelector('.answer pre code').textContent") == MARKUP
         assert (
-            await page.run("document.querySelectorAll('main img, main script, main a[href^=javascript]').length") == 0
+            await page.run("document.querySelectorAll('.answer img, main script, main a[href^=javascript]').length")
+            == 0
         )
         await console.unharmed()
 

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
 from deploy.build.console import SOURCES
-from deploy.local.stack import REPOSITORY
 from tests.e2e import consoles
 from tests.e2e.consoles import ADMIN_PAGES, MARKUP, PAGES, PASSWORD, Console, House
 from tests.emulators.script import Call, Script
@@ -268,48 +262,6 @@ async def test_tools_and_two_models(house: House) -> None:
         assert {seen.body["model"] for seen in upstream.seen[-2:]} == {"gpt-4o-mini", "gpt-4o"}
         assert not upstream.refused
         await console.unharmed()
-
-
-async def test_the_code_that_is_shown_runs(house: House, tmp_path: Path) -> None:
-    """Each client's code, as it is shown, prints the answer, with nothing but a key in its environment."""
-    answers = [Script() for _ in range(8)]
-    async with house.played(*answers), consoles.at(house) as console:
-        page = console.page
-        await console.sign_up(house)
-        await console.visit("chat")
-        await console.ask('It\'s a "test"; $HOME `x` 안녕')
-        await console.there("[data-facts]")
-        await console.button("Show the code")
-        await page.until("document.querySelectorAll('[role=tab]').length === 5")
-        samples = {}
-        for place in range(5):
-            await page.run(f"document.querySelectorAll('[role=tab]')[{place}].click()")
-            name = await page.run("document.querySelector('[role=tab][aria-selected=true]').textContent")
-            samples[name] = await page.run("document.querySelector('[data-code]').textContent")
-        environment = {
-            "PATH": os.environ["PATH"],
-            "MOA_API_KEY": house.stack.api_key,
-            "PYTHONPATH": str(REPOSITORY / "gen"),
-            "HOME": str(tmp_path),
-        }
-        node = shutil.which("node")
-        assert node, "Node is missing"
-        for name, code in samples.items():
-            if name == "curl":
-                line = ["sh", "-c", code]
-            elif name == "JavaScript":
-                (tmp_path / "chat.mjs").write_text(code)
-                line = [node, str(tmp_path / "chat.mjs")]
-            else:
-                line = [sys.executable, "-c", code]
-            done = await asyncio.to_thread(
-                subprocess.run, line, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
-            )
-            assert done.returncode == 0, (name, done.stderr[-600:])
-            if name == "curl":
-                assert "안녕" in done.stdout or "\\uc548" in done.stdout, done.stdout[-300:]
-            else:
-                assert done.stdout.strip() == "Hello 안녕 🌍!", name
 
 
 async def test_an_answer_that_breaks_off_is_kept(house: House) -> None:

@@ -3,4 +3,8 @@ import App from "./App.svelte";
 import "./app.css";
 
 const target = document.getElementById("app");
-if (target) mount(App, { target });
+if (target) {
+  // What was painted before any script had come.
+  target.replaceChildren();
+  mount(App, { target });
+}

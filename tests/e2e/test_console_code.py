@@ -1,0 +1,179 @@
+"""The code that the console shows of a request runs as it is shown: `make browser` runs these."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from PIL import Image
+
+from deploy.local.stack import REPOSITORY
+from tests.e2e import consoles
+from tests.e2e.consoles import Console, House
+from tests.emulators.script import Call, Script
+
+pytestmark = pytest.mark.long
+
+CLIENTS: Final = ("curl", "Python · openai", "Python · google-genai", "JavaScript", "Python · gRPC")
+PHOTO: Final = "it's $HOME `a` photo.png"
+TOOL: Final = {
+    "name": "get_weather",
+    "description": 'It\'s "the" weather; $HOME `x` \\ 안녕',
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+SCHEMA: Final = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with consoles.house(tmp_path_factory.mktemp("code")) as running:
+        yield running
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture larger than what a command line may hold."""
+    path = tmp_path / PHOTO
+    Image.frombytes("RGB", (300, 300), os.urandom(300 * 300 * 3)).save(path)
+    assert path.stat().st_size > 200_000
+    return path
+
+
+async def samples_of(console: Console) -> dict[str, str]:
+    """Return the code of each client, and close what shows it."""
+    page = console.page
+    await console.button("Show the code")
+    await page.until("document.querySelectorAll('[role=tab]').length === 5")
+    samples = {}
+    for place in range(5):
+        await page.run(f"document.querySelectorAll('[role=tab]')[{place}].click()")
+        name = await page.run("document.querySelector('[role=tab][aria-selected=true]').textContent")
+        samples[name] = await page.run("document.querySelector('[data-code]').textContent")
+    await page.press("Escape")
+    assert tuple(samples) == CLIENTS
+    return samples
+
+
+async def run(house: House, folder: Path, name: str, code: str) -> str:
+    """Run a client's code in a folder, with nothing but a key in its environment; return what it prints."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MOA_API_KEY": house.stack.api_key,
+        "PYTHONPATH": str(REPOSITORY / "gen"),
+        "HOME": str(folder),
+    }
+    if name == "curl":
+        line = ["sh", "-c", code]
+    elif name == "JavaScript":
+        node = shutil.which("node")
+        assert node, "Node is missing"
+        (folder / "sample.mjs").write_text(code)
+        line = [node, "sample.mjs"]
+    else:
+        line = [sys.executable, "-c", code]
+    done = await asyncio.to_thread(
+        subprocess.run, line, env=environment, capture_output=True, text=True, timeout=90, cwd=folder
+    )
+    assert done.returncode == 0, (name, done.stderr[-800:])
+    return done.stdout
+
+
+def asked(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what a provider was asked for, in whatever order and with whatever names of a client's own."""
+    *_, last = body["messages"]
+    images = [part["image_url"]["url"] for part in last["content"] if part["type"] == "image_url"]
+    return {
+        "system": body["messages"][0]["content"],
+        "text": "".join(part["text"] for part in last["content"] if part["type"] == "text"),
+        "images": images,
+        "tools": [(tool["function"]["name"], tool["function"]["description"]) for tool in body["tools"]],
+        "parameters": body["tools"][0]["function"]["parameters"],
+        "schema": body["response_format"]["json_schema"]["schema"],
+        "temperature": body["temperature"],
+    }
+
+
+async def test_each_client_asks_what_the_page_asked(house: House, tmp_path: Path, photo: Path) -> None:
+    """With a picture, tools, a schema and settings, each client's code asks the provider for the very same.
+
+    The picture is read from the folder, whatever its name: no command line and no page holds it.
+    """
+    call = Call("call_1", "get_weather", ('{"city": ', '"서울"}'))
+    scripts = [Script(text=("It is ",), calls=(call,), finish="tool_calls") for _ in range(6)]
+    async with house.played(*scripts) as upstream, consoles.at(house) as console:
+        page = console.page
+        await console.sign_up(house)
+        await console.visit("chat")
+        await page.until("document.querySelector('#model option') !== null")
+        await console.set("#model", "gpt-4o-mini")
+        await console.button("Settings")
+        settings = {"Instructions": "Be 'brief'.", "Temperature": "0.5"}
+        texts = {"Tools (JSON)": json.dumps([TOOL]), "Answer's JSON schema": json.dumps(SCHEMA)}
+        for label, value in {**settings, **texts}.items():
+            await console.set(label, value, within="main")
+        await page.choose(".composer input[type=file]", photo)
+        await console.sees(PHOTO, ".composer")
+        await console.ask('It\'s a "test"; $HOME `x` \\ 안녕')
+        await page.until("document.querySelector('article.mine img')?.naturalWidth === 300")
+        await console.there("[data-facts]")
+        own = asked(upstream.seen[-1].body)
+        assert len(own["images"]) == 1
+        samples = await samples_of(console)
+        for name, code in samples.items():
+            assert len(code) < 6000, "the picture is in the code"
+            printed = await run(house, tmp_path, name, code)
+            assert "It is" in printed, name
+            assert "get_weather" in printed, name
+            assert "서울" in printed or "\\uc11c" in printed, name
+            assert asked(upstream.seen[-1].body) == own, name
+        assert not upstream.refused
+        await console.unharmed()
+
+
+async def test_the_code_of_pictures_runs(house: House, tmp_path: Path, photo: Path) -> None:
+    """A new picture, an edit with a mask and a variation: each client's code writes the picture."""
+    async with consoles.at(house) as console:
+        page = console.page
+        await console.sign_up(house)
+        await console.visit("images")
+        await page.until("document.querySelector('#draw select option') !== null")
+        await page.run("document.querySelector('#draw details').open = true")
+        await console.set("#prompt", 'it\'s a "red" circle; $HOME `x`')
+        await console.set("Seed", "7", within="#draw")
+        await console.set("What it must not show", "it's blue", within="#draw")
+        kinds = {"new": await samples_of(console)}
+        await page.choose("#draw input[type=file]", photo)
+        await console.button("Draw a mask")
+        left, top, width, height = await page.box("dialog[open] canvas")
+        await page.mouse((left + width / 4, top + height / 2), (left + width / 2, top + height / 2))
+        await console.button("Use the mask", within="dialog[open]")
+        await page.until("document.querySelectorAll('#draw img').length === 2")
+        kinds["edit"] = await samples_of(console)
+        # The files that the code reads are saved as the page has them.
+        source, mask = await page.run("[...document.querySelectorAll('#draw img')].map(one => one.src)")
+        for name, url in (("picture.png", source), ("mask.png", mask)):
+            (tmp_path / name).write_bytes(base64.b64decode(url.partition(",")[2]))
+        await console.set("#prompt", "")
+        kinds["variation"] = await samples_of(console)
+        made = tmp_path / "result.png"
+        for kind, samples in kinds.items():
+            for name, code in samples.items():
+                made.unlink(missing_ok=True)
+                await run(house, tmp_path, name, code)
+                with Image.open(made) as image:
+                    assert image.width > 32, (kind, name)
+        await console.unharmed()
