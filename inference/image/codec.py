@@ -76,7 +76,11 @@ def mask(data: bytes, width: int, height: int) -> Image.Image:
     """Decode a mask: white is painted over. In an image with transparency, the transparent part is."""
     image = opened(data, "mask")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = ImageOps.invert(image.convert("RGBA").getchannel("A"))
+        # A canvas of a browser writes an alpha channel always: one that is opaque all over says nothing.
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        if alpha.getextrema()[0] < 255:
+            image = ImageOps.invert(alpha)
     return image.convert("L").resize((width, height), Image.Resampling.NEAREST)
 
 

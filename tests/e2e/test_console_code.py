@@ -158,6 +158,7 @@ async def test_the_code_of_pictures_runs(house: House, tmp_path: Path, photo: Pa
         kinds = {"new": await samples_of(console)}
         await page.choose("#draw input[type=file]", photo)
         await console.button("Draw a mask")
+        await page.until("document.querySelector('dialog[open] canvas')?.width === 300")
         left, top, width, height = await page.box("dialog[open] canvas")
         await page.mouse((left + width / 4, top + height / 2), (left + width / 2, top + height / 2))
         await console.button("Use the mask", within="dialog[open]")

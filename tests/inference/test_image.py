@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
+from inference.image import codec
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2
 from services.common import errors
@@ -32,6 +33,20 @@ def half_mask() -> bytes:
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "clear"])
+def test_a_mask_says_the_same_in_every_form(mode: str) -> None:
+    """White on black, with or without an alpha channel that is opaque all over, or transparent where it is changed."""
+    image = Image.open(io.BytesIO(half_mask()))
+    if mode == "clear":
+        image = Image.merge("RGBA", [Image.new("L", image.size, 0)] * 3 + [ImageOps.invert(image)])
+    out = io.BytesIO()
+    image.convert(image.mode if mode == "clear" else mode).save(out, "PNG")
+    read = np.asarray(codec.mask(out.getvalue(), 64, 64))
+    assert (read == np.asarray(codec.mask(half_mask(), 64, 64))).all()
+    assert read[:, :32].max() == 0
+    assert read[:, 32:].min() == 255
 
 
 def settings(**fields: Any) -> image_pb2.Diffusion:
