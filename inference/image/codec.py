@@ -79,7 +79,7 @@ def mask(data: bytes, width: int, height: int) -> Image.Image:
         # A canvas of a browser writes an alpha channel always: one that is opaque all over says nothing.
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
-        if alpha.getextrema()[0] < 255:
+        if alpha.histogram()[255] < alpha.width * alpha.height:
             image = ImageOps.invert(alpha)
     return image.convert("L").resize((width, height), Image.Resampling.NEAREST)
 

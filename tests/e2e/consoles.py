@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from uuid import uuid4
 import msgspec
 import requests
 
-from deploy.build.console import SOURCES
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
 from services.common.pages import FOLDER
@@ -205,12 +203,6 @@ class Console:
         assert await self.page.run("window.broken ?? null") is None
         assert self.page.dialogs == []
         assert self.page.errors == []
-
-
-def words(language: str) -> dict[str, str]:
-    """Return the console's words in a language, by their names."""
-    text = (SOURCES / "src" / "lib" / f"words.{language}.ts").read_text()
-    return {name: json.loads(word) for name, word in re.findall(r'\b(\w+): ("(?:[^"\\]|\\.)*")', text)}
 
 
 @asynccontextmanager
