@@ -64,7 +64,8 @@ TARGETS = {
         whole=(
             "docker-compose.yml",
             ".dockerignore",
-            *(f"requirements/{name}.txt" for name in ("base", "web", "inference", "dev", "provenance", "uv")),
+            *(f"requirements/{name}.txt" for name in ("base", "web", "inference", "provenance", "uv")),
+            *(f"requirements/{name}.txt" for name in ("contracts", "torch-cpu")),
             "deploy/build/protos.py",
             "deploy/local/installer.py",
             "deploy/local/install_torch.py",

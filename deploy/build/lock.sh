@@ -7,7 +7,7 @@ tools=../build/pip-tools
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check pip-tools==7.6.2
 }
-for name in uv base inference provenance dev; do
+for name in uv base inference provenance dev contracts; do
   echo "  $name"
   "$tools/bin/pip-compile" --quiet --allow-unsafe --generate-hashes --strip-extras \
     --no-emit-find-links --no-emit-index-url --no-emit-options "$@" --output-file="$name.txt" "$name.in"

@@ -21,13 +21,13 @@ import msgspec
 
 from deploy.build.breaking import NOT_RUN
 from deploy.build.chart import CHART
+from deploy.container.images import DATABASE_IMAGE
 from deploy.container.trial import Broken, Engine, NotHere, answers, build, call, engine, fetch_bases, tell, works
 from deploy.local.ports import Ports
 
 NETWORK: Final = "moa-pods"
 RELEASE, NAMESPACE = "moa", "ai"
 PROFILE: Final = CHART.parent / "profiles" / "trial.yaml"
-DATABASE_IMAGE: Final = "docker.io/library/postgres:18-alpine"
 
 _START_S: Final = 300.0
 

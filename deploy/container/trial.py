@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.build.breaking import NOT_RUN
+from deploy.container.images import DATABASE_IMAGE, PYTHON_IMAGE, UNWANTED, revision
 from deploy.local.ports import Ports
 from deploy.local.topology import DATABASE, PROCESSES
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 IMAGES: Final = {"moa": "moa", "inference": "moa-inference"}
 """Targets of the Dockerfile, and what compose calls them."""
-BASES: Final = ("docker.io/library/python:3.11-slim-bookworm", "docker.io/library/postgres:18-alpine")
+BASES: Final = (PYTHON_IMAGE, DATABASE_IMAGE)
 SERVICES: Final = tuple(name for process in PROCESSES for name in process.names)
 SLIM_BYTES: Final = 270_000_000
 """What the image without torch may add to its base, which has 130 MB: 400 MB in all."""
@@ -102,7 +103,7 @@ def engine() -> Engine:
     if shutil.which("buildah") is None:
         return Engine(run=("podman",), build=("podman", "build", "--network", "host"), compose=compose)
     # Where containers run in a container themselves, a build has no namespaces of its own.
-    build = ("buildah", "bud", "--layers", "--isolation", "chroot", "--network", "host")
+    build = ("buildah", "bud", "--layers", "--isolation", "chroot", "--network", "host", "--timestamp", revision().time)
     return Engine(run=("podman",), build=build, compose=compose)
 
 
@@ -129,13 +130,24 @@ def build(tools: Engine) -> dict[str, int]:
     base = _size(tools, BASES[0])
     for target, name in IMAGES.items():
         file = ("-f", "deploy/container/Dockerfile", "--target", target, "-t", f"docker.io/library/{name}:latest")
-        call(*tools.build, *file, ".", limit_s=_BUILD_S)
+        call(*tools.build, *revision().arguments, *file, ".", limit_s=_BUILD_S)
         size = _size(tools, name)
         tell(f"{name}: {size / 1e6:.0f} MB, of which {base / 1e6:.0f} MB {BASES[0].rpartition('/')[2]}")
     added = {name: _size(tools, name) - base for name in IMAGES.values()}
+    for name in IMAGES.values():
+        without_compilers(tools, name)
     if added["moa"] > SLIM_BYTES:
         raise Broken(f"the image without torch adds {added['moa']:,} bytes to its base, more than {SLIM_BYTES:,}")
     return added
+
+
+def without_compilers(tools: Engine, name: str) -> None:
+    """Raise Broken where an image has a compiler or an installer, or no user of its own."""
+    look = f"for one in {' '.join(UNWANTED)}; do command -v $one; done; id -u; ls /moa/materials.cdx.json"
+    found = call(*tools.run, "run", "--rm", "--network", "none", name, "sh", "-c", look).split()
+    *programs, user, _ = found
+    if programs or user == "0":
+        raise Broken(f"{name} has {programs or 'no compiler'} and runs as user {user}")
 
 
 def _size(tools: Engine, name: str) -> int:
