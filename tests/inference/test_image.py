@@ -38,7 +38,7 @@ def half_mask() -> bytes:
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "clear"])
 def test_a_mask_says_the_same_in_every_form(mode: str) -> None:
     """White on black, with or without an alpha channel that is opaque all over, or transparent where it is changed."""
-    image = Image.open(io.BytesIO(half_mask()))
+    image: Image.Image = Image.open(io.BytesIO(half_mask()))
     if mode == "clear":
         image = Image.merge("RGBA", [Image.new("L", image.size, 0)] * 3 + [ImageOps.invert(image)])
     out = io.BytesIO()
