@@ -12,12 +12,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from inference import metrics
 from inference.job import Failed, Job
 from inference.mailbox import Mailbox
 from inference.queue import Queue
+from inference.recent import Rates, Recent
 from services.common import logs
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 
@@ -29,6 +30,19 @@ O = TypeVar("O")  # noqa: E741  # the output of a step
 
 Report = Callable[[str, float], None]
 """Told the stage of loading and the part that is done, from any thread."""
+
+
+class Standing(NamedTuple):
+    """What an engine has to do and does."""
+
+    waiting: int
+    running: int
+    work_s: float | None
+    """How long both are guessed to take; None where nobody can tell."""
+    most_rows: int
+    """How many rows a step can carry; 0: it goes by something else."""
+    rates: Rates
+    steps: int
 
 
 class Engine(ABC, Generic[J, R, O]):
@@ -52,6 +66,7 @@ class Engine(ABC, Generic[J, R, O]):
         """Steps that were taken."""
         self.progress = 0
         """A number that grows with every piece of work: what shows that the engine is not stuck."""
+        self.recent = Recent()
         self._jobs = queue
         self._changed = threading.Condition()
         self._stopping = False
@@ -133,6 +148,13 @@ class Engine(ABC, Generic[J, R, O]):
         with self._changed:
             return list(self._jobs.jobs())
 
+    def standing(self) -> Standing:
+        """Return what the engine has to do and does."""
+        with self._changed:
+            queue = self._jobs
+            waiting, running, work_s = queue.waiting_count, queue.running_count, queue.work_s()
+        return Standing(waiting, running, work_s, queue.most_rows, self.recent.rates(), self.ticks)
+
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
@@ -164,7 +186,9 @@ class Engine(ABC, Generic[J, R, O]):
         self.progress += 1
         self._jobs.took(batch, took)
         metrics.TICKS.labels(self.name).inc()
-        metrics.ROWS.labels(self.name).inc(self._rows(batch))
+        rows = self._rows(batch)
+        self.recent.add(rows, took)
+        metrics.ROWS.labels(self.name).inc(rows)
         metrics.TICK_SECONDS.labels(self.name).observe(took)
         return output
 

@@ -12,8 +12,9 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from inference.needs import available_bytes
 from services.common import logs
 from services.common.errors import ModelMisconfigured
 
@@ -102,6 +103,32 @@ def tidy() -> None:
     if sys.platform == "linux":
         # glibc keeps freed blocks for itself otherwise.
         ctypes.CDLL(None).malloc_trim(0)
+
+
+class Seen(NamedTuple):
+    """A device that models run on."""
+
+    name: str
+    description: str
+    total_bytes: int
+    """0: it cannot be told."""
+    free_bytes: int | None
+    """None: it cannot be told."""
+
+
+def devices() -> list[Seen]:
+    """Return the devices that are known now: the processor, and torch's once it was brought up. Brings nothing up."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        total = 0
+    found = [Seen("cpu", f"{platform.machine()}, {cores()} cores", total, available_bytes())]
+    torch = sys.modules.get("torch")
+    if torch is not None and _done and torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            free, whole = torch.cuda.mem_get_info(number)
+            found.append(Seen(f"cuda:{number}", torch.cuda.get_device_name(number), whole, free))
+    return found
 
 
 def device_of(wanted: str) -> str:

@@ -82,6 +82,25 @@ class Queue(ABC, Generic[J, W, R]):
     def took(self, batch: list[R], seconds: float) -> None:
         """Learn from a tick how long work takes."""
 
+    @property
+    @abstractmethod
+    def running_count(self) -> int:
+        """How much has a place."""
+
+    @property
+    def waiting_count(self) -> int:
+        """How much waits for one."""
+        return sum(map(len, self.waiting.values()))
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows a tick can carry; 0: it goes by something else."""
+        return 0
+
+    def work_s(self) -> float | None:
+        """Estimate how long what waits and runs takes; None where nobody can tell."""
+        return None
+
     def sweep(self, now: float) -> list[J]:
         """Forget jobs that were cancelled, are over, or are late; return those that are late."""
         gone = [job for job in self.jobs() if not job.live or job.deadline <= now]
@@ -128,5 +147,5 @@ class Queue(ABC, Generic[J, W, R]):
         return item
 
     def _count(self, running: int) -> None:
-        metrics.WAITING.labels(self._name).set(sum(map(len, self.waiting.values())))
+        metrics.WAITING.labels(self._name).set(self.waiting_count)
         metrics.RUNNING.labels(self._name).set(running)

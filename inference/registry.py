@@ -12,11 +12,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from inference import metrics
+from inference.engine import Standing
 from services.catalogue import Model
 from services.common import logs
 from services.common.errors import MoaError, ModelMisconfigured, Unavailable
@@ -41,6 +42,10 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """End the loop and wait for its thread."""
+        ...
+
+    def standing(self) -> Standing:
+        """Return what it has to do and does."""
         ...
 
 
@@ -85,6 +90,20 @@ class _Resident:
         return None
 
 
+class Held(NamedTuple):
+    """A model in memory, or on its way there."""
+
+    model: Model
+    engine: Engine | None
+    """None while it is loading."""
+    users: int
+    need: int
+    """Bytes that it takes, or will; 0: not known yet."""
+    stage: str
+    part: float
+    """Which part of the loading is done."""
+
+
 class Registry:
     """Loads and holds the engines of catalogue models.
 
@@ -120,7 +139,7 @@ class Registry:
         self._build = build
         self._locate = locate
         self._tidy = tidy
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes
         self._residents: dict[_Key, _Resident] = {}
         # One load at a time: two at once would need both models' memory at its peak. Those of the background have a
         # thread of their own, whose priority cannot be raised again as a rule.
@@ -168,6 +187,10 @@ class Registry:
         """Tell which part of a model's loading is done; None while it is not being loaded."""
         found = next((r for r in reversed(self._residents.values()) if r.model.full_id == model.full_id), None)
         return None if found is None or found.ready.done() else found.stage[1]
+
+    def held(self) -> list[Held]:
+        """Return the models in memory and on their way there, in the order in which they came."""
+        return [Held(r.model, r.engine, r.users, r.need, *r.stage) for r in self._residents.values()]
 
     def loaded(self) -> list[str]:
         """List the ids of the models in memory, the most recently used last."""
@@ -253,7 +276,7 @@ class Registry:
         if not resident.users:
             self._left(resident)
         # Where the size was not known before.
-        while self._budget_bytes < sum(r.need for r in self._residents.values()) and self._budget_bytes:
+        while self.budget_bytes < sum(r.need for r in self._residents.values()) and self.budget_bytes:
             if not await self._retire_oldest(spare=resident):
                 break
 
@@ -279,9 +302,9 @@ class Registry:
         """
         name, loop = resident.model.id, asyncio.get_running_loop()
         until = loop.time() + self._wait_s
-        if self._budget_bytes and need > self._budget_bytes:
+        if self.budget_bytes and need > self.budget_bytes:
             raise ModelMisconfigured(
-                f"model {name} needs {_mb(need)} of memory; {_mb(self._budget_bytes)} are for models here"
+                f"model {name} needs {_mb(need)} of memory; {_mb(self.budget_bytes)} are for models here"
             )
         while not self._fits(need):
             if resident.gentle:
@@ -304,7 +327,7 @@ class Registry:
     def _fits(self, need: int) -> bool:
         """Return whether so many bytes have room beside what is loaded and what is being loaded."""
         others = self._residents.values()
-        if self._budget_bytes and need + sum(r.need for r in others) > self._budget_bytes:
+        if self.budget_bytes and need + sum(r.need for r in others) > self.budget_bytes:
             return False
         free = self._available() if need else None
         coming = sum(r.need for r in others if r.engine is None)

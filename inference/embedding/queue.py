@@ -62,6 +62,15 @@ class Queue(queue.Queue[Request, Text, Text]):
         """Whether any text waits or is in the call."""
         return bool(self.waiting or self._running)
 
+    @property
+    def running_count(self) -> int:
+        """As `Queue.running_count`: texts of the call."""
+        return len(self._running)
+
+    def work_s(self) -> float | None:
+        """As `Queue.work_s`."""
+        return (self.waiting_count + self.running_count) * self._text_s
+
     def jobs(self) -> Collection[Request]:
         """Return the requests of which any text waits or is in the call."""
         return {text.request for text in chain(self._running, *self.waiting.values())}

@@ -47,6 +47,20 @@ class Queue(queue.Queue[Order, Order, Picture]):
         """Whether anyone waits or runs."""
         return bool(self.waiting or self._running)
 
+    @property
+    def running_count(self) -> int:
+        """As `Queue.running_count`: orders."""
+        return len(self._running)
+
+    @property
+    def most_rows(self) -> int:
+        """As `Queue.most_rows`: lanes."""
+        return self._most_lanes
+
+    def work_s(self) -> float | None:
+        """As `Queue.work_s`; None before the first step."""
+        return self._backlog_s(self.jobs()) if self._cost_per_s else None
+
     def jobs(self) -> Collection[Order]:
         """Return the orders that wait or run."""
         return [*itertools.chain.from_iterable(self.waiting.values()), *self._running]

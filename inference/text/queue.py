@@ -52,6 +52,20 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
         """Whether any answer waits or runs."""
         return bool(self.waiting) or any(self.running)
 
+    @property
+    def running_count(self) -> int:
+        """As `Queue.running_count`: answers."""
+        return self._held()
+
+    @property
+    def most_rows(self) -> int:
+        """As `Queue.most_rows`: slots."""
+        return len(self.running)
+
+    def work_s(self) -> float | None:
+        """As `Queue.work_s`: of answers of a usual length, those that run half done."""
+        return (self.waiting_count + self._held() / 2) * self._usual * self._token_s / len(self.running)
+
     def jobs(self) -> Collection[Work]:
         """Return the works of which any answer waits or runs."""
         waiting = (candidate.work for candidates in self.waiting.values() for candidate in candidates)

@@ -48,6 +48,20 @@ class Queue(queue.Queue[Look, Look, Look]):
         """Whether any look waits or is being taken."""
         return bool(self.waiting or self._running)
 
+    @property
+    def running_count(self) -> int:
+        """As `Queue.running_count`: the look that is being taken."""
+        return len(self._running)
+
+    @property
+    def most_rows(self) -> int:
+        """As `Queue.most_rows`: one look."""
+        return 1
+
+    def work_s(self) -> float | None:
+        """As `Queue.work_s`; None before the first look."""
+        return len(self.jobs()) * self._took_s if self._took_s else None
+
     def jobs(self) -> Collection[Look]:
         """Return the looks that wait, and the one that is being taken."""
         return [*self._running, *itertools.chain.from_iterable(self.waiting.values())]
