@@ -20,6 +20,7 @@ from deploy.local.topology import (
     DATABASE,
     EDGE,
     FACTS_DIR,
+    LARGE_ROUTER,
     ROUTER,
     TLS_DIR,
     VARIABLES_SET,
@@ -179,6 +180,9 @@ class Plan:
         if process is AUTH:
             out |= self.first_login.environment
             out.setdefault("MOA_PUBLIC_URL", self.url)
+        if process.name in (ROUTER.name, LARGE_ROUTER.name):
+            # One file, which all processes of this machine watch.
+            out.setdefault("MOA_CATALOGUE_EDITABLE", "1")
         if process.name == ROUTER.name and self.large_fd is not None:
             out["MOA_LARGE_FD"] = str(self.large_fd)
         if process is EDGE:

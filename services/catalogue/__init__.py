@@ -1,5 +1,6 @@
 """The catalogue: which providers and models there are, as one immutable snapshot read from one file."""
 
+from services.catalogue._differences import Difference, differences
 from services.catalogue._environment import Environment, storable_forms
 from services.catalogue._error import CatalogueError
 from services.catalogue._facts import (
@@ -54,6 +55,7 @@ __all__ = [
     "Catalogue",
     "CatalogueError",
     "Cost",
+    "Difference",
     "Document",
     "Environment",
     "Facts",
@@ -85,6 +87,7 @@ __all__ = [
     "at_factor",
     "checked",
     "checked_document",
+    "differences",
     "fit",
     "in_integers",
     "inference_service",

@@ -151,6 +151,11 @@ class Catalogue:
         return listed.unavailable if listed is not None else ""
 
     @property
+    def wildcards(self) -> tuple[Model, ...]:
+        """The rows that stand for many ids, in the file's order."""
+        return self._wildcards.rows
+
+    @property
     def wildcard_providers(self) -> frozenset[str]:
         """The configured providers of which ids that no row has are served."""
         return self.configured.intersection(row.provider for row in self._wildcards.rows)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from moa.router.v1 import (
@@ -29,10 +29,12 @@ from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.rpc.tls import Tls
 from services.common.store import Links, Store
 from services.router import dialects
+from services.router.adapters.catalogue_file import CatalogueFile
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
 from services.router.adapters.large_processes import LargeProcesses
 from services.router.body_check import BodyCheck
+from services.router.catalogue_editing import CatalogueEditing
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
 from services.router.dialects.responses.background import BackgroundResponses
@@ -53,6 +55,10 @@ from services.router.readiness import ReadinessServicer
 from services.router.refusals import Refusals
 from services.router.serving import own_keys
 from services.router.settings import RouterSettings
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,12 @@ class Around:
     """Says who is an administrator, and what all routers saw; none: nobody is answered as one."""
     provider_states: Any = None
     """Says how providers are configured; `adapters.provider_states.ProviderStates` is one."""
+    engines: Any = None
+    """Says what the inference service does; `adapters.model_states.ModelStates` is one."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What decides which providers are configured."""
+    look: Callable[[], None] = _nothing
+    """Has the catalogue's file looked at."""
     patience: Patience | None = None
     """How failed attempts are tried again; none: as it is usual."""
 
@@ -182,7 +194,20 @@ def _served(
         ReadinessServicer(around.refused, around.facts_refused), grpc
     )
     if around.operator_store is not None:
-        operator = OperatorServicer(catalogue=catalogue, store=around.operator_store, states=around.provider_states)
+        operator = OperatorServicer(
+            catalogue=catalogue,
+            store=around.operator_store,
+            states=around.provider_states,
+            engines=around.engines,
+            editing=CatalogueEditing(
+                CatalogueFile(config.catalogue, editable=config.catalogue_editable),
+                now=catalogue,
+                environment=around.environment,
+                states=around.provider_states,
+                changed=around.look,
+            ),
+            refused=around.refused,
+        )
         operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operator, grpc)
         server.offer(operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name)
     grpc.add_generic_rpc_handlers((BodyCheck(admission, takes_key=_takes_key(config, around)).handler(),))

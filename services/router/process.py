@@ -64,6 +64,9 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     keys = StoredKeys(
         auth, service_token=token, environment=environment, values=False, changed=lambda _: watched.look()
     )
+    states = ModelStates(
+        pools.values(), service_token=token, names=(name.removeprefix("inference").lstrip("-") for name in pools)
+    )
     around = Around(
         catalogue=listed.now,
         relisted=listed.refreshed,
@@ -73,7 +76,10 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         claims=Claims(auth, service_token=token),
         responses=ResponseStore(auth, service_token=token),
         backends=backends,
-        states=ModelStates(pools.values(), service_token=token).now,
+        states=states.now,
+        engines=states,
+        environment=environment,
+        look=watched.look,
         store=store_of(config),
         links=links_of(config),
         egress=Egress(config.egress_allow.split(",")),

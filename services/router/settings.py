@@ -28,6 +28,8 @@ class RouterSettings(StoreSettings, FactsSettings):
     """The image service (cloud providers' images); empty: this gateway runs none."""
     byok: bool = False
     """Whether callers may bring a provider's key instead of one of this gateway's, where its row has `caller_keys`."""
+    catalogue_editable: bool = False
+    """Whether administrators may change the catalogue's file: it is one file, which all processes watch."""
     egress_allow: str = ""
     """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
     state_dir: Path | None = None

@@ -111,6 +111,15 @@ def _is_described(url: str, key: dict[str, str]) -> None:
     assert (row["key_source"], row["stored_keys"][0]["last_four"]) == ("KEY_SOURCE_ENVIRONMENT", "abcd")
     assert requests.delete(f"{url}/admin/providers/openai-text/key", headers=key, timeout=20).json() == {}
     assert requests.get(f"{url}/admin/providers", timeout=20).status_code == 401
+    assert requests.get(f"{url}/admin/routes", headers=key, timeout=20).json() == {"routes": []}
+    assert requests.get(f"{url}/admin/inference", headers=key, timeout=20).json()["pools"][0]["pool"] == ""
+    shown = requests.get(f"{url}/admin/catalogue", headers=key, timeout=20).json()
+    assert ([row["model"] for row in shown["rows"]], shown["editable"]) == (["openai-text/gpt-4o-mini"], True)
+    text = shown["text"] + "- {id: gpt-4o, provider: openai-text}\n" + "#" * 100_000
+    preview = requests.post(f"{url}/admin/catalogue:preview", json={"text": text}, headers=key, timeout=60).json()
+    assert [(each["kind"], each["name"]) for each in preview["changes"]] == [
+        ("CHANGE_KIND_ADDED", "openai-text/gpt-4o")
+    ]
 
 
 def _killed(stack: Stack, *names: str) -> None:

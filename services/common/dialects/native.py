@@ -23,7 +23,7 @@ NATIVE: Final = Dialect(
         "moa.task.v1.TaskService",
         "moa.task.v1.WebhookService",
     ),
-    large=("moa.router.v1.NativeService", "moa.task.v1.TaskService"),
+    large=("moa.router.v1.NativeService", "moa.router.v1.OperatorService", "moa.task.v1.TaskService"),
     strays=("/",),
     listed="GET /models/{provider}",
     fields={

@@ -32,6 +32,7 @@ class ModelStates:
     Args:
         channels: To the inference service, and to each of its pools.
         service_token: The credential between services.
+        names: What the pools are called, in the same order.
         clock: Monotonic seconds.
     """
 
@@ -40,9 +41,11 @@ class ModelStates:
         channels: Iterable[grpc.aio.Channel],
         *,
         service_token: Credential,
+        names: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stubs = [model_service_pb2_grpc.ModelServiceStub(channel) for channel in channels]
+        self._names = tuple(names) or ("",) * len(self._stubs)
         self._token = service_token
         self._clock = clock
         self._asking = asyncio.Lock()
@@ -57,6 +60,22 @@ class ModelStates:
                 self._known = {name: state for states in asked for name, state in states.items()}
                 self._asked_at = self._clock()
         return self._known
+
+    async def pools(self) -> list[tuple[str, model_service_pb2.DescribeEnginesResponse | None]]:
+        """Return what a process of each pool has in memory and does, by the pool's name; None where none answers."""
+        answers = await asyncio.gather(*map(self._describe, self._stubs))
+        return list(zip(self._names, answers, strict=True))
+
+    async def _describe(self, stub: Any) -> model_service_pb2.DescribeEnginesResponse | None:
+        request = model_service_pb2.DescribeEnginesRequest()
+        try:
+            answer: model_service_pb2.DescribeEnginesResponse = await stub.DescribeEngines(
+                request, metadata=metadata(self._token, "engines"), timeout=_WAIT_S
+            )
+        except grpc.aio.AioRpcError as error:
+            _log.info("engines.not_described", code=error.code().name)
+            return None
+        return answer
 
     async def _ask(self, stub: Any) -> Mapping[str, Readiness]:
         request = model_service_pb2.ListModelStatesRequest()

@@ -67,19 +67,20 @@ class ProviderStates:
             raise error_from_rpc(error) from None
         return answer
 
-    async def faults(self, text: str) -> Mapping[str, str]:
-        """Return what is wrong with a catalogue for each service, by its name. Raises MoaError."""
+    async def faults(self, text: str) -> Mapping[str, str | None]:
+        """Return what is wrong with a catalogue for each service, by its name: None for one that does not answer."""
         request = pb.CheckCatalogueRequest(text=text)
         answers = await asyncio.gather(*(self._fault(name, request) for name in self._stubs))
-        return {name: fault for name, fault in zip(self._stubs, answers, strict=True) if fault}
+        return dict(zip(self._stubs, answers, strict=True))
 
-    async def _fault(self, name: str, request: pb.CheckCatalogueRequest) -> str:
+    async def _fault(self, name: str, request: pb.CheckCatalogueRequest) -> str | None:
         try:
             answer: pb.CheckCatalogueResponse = await self._stubs[name].CheckCatalogue(
                 request, metadata=self._metadata(), timeout=_CHECK_S
             )
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from None
+            _log.info("catalogue.not_checked", service=name, code=error.code().name)
+            return None
         return answer.fault
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
