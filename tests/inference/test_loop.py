@@ -38,6 +38,10 @@ class Counts(queue.Queue[Count, Count, Count]):
         self.taken: list[list[Count]] = []
 
     @property
+    def running_count(self) -> int:
+        return len(self.jobs()) - self.waiting_count
+
+    @property
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
