@@ -173,7 +173,7 @@ bench-admission: proto ## Measure admissions a second, warm and cold, with and w
 	@$(PY) -m bench.admission $(ARGS)
 
 .PHONY: bench-spend
-bench-spend: proto ## Measure reports of spending over a year of 10,000,000 ledger rows (ARGS=ROWS; half an hour, 8 GB of disk).
+bench-spend: proto ## Measure reports of spending over a year of 10,000,000 ledger rows (ARGS='ROWS --data FOLDER' keeps them; half an hour, 8 GB of disk).
 	@$(PY) -m bench.spend $(ARGS)
 
 .PHONY: bench-inference
