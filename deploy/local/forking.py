@@ -160,15 +160,19 @@ def _served(spec: Spec, folder: Path) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = ["deploy.local.child", str(os.getpid()), "deploy.local.forkserver", str(theirs.fileno())]
-        server = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-            pass_fds=(theirs.fileno(),),
-        )
+        try:
+            server = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            raise
     # Nobody else waits for its end.
     threading.Thread(target=server.wait, name="fork server", daemon=True).start()
     return ours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,31 @@ def test_where_no_server_can_be_had_a_process_starts_by_itself(tmp_path: Path, m
     with spec.log.open("ab") as output:
         assert Forks().spawn(spec, tmp_path, output).wait() == 0
     assert told(spec.log)[0] == spec.environment
+
+
+def test_a_server_that_cannot_be_started_leaves_no_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
+) -> None:
+    """Each try makes a pair: a supervisor that tries for hours would run out of descriptors."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    monkeypatch.setattr(forking, "started", lambda *_: None)
+    spec = Spec(name="one", module=MODULE, environment=PYTHON, log=tmp_path / "log")
+    held: list[socket.socket] = []  # or the collector would close them
+    make = socket.socketpair
+
+    def kept(*how: int) -> tuple[socket.socket, socket.socket]:
+        held.extend(pair := make(*how))
+        return pair
+
+    monkeypatch.setattr(socket, "socketpair", kept)
+    with (tmp_path / "log").open("wb") as output:
+        forks.spawn(spec, tmp_path, output)
+    assert held
+    assert [end.fileno() for end in held] == [-1] * len(held)
 
 
 def test_the_edge_is_started_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
