@@ -121,14 +121,17 @@ def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES, large
     filters = {**route.get("typed_per_filter_config", {}), **held(limit + ENVELOPE_BYTES)}
     route = {**route, "typed_per_filter_config": filters}
     whole = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "whole"}})]}
+    # Not of one that is still coming: there it would bound what `HOLD` may hold, too.
+    kept = {"per_request_buffer_limit_bytes": retries.KEPT_BYTES}
     if large_cluster:
         large = [*whole["dynamic_metadata"], _says("large", {"bool_match": True})]
         yield {
             **route,
+            **kept,
             "match": {**whole, "dynamic_metadata": large},
             "route": {**route["route"], "cluster": large_cluster},
         }
-    yield {**route, "match": whole}
+    yield {**route, **kept, "match": whole}
     yield {**route, "route": {**route["route"], "idle_timeout": f"{settings.body_window_s:g}s"}}
 
 

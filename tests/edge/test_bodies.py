@@ -8,6 +8,7 @@ import functools
 import http.client
 import itertools
 import json
+import re
 import select
 import socket
 import threading
@@ -25,6 +26,7 @@ import requests
 
 from deploy.local.stack import Stack
 from gateway.bodies import FREE_BYTES
+from gateway.retries import KEPT_BYTES
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from tests import forking
 from tests.edge.test_ending import envoy
@@ -312,3 +314,22 @@ async def test_a_service_is_told_how_large_a_typed_request_is(edge: Stack, upstr
         stub = text_service_pb2_grpc.TextServiceStub(channel)
         await stub.CountTokens(request, metadata=(("x-api-key", "moa-known"),))
     assert upstream.held.told["x-moa-body-bytes"] == str(request.ByteSize() + 5)
+
+
+def given_up(edge: Stack) -> int:
+    """Return how often the edge let a request go that it had no room to keep for another try."""
+    told = requests.get(edge.internal_url + "/metrics/edge", timeout=TIMEOUT_S).text
+    counter = r'^envoy_cluster_retry_or_shadow_abandoned\{envoy_cluster_name="router"\} (\d+)$'
+    found = re.search(counter, told, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_no_copy_is_kept_of_what_is_too_large_to_be_sent_again(edge: Stack, upstream: Upstream) -> None:
+    """The edge holds a large body once, until it is sent; smaller ones it keeps until their answer begins."""
+    before = given_up(edge)
+    for size, times in ((KEPT_BYTES - MIB, 0), (KEPT_BYTES + MIB, 1)):
+        body = b"[%s]" % (b" " * (size - 2))
+        headers = {"X-API-Key": "moa-known", "Content-Type": "application/json"}
+        answer = requests.post(edge.url + "/generate/text", data=body, headers=headers, timeout=TIMEOUT_S)
+        assert answer.json()["size"] == size
+        assert given_up(edge) - before == times
