@@ -103,3 +103,30 @@ async def test_a_webhook_is_sent_again(house: House, receiver: Receiver) -> None
         await page.click("#webhook-show")
         await console.sees("whsec_", "#webhook-secret")
         await console.unharmed()
+
+
+async def test_forms_of_passwords_are_emptied_and_others_kept(house: House) -> None:
+    """A wrong old password says so and keeps what was typed; the right one empties the form, and is needed no more."""
+    async with consoles.at(house) as console:
+        page = console.page
+        email = await console.sign_up()
+        await console.visit("account")
+        fields = "[...document.querySelectorAll('main input[type=password]')].map(one => one.value)"
+        await console.set("Present password", "wrong horse battery", within="main")
+        await console.set("New password (8 characters or more)", "a brand new battery", within="main")
+        form = "document.querySelector('main input[type=password]').form.requestSubmit()"
+        await page.run(form)
+        await page.until("document.querySelector('.notice.bad') !== null")
+        assert await page.run(fields) == ["wrong horse battery", "a brand new battery"]
+        await console.set("Present password", PASSWORD, within="main")
+        await page.run(form)
+        await console.sees("The password is set.", ".host")
+        assert await page.run(fields) == ["", ""]
+        await page.click("#logout")
+        await page.until("document.querySelector('form#login') !== null")
+        await page.fill("#login", {"email": email, "password": PASSWORD})
+        await page.until("document.querySelector('#door-error') !== null")
+        assert await page.run("document.querySelector('#login').elements.email.value") == email
+        await page.fill("#login", {"email": email, "password": "a brand new battery"})
+        await page.until("document.querySelector('#logout') !== null")
+        await console.unharmed()
