@@ -347,6 +347,7 @@ async def test_the_examples_of_administration_run(shop: Shop, tmp_path: Path) ->
             (listed,) = (await (await admin.get(f"/admin/accounts/{account}/keys")).json())["keys"]
             process = await asyncio.create_subprocess_exec(
                 *("bash", "-euc", block),
+                cwd=tmp_path,
                 env={
                     "PATH": os.environ["PATH"],
                     "CURL_HOME": str(tmp_path),
