@@ -340,11 +340,16 @@ PROCESSES: Final[tuple[Process, ...]] = (
 """In the order of starting: nobody waits for a later one."""
 
 _COLOCATES: Final[Mapping[str, Any]] = {"module": "services.colocated", "providers": True}
+
+
+def _without_text(process: Process) -> dict[str, str]:
+    return {name: callee for name, callee in process.calls.items() if name != "MOA_TEXT_ADDRESS"}
+
+
 _COLOCATED: Final[Mapping[str, Process | None]] = {
-    **{
-        each.name: replace(each, calls={k: v for k, v in each.calls.items() if k != "MOA_TEXT_ADDRESS"}, **_COLOCATES)
-        for each in (ROUTER, LARGE_ROUTER)
-    },
+    **{each.name: replace(each, calls=_without_text(each), **_COLOCATES) for each in (ROUTER, LARGE_ROUTER)},
+    # Nobody else serves the providers' batch APIs: each request of a batch is asked for alone.
+    TASKS.name: replace(TASKS, calls=_without_text(TASKS), fixed={**TASKS.fixed, "MOA_PROVIDER_BATCHES": "0"}),
     TEXT.name: None,
     LARGE_TEXT.name: None,
 }

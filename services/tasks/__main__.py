@@ -120,6 +120,7 @@ class Process:
             BatchQuota(auth, self.watched, service_token=token, dialect=batched.dialect.name),
             self.notices,
             batched.render,
+            hands_over=config.provider_batches,
         )
 
     def _operations(self) -> Operations:

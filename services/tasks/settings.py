@@ -52,6 +52,8 @@ class TaskSettings(StoreSettings, FactsSettings, DatabaseUrls):
     """Requests of one account's batches that are answered at once, over all processes."""
     batch_lease_s: float = Field(default=60.0, gt=0)
     """How long a worker that fell silent keeps such a request before another takes it."""
+    provider_batches: bool = True
+    """Whether batches go to the providers' batch APIs, by the text service; else each request is asked for alone."""
     batch_keep_s: float = Field(default=29 * 86400.0, gt=0)
     """How long a batch that has ended is kept with its results."""
     batch_secrets: SecretStr = SecretStr("")

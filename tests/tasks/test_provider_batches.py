@@ -107,7 +107,7 @@ class Bench:
     paying: Paying
     client: ProviderClient
 
-    def worker(self) -> ProviderBatchWorker:
+    def worker(self, *, hands_over: bool = True) -> ProviderBatchWorker:
         """Return a worker of another process."""
         return ProviderBatchWorker(
             self.kept,
@@ -116,6 +116,7 @@ class Bench:
             self.paying,
             Notices(),
             lambda error, request_id: ANTHROPIC.render(error, request_id=request_id),
+            hands_over=hands_over,
         )
 
     async def created(self, *texts: str) -> Batch:
@@ -170,6 +171,15 @@ async def bench(request: pytest.FixtureRequest, tasks_database: Database, tmp_pa
                     Paying(service.watched),
                     ProviderClient(text, service_token=TOKEN),
                 )
+
+
+async def test_where_nobody_serves_batch_apis_each_request_is_asked_for_alone(bench: Bench) -> None:
+    """A worker that hands nothing over leaves all requests to the ordinary path, and holds no quota for them."""
+    await bench.created("one", "two")
+    while await bench.worker(hands_over=False).decide():
+        pass
+    assert await bench.states() == {1: 2}
+    assert bench.paying.held == []
 
 
 async def test_each_request_has_its_own_answer_and_is_charged_once_at_the_batchs_price(bench: Bench) -> None:

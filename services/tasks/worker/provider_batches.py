@@ -109,6 +109,7 @@ class ProviderBatchWorker:
         paying: Who holds quota.
         notices: Come when something can be claimed.
         render: Returns an error as results show it, by its request's id.
+        hands_over: Whether new requests are handed over; those that were before are looked after in any case.
     """
 
     def __init__(
@@ -119,7 +120,10 @@ class ProviderBatchWorker:
         paying: Paying,
         notices: Notices,
         render: Callable[[MoaError, str], Any],
+        *,
+        hands_over: bool = True,
     ) -> None:
+        self._hands_over = hands_over
         self._kept = kept
         self._router = router
         self._provider = provider
@@ -181,7 +185,7 @@ class ProviderBatchWorker:
         if found is None:
             return False
         decision = _Decision(list(found.unreadable))
-        if found.is_full:
+        if found.is_full or not self._hands_over:
             decision.ordinary += [asked.place for asked in found.requests]
         else:
             for (provider, model), members in (await self._prepared(found, decision)).items():
