@@ -174,7 +174,7 @@ async def test_an_operator_makes_an_account_and_disables_it(boss: Console) -> No
     # A part that is down is named, and hides nothing else.
     await boss.visit("providers")
     await boss.sees("desk: down", "main")
-    await boss.sees("gpt-4o-mini", "main")
+    await boss.sees("127.0.0.1", "[data-provider=cloud]")
     await boss.unharmed()
 
 

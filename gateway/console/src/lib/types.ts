@@ -105,3 +105,30 @@ export interface Task {
   ended_at?: string;
   attempts: number;
 }
+
+/** What routers saw of a target, over a time. */
+export interface Traffic {
+  requests: string;
+  errors: string;
+  fallbacks: string;
+  first_token_p50_ms?: number;
+  first_token_p95_ms?: number;
+}
+
+export interface Provider {
+  provider_id: string;
+  adapter: string;
+  makes: string;
+  host: string;
+  configured: boolean;
+  why: string;
+  key_source: string;
+  forms: { credentials: { name: string; variable: string }[] }[];
+  stored_keys: { variable: string; last_four: string; set_at?: string; set_by: string }[];
+  stored_keys_unreadable: boolean;
+  models: number;
+  unavailable: string;
+  traffic: Traffic;
+  resting: { model: string; until: string; routers: number }[];
+  limits: { model: string; at: string; rates: Record<string, number | undefined> }[];
+}

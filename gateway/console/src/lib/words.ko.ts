@@ -93,4 +93,15 @@ export const ko: Record<Word, string> = {
   loggedRequest: "요청 상세", attempts: "시도한 모델", content: "주고받은 내용", noContent: "프롬프트와 답변은 저장하지 않았습니다.", unreadable: "암호화 키가 없어 내용을 읽을 수 없습니다.", deleteLogged: "삭제", askDeleteLogged: "로그에서 이 요청을 삭제할까요?",
   requestLogTeam: "누가 어떤 모델에 무엇을 요청했고 결과가 어땠는지 기록합니다. 소유자와 관리자만 볼 수 있습니다.", logOn: "이 팀의 요청 기록", logContent: "프롬프트와 답변도 암호화해 저장", logDays: "보관 기간(일)", readLog: "로그 보기",
   auditNote: "모든 관리 작업을 일어난 순서대로 보여 줍니다.", noAudit: "아직 기록이 없습니다.", when: "시각", act: "작업", actor: "수행자", details: "상세",
+
+  routes: "가상 모델", routesNote: "여러 모델을 하나로 묶은 이름과, 요청이 실제로 전달된 모델입니다.", noRoutes: "가상 모델이 없습니다", noRoutesNote: "카탈로그에 추가하면 여러 모델을 하나의 이름으로 부를 수 있습니다.",
+  canary: "카나리", shadow: "섀도", conditional: "일부 요청", timeSpan: "기간", lastHour: "최근 1시간", lastDay: "최근 하루", errorsSeen: "실패", fallbacksSeen: "다른 모델이 응답", firstP50: "첫 응답(절반)", firstP95: "첫 응답(95%)",
+  health_ok: "정상", health_degraded: "문제 있음", health_idle: "최근 요청 없음", health_unconfigured: "설정되지 않음", breakerOpen: "일시 제외", triedAgain: "{when} 다시 시도", requestsLeft: "분당 요청 {most}회 중 {left}회 남음", tokensLeft: "분당 토큰 {most}개 중 {left}개 남음",
+  makes_text: "텍스트", makes_image: "이미지", makes_embedding: "벡터", makes_vision: "비전", KEY_SOURCE_UNSPECIFIED: "", KEY_SOURCE_NONE_NEEDED: "키가 필요 없습니다.", KEY_SOURCE_ENVIRONMENT: "환경 변수의 키를 사용합니다.", KEY_SOURCE_STORED: "여기에 저장된 키를 사용합니다.",
+  storedKey: "{variable} 저장됨: 끝자리 {last}, 설정 {when}.", storedUnreadable: "저장된 키를 복호화할 수 없습니다. 암호화에 쓴 운영자 키가 없습니다.", testNow: "지금 테스트", testing: "테스트 중…", setProviderKey: "키 설정", replaceProviderKey: "키 교체", deleteProviderKey: "키 삭제", askDeleteProviderKey: "{name}의 저장된 키를 삭제할까요? 같은 변수를 쓰는 모든 공급자가 10초 안에 이 키를 잃습니다.",
+  providerKeySet: "키를 저장했습니다.", providerKeysNote: "여기서 설정한 키는 암호화되어 저장되고 다시 표시되지 않으며 10초 안에 적용됩니다. 환경 변수가 우선하며, 운영 환경에서는 환경 변수를 권장합니다.", providerKeyNote: "{name}과(와) 같은 변수를 읽는 카탈로그의 모든 공급자에 적용됩니다.", environmentWins: "환경 변수에 키가 있어 그 키가 우선합니다. 저장한 키는 환경 변수가 없어진 뒤에 사용됩니다.", credentialForm: "방식",
+  TEST_OUTCOME_ANSWERED: "응답함", TEST_OUTCOME_NOT_CONFIGURED: "설정되지 않음", TEST_OUTCOME_FAILED: "실패", TEST_OUTCOME_UNTRIED: "테스트하지 않음",
+  catalogue: "카탈로그", catalogueNote: "파일에 있는 공급자와 모델, 그리고 공급자가 알려 준 모델입니다.", catalogueRows: "모델 {count}개", rowKind: "종류", rowState: "상태", ROW_KIND_MODEL: "행", ROW_KIND_WILDCARD: "와일드카드", ROW_KIND_DISCOVERED: "발견됨", ROW_KIND_VIRTUAL: "가상", configuredRow: "제공 중", hiddenRow: "숨김", unpricedRow: "가격 없음", moreRows: "{count}개가 더 있습니다. 검색해 보세요.",
+  catalogueFile: "파일", discard: "되돌리기", previewChanges: "미리보기", applyChanges: "적용", catalogueApplied: "카탈로그를 변경했습니다. 10초 안에 모두 적용됩니다.", changesCount: "변경 {count}건", CHANGE_KIND_ADDED: "추가", CHANGE_KIND_REMOVED: "삭제", CHANGE_KIND_CHANGED: "변경", what_provider: "공급자", what_model: "모델", what_route: "가상 모델",
+  inference: "추론", inferenceNote: "직접 운영하는 장비에서 실행되는 모델의 현재 상태입니다.", inferenceAway: "추론 서비스가 응답하지 않습니다.", memoryFree: "{free} 남음", memoryOf: "전체 {total}", noEngines: "메모리에 올라온 모델이 없습니다", noEnginesNote: "첫 요청이 오면 모델을 불러옵니다.", queueWaiting: "대기", queueRunning: "실행 중", queueWork: "남은 작업", stepRate: "초당 스텝", batchFill: "스텝당 행", busyPart: "사용률",
 };
