@@ -25,7 +25,18 @@ from tests.emulators.script import Script
 
 PASSWORD: Final = "correct horse battery"
 PAGES: Final = ("", "chat", "images", "models", "keys", "usage", "tasks", "account")
-ADMIN_PAGES: Final = ("accounts", "teams", "budgets", "invitations", "providers", "routes", "catalogue", "inference", "requests", "audit")
+ADMIN_PAGES: Final = (
+    "accounts",
+    "teams",
+    "budgets",
+    "invitations",
+    "providers",
+    "routes",
+    "catalogue",
+    "inference",
+    "requests",
+    "audit",
+)
 MARKUP: Final = (
     "<img src=x onerror=\"window.broken='image'\"><script>window.broken='script'</script>"
     "<svg onload=\"window.broken='svg'\"></svg> [link](javascript:window.broken='link')"
