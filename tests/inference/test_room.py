@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from inference.engine import Standing
 from inference.machine import lower_priority
 from inference.needs import available_bytes, needed_bytes
 from inference.registry import Registry
@@ -36,6 +37,9 @@ class Engine:
 
     def stop(self) -> None:
         pass
+
+    def standing(self) -> Standing:
+        raise AssertionError("only what is loaded is looked at")
 
 
 def model(name: str, need: int, idle_s: float = 0.0) -> Model:
