@@ -281,8 +281,10 @@ class Catalogue:
 
     @property
     def has_batches(self) -> bool:
-        """Whether any provider that is configured is asked for batches."""
-        return any(self.providers[name].batch_price_factor for name in self.configured)
+        """Whether any provider that is configured is asked for batches, for all its models or for one."""
+        asked = {p.id for p in self.providers.values() if p.batch_price_factor}
+        asked |= {m.provider for m in self.models if m.batch_price_factor}
+        return not self.configured.isdisjoint(asked)
 
     def cost_on(self, day: dt.date | None = None) -> Cost:
         """Return what tells what a consumption costs at a provider's model, in nano-dollars, by the prices of a day.

@@ -234,3 +234,19 @@ def test_sound_costs_its_own_price_and_is_reserved_where_it_may_be() -> None:
     assert in_integers(prices).nano_usd(usage) == 20 * 100 + 80 * 3000, "no more than what is not cached"
     model = Model(id="m", provider="p", prices=prices)
     assert [Rates.of([model], sound=sound).nano_usd(100, 0) for sound in (False, True)] == [100_000, 300_000]
+
+
+def test_batches_are_asked_for_where_a_configured_provider_or_a_model_of_it_has_a_price_of_them() -> None:
+    """A catalogue tells so with providers too that only look at pictures for others."""
+    eyes, half = Provider(id="eyes", adapter="inference", makes="vision"), 0.5
+
+    def asked(provider: Provider, model: Model, *, configured: bool = True) -> bool:
+        known = frozenset({"eyes", "p"} if configured else {"eyes"})
+        return Catalogue([eyes, provider], [model], known).has_batches
+
+    plain, batched = (Provider(id="p", adapter="openai", makes="text", batch_price_factor=f) for f in (None, half))
+    model, cheap = (Model(id="m", provider="p", batch_price_factor=factor) for factor in (None, half))
+    assert not asked(plain, model)
+    assert asked(batched, model)
+    assert asked(plain, cheap)
+    assert not asked(batched, cheap, configured=False)

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,14 @@ class Launched:
 def opened(home: Path) -> list[Path]:
     """List what in a state folder others than its owner have any right on; the database's own folder is closed."""
     found = [home, *(path for path in home.rglob("*") if home / "postgres" not in path.parents)]
-    return [path for path in found if stat.S_IMODE(path.lstat().st_mode) & 0o077 and not path.is_symlink()]
+    opened = []
+    for path in found:
+        # Some go meanwhile: what was to be shown once has been shown.
+        with suppress(FileNotFoundError):
+            mode = path.lstat().st_mode
+            if stat.S_IMODE(mode) & 0o077 and not stat.S_ISLNK(mode):
+                opened.append(path)
+    return opened
 
 
 def commands(said: str) -> list[str]:
