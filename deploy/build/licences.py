@@ -37,8 +37,8 @@ _SPDX: Final[Mapping[str, str]] = {
 }
 """What older packages write instead."""
 
-_READ: Final[Mapping[str, str]] = {"replicate": "Apache-2.0"}
-"""Packages whose metadata name none: read in the LICENSE file that they ship."""
+_READ: Final[Mapping[str, str]] = {"kubernetes-validate": "Apache-2.0", "replicate": "Apache-2.0"}
+"""Packages whose metadata name none, or no version of it: read in the LICENSE file that they ship."""
 
 
 def expression(package: str, declared: Message) -> str:

@@ -191,7 +191,8 @@ class _Operation:
         if rule.body == "*" or self._method.input_type == HTTP_BODY:
             return
         for name, schema in self._schemas.fields(self._method.input_type, without=bound | {rule.body}):
-            if schema.get("type") not in (None, "object"):
+            referred = self._schemas.components.get(schema.get("$ref", "").rpartition("/")[2], schema)
+            if referred.get("type") not in (None, "object"):
                 yield {"name": name, "in": "query", "schema": schema}
 
     def _headers(self) -> Iterator[Json]:
