@@ -16,7 +16,7 @@ from services.common.beats import until_beat_s
 from services.common.credential import Credential
 from services.common.rpc.client import metadata
 
-EVERY_S: Final = 5.0
+EVERY_S: Final = 15.0
 """How often auth is asked whether any has changed."""
 _WAIT_S: Final = 3.0
 _NAMED: Final = "stored"
