@@ -70,7 +70,7 @@ class BatchQuota:
         return lease, [str(ReservationId(lease, f"{number:x}", each)) for number, each in enumerate(needs, 1)]
 
     async def give_back_lease(self, lease_id: str, needs: Sequence[Amount], *, return_id: str) -> None:
-        """Give back what was reserved for nothing. What fails here ends with its lease."""
+        """Return what was reserved for nothing to the quota. What fails here ends with its lease."""
         if not lease_id:
             return
         amount = sum(needs, Amount()).message()

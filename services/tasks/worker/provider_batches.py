@@ -73,7 +73,7 @@ class Paying(Protocol):
         """Reserve quota; return the lease and a reservation for each need."""
 
     async def give_back_lease(self, lease_id: str, needs: Sequence[Amount], *, return_id: str) -> None:
-        """Give back what was reserved for nothing."""
+        """Return what was reserved for nothing to the quota."""
 
     async def renew_leases(self, leases: Sequence[str]) -> None:
         """Keep leases alive."""
