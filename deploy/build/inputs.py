@@ -22,6 +22,8 @@ from typing import Any
 
 import msgspec
 
+from deploy.syntax import parsed
+
 ROOT = Path(__file__).resolve().parents[2]
 PASSED = Path("tests/suite/passed")
 _SHIPPED = "../inference/models/"
@@ -121,7 +123,7 @@ def _within(path: Path) -> Iterator[Path]:
 
 def _imported(path: Path, root: Path) -> Iterator[Path]:
     """Yield the files of the modules that a file imports, with the packages that they lie in."""
-    for module in _modules(ast.parse(path.read_bytes())):
+    for module in _modules(parsed(path.read_bytes())):
         parts = module.split(".")
         if parts[0] not in _PACKAGES:
             continue

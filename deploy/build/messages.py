@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.build.protos import REPOSITORY
+from deploy.syntax import parsed
 from moa.common.v1.error_pb2 import Reason
 from services.common import errors
 from services.common.body import field_error
@@ -46,7 +47,7 @@ def messages(root: Path = REPOSITORY) -> list[Message]:
         for path in sorted((root / folder).rglob("*.py"))
         if not str(path.relative_to(root)).startswith(_LEFT_OUT)
     ]
-    trees = {str(path.relative_to(root)): ast.parse(path.read_text(encoding="utf-8")) for path in files}
+    trees = {str(path.relative_to(root)): parsed(path.read_text(encoding="utf-8")) for path in files}
     reasons = reasons_of(trees.values())
     results: set[Message] = set()
     for name, tree in trees.items():

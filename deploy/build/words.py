@@ -9,6 +9,7 @@ from typing import Final
 
 from deploy.build.messages import messages
 from deploy.build.protos import REPOSITORY
+from deploy.syntax import parsed
 
 FOLDERS = ("services", "inference", "gateway", "deploy", "bench", "tests")
 PRODUCT = ("services", "inference", "gateway", "deploy")
@@ -128,7 +129,7 @@ def faults() -> Iterator[str]:
             name = str(path.relative_to(REPOSITORY))
             if name.startswith("inference/training/"):
                 continue
-            tree = ast.parse(path.read_text())
+            tree = parsed(path.read_text())
             yield from wrong_docstrings(name, tree)
             if folder in PRODUCT:
                 yield from misnamed(name, tree)

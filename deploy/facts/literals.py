@@ -7,6 +7,8 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any, Final
 
+from deploy.syntax import parsed
+
 Node = dict[str, Any]
 """A call of a class: its name under `kind`, its keyword arguments by name."""
 
@@ -23,7 +25,7 @@ def value_of(module: str, name: str) -> Any:
     Raises Unreadable.
     """
     try:
-        tree = ast.parse(module)
+        tree = parsed(module)
     except SyntaxError as error:
         raise Unreadable(f"no Python: {error.msg}") from None
     for statement in tree.body:

@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 
 from deploy.build.protos import REPOSITORY
+from deploy.syntax import parsed
 from services.providers import vendors
 from services.providers.text.base import Adapter
 
@@ -59,7 +60,7 @@ def test_the_core_names_no_vendor() -> None:
         for path in (REPOSITORY / folder).rglob("*.py"):
             name = str(path.relative_to(REPOSITORY))
             if not name.startswith(DIALECTS):
-                words = {word.lower() for word in named(ast.parse(path.read_text()))} - EXCUSED.get(name, set())
+                words = {word.lower() for word in named(parsed(path.read_text()))} - EXCUSED.get(name, set())
                 if words:
                     found[name] = words
     assert found == {}
@@ -70,12 +71,12 @@ def test_the_core_names_no_vendor() -> None:
 )
 def test_a_vendor_is_seen(code: str) -> None:
     """In a text, an import, a function's name and a variable's."""
-    assert len(list(named(ast.parse(code)))) == 1
+    assert len(list(named(parsed(code)))) == 1
 
 
 def test_what_a_module_says_of_itself_is_free() -> None:
     """A docstring may tell why something is as it is."""
-    assert list(named(ast.parse('"""As Azure does."""\nX = 1\n"""Of Gemini."""'))) == []
+    assert list(named(parsed('"""As Azure does."""\nX = 1\n"""Of Gemini."""'))) == []
 
 
 TEXT = """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-
 import pytest
 
 from deploy.build.words import RIDDLES, misnamed, wrong_docstrings
+from deploy.syntax import parsed
 
 
 @pytest.mark.parametrize(
@@ -23,12 +22,12 @@ from deploy.build.words import RIDDLES, misnamed, wrong_docstrings
 )
 def test_a_name_on_the_list_is_seen(code: str) -> None:
     """Of a variable, a class, a parameter, an attribute, and a function."""
-    assert len(misnamed("services/x.py", ast.parse(code))) == 1
+    assert len(misnamed("services/x.py", parsed(code))) == 1
 
 
 def test_a_name_that_is_taken_is_seen() -> None:
     """What is a booking in the ledger is a reservation in the router."""
-    tree = ast.parse("class Booking: ...")
+    tree = parsed("class Booking: ...")
     assert (len(misnamed("services/router/x.py", tree)), misnamed("services/auth/x.py", tree)) == (1, [])
 
 
@@ -51,4 +50,4 @@ def test_a_riddle_is_seen(sentence: str) -> None:
 )
 def test_a_docstring_that_says_otherwise_what_is_returned_is_seen(code: str, count: int) -> None:
     """`Return …` or a plain statement; what really gives something back may say so."""
-    assert len(list(wrong_docstrings("services/x.py", ast.parse(code)))) == count
+    assert len(list(wrong_docstrings("services/x.py", parsed(code)))) == count

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deploy.syntax import parsed
 from moa.embedding.v1 import embedding_service_pb2, embedding_service_pb2_grpc
 from moa.text.v1 import text_pb2
 from services.common.rpc import client as rpc
@@ -60,7 +61,7 @@ async def test_it_writes_python_that_compiles(asking: Client) -> None:
     out = await asking.text("Write a Python function that adds two numbers.", model=CHAT, max_tokens=200)
     found = re.search(r"```python\n(.*?)```", out.text, re.DOTALL)
     assert found
-    assert any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(found[1])))
+    assert any(isinstance(node, ast.FunctionDef) for node in ast.walk(parsed(found[1])))
 
 
 SCHEMA = {

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.syntax import parsed
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDERS = ("tests", "inference/training/tests")
+
+# To parse a file takes milliseconds, and there are thousands: what has no such text has no such call or import.
+MAY_REACH = re.compile(r"""["'](?:[^"'\n]*\.)?_[^_"'\n]""")
+MAY_IMPORT = re.compile(r"^\s*(?:from|import)\b(?:[^\n(]*\([^)]*|[^\n]*)\b_[^_\W]", re.MULTILINE)
 
 
 def reaches(source: str) -> Iterator[str]:
     """Yield the private names that a module reads or replaces by their name in a string."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)) if MAY_REACH.search(source) else ():
         if not isinstance(node, ast.Call):
             continue
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -46,7 +53,8 @@ FACES = ("services", "inference", "gateway", "deploy")
 def insides(path: Path) -> Iterator[str]:
     """Yield the private modules of other packages of ours that a module imports."""
     package = ".".join(path.relative_to(REPOSITORY).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    source = path.read_text()
+    for node in ast.walk(parsed(source)) if MAY_IMPORT.search(source) else ():
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
@@ -68,10 +76,22 @@ def test_nobody_imports_the_insides_of_a_package() -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
-def test_an_import_of_the_insides_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a module and of a module; the package itself may."""
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("from services.two._in import X", ["services.two._in", "services.two._in.X"]),
+        ("from services.two import _in", ["services.two._in"]),
+        ("def f():\n    from services.two import (  # why\n        out,\n        _in,\n    )", ["services.two._in"]),
+        ("import services.two._in as two", ["services.two._in"]),
+        ("from services.one._own import Y", []),
+    ],
+)
+def test_an_import_of_the_insides_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, names: list[str]
+) -> None:
+    """From a module and of a module, on one line and on several; the package itself may."""
     monkeypatch.setattr(f"{__name__}.REPOSITORY", tmp_path)
     module = tmp_path / "services" / "one" / "part.py"
     module.parent.mkdir(parents=True)
-    module.write_text("from services.two._in import X\nfrom services.two import _in\nfrom services.one._own import Y\n")
-    assert list(insides(module)) == ["services.two._in", "services.two._in.X", "services.two._in"]
+    module.write_text(code)
+    assert list(insides(module)) == names
