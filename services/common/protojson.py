@@ -191,8 +191,13 @@ def _written_as(message: Message, value: Any) -> str:
 
 
 def _names(field: Any) -> list[str]:
-    """Return the words of an enum's field that say something."""
-    return [one.name for one in field.enum_type.values if one.number]
+    """Return the words of an enum's field that say something, as people write them."""
+    return [_short(field, one.name) for one in field.enum_type.values if one.number]
+
+
+def _short(field: FieldDescriptor, name: str) -> str:
+    prefix = _prefix(field)
+    return name.removeprefix(prefix).lower() if prefix else name
 
 
 def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
@@ -252,7 +257,7 @@ def _enum(field: FieldDescriptor, value: Any, path: str) -> int:
                 return known[name]
     if isinstance(value, int) and not isinstance(value, bool) and value in field.enum_type.values_by_number:
         return value
-    near = words.likest(value, _names(field)) if isinstance(value, str) else ""
+    near = words.likest(_short(field, value), _names(field)) if isinstance(value, str) else ""
     hint = f"; did you mean {near}?" if near else ""
     raise InvalidField(f"{path} must be one of {', '.join(_names(field))}{hint}", param=path)
 

@@ -81,15 +81,14 @@ def test_what_does_not_fit_is_named(body: bytes, param: str) -> None:
     ("body", "told"),
     [
         (b'{"scope": []}', "unknown field scope; use scopes"),
-        (b'{"scopes": ["text"]}', 'scopes[0] must be an object; write {"operations": ["OPERATION_TEXT"]}'),
+        (b'{"scopes": ["text"]}', 'scopes[0] must be an object; write {"operations": ["text"]}'),
         (b'{"scopes": [7]}', "scopes[0] must be an object of provider, model or operations"),
         (b'{"scopes": [{"operation": "x"}]}', "unknown field scopes[0].operation; use operations"),
         (
             b'{"scopes": [{"operations": ["OPERATION_TXT"]}]}',
-            "scopes[0].operations[0] must be one of OPERATION_TEXT, OPERATION_IMAGE, OPERATION_TASK; "
-            "did you mean OPERATION_TEXT?",
+            "scopes[0].operations[0] must be one of text, image, task; did you mean text?",
         ),
-        (b'{"priority": "urgent"}', "priority must be one of PRIORITY_LOW, PRIORITY_NORMAL, PRIORITY_HIGH"),
+        (b'{"priority": "urgent"}', "priority must be one of low, normal, high"),
     ],
 )
 def test_what_may_stand_there_is_told(body: bytes, told: str) -> None:
