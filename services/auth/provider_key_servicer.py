@@ -15,7 +15,7 @@ from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.callers import Callers
 from services.auth.managers import manager_of
 from services.common import scrub
-from services.common.errors import InvalidField, NotFound
+from services.common.errors import InvalidField
 
 _LONGEST: Final = 8192
 
@@ -39,7 +39,7 @@ class ProviderKeyServicer(provider_key_service_pb2_grpc.ProviderKeyServiceServic
         scrub.of_call(*(given.value for given in request.credentials))
         actor = await self._administrator(context, gives=True)
         credentials = {given.name: given.value.strip() for given in request.credentials}
-        form = _form(request.provider_id, await self._forms(request.provider_id), credentials)
+        form = _form(request.provider_id, await self._offered.forms(request.provider_id), credentials)
         for name, value in credentials.items():
             _check(name, value)
         rows = await self._provider_keys.set(
@@ -58,16 +58,10 @@ class ProviderKeyServicer(provider_key_service_pb2_grpc.ProviderKeyServiceServic
     ) -> pb.DeleteProviderKeyResponse:
         """Forget the stored credentials of a provider."""
         actor = await self._administrator(context, gives=False)
-        forms = await self._forms(request.provider_id)
+        forms = await self._offered.forms(request.provider_id)
         variables = {variable for form in forms for variable in form.values()}
         await self._provider_keys.delete(request.provider_id, variables, actor=actor)
         return pb.DeleteProviderKeyResponse()
-
-    async def _forms(self, provider_id: str) -> Sequence[Form]:
-        forms = (await self._offered.forms()).get(provider_id)
-        if forms is None:
-            raise NotFound(f"the catalogue has no provider {provider_id!r}")
-        return forms
 
     async def _administrator(self, context: Any, *, gives: bool) -> str:
         caller = await self._callers.of(context)

@@ -62,6 +62,8 @@ class Watched:
         self._last_good = last_good
         self._of = ""
         """What is said behind why it was refused, while a copy is in use."""
+        self._stored = self._stamp[-1]
+        """The version of the environment's stored variables that `now` goes by."""
         self.refused = ""
         """Why the file's last change was refused; empty when `now` is what the file says."""
         REFUSED.set(0)
@@ -161,18 +163,39 @@ class Watched:
                 self._looking.notify_all()
 
     async def _reload(self) -> None:
+        stored = self._stamp[-1]
         try:
             self._read = await reload(self._path, self._environment, self._check, self._kept)
             self.relist(self._listed)
         except CatalogueError as error:
             self._refuse(f"{error}{self._of}")
+            if stored != self._stored:
+                await self._take_stored(stored)
         else:
+            self._stored = stored
             self.refused = self._of = ""
             REFUSED.set(0)
             OF_COPY.set(0)
             _log.info("catalogue.reloaded", models=len(self.now.models), configured=sorted(self.now.configured))
             self._told_facts()
             await asyncio.to_thread(self._keep, self._stamp[0])
+
+    async def _take_stored(self, stored: tuple[int, int]) -> None:
+        """Read the copy that was kept with what is stored now: a provider's key does not wait until the file is mended.
+
+        The file itself is bad, so this process reads the copy, and serves nobody while a large one is parsed.
+        """
+        copy = self._last_good.copy() if self._last_good is not None else None
+        if copy is None:
+            return
+        arguments = self._path, self._environment, self._check, self._kept
+        try:
+            self._read = await asyncio.to_thread(load, *arguments, text=copy.text)
+        except CatalogueError as error:
+            _log.warning("catalogue.copy_not_read", why=str(error))
+            return
+        self._stored = stored
+        self.relist(self._listed)
 
     async def _look_again(self, every_s: float) -> None:
         """Return at the next beat, or as soon as somebody asks for a look."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from moa.router.v1 import operator_service_pb2 as pb
 from moa.router.v1 import operator_service_pb2_grpc
 from services.catalogue import Catalogue
-from services.common.errors import NotFound
+from services.common.errors import InvalidField, NotFound
 from services.router.catalogue_editing import MOST_ROWS, CatalogueEditing
 from services.router.domain.described_providers import described
 from services.router.domain.described_routes import described_routes, described_rows
@@ -61,8 +61,14 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         """Ask a provider by the cheapest call."""
         await self._administrator(context, changes=True)
         provider = self._catalogue().providers.get(request.provider_id)
-        if provider is None or provider.service not in ("text", "image"):
-            raise NotFound(f"the catalogue has no provider {request.provider_id!r} that is asked by a key")
+        if provider is None:
+            raise NotFound(f"the catalogue has no provider {request.provider_id!r}; GET /admin/providers lists them")
+        if provider.service not in ("text", "image"):
+            raise InvalidField(
+                f"provider {provider.id!r} runs on the operator's own machines, so there is no call to try;"
+                " GET /admin/inference tells how its models are",
+                param="provider_id",
+            )
         answer = await self._states.test(provider.service, provider.id)
         return pb.TestProviderResponse(outcome=answer.outcome, detail=answer.detail, milliseconds=answer.milliseconds)
 

@@ -15,6 +15,7 @@ from moa.common.v1.rates_pb2 import UpstreamRates
 from moa.operator.v1 import operator_store_service_pb2 as operator_pb
 from moa.operator.v1 import operator_store_service_pb2_grpc
 from services.auth.adapters.provider_keys import ProviderKeys
+from services.auth.adapters.request_log_resealing import Resealing
 from services.auth.adapters.traffic import KEPT_S, Traffic
 from services.auth.domain.accounts import KeyLimits
 from services.auth.domain.powers import ADMIN
@@ -140,6 +141,22 @@ async def test_without_the_operators_key_nothing_is_stored(auth: Auth, client: C
         wanted = operator_pb.ListProviderKeysRequest(values=True)
         told = await store.ListProviderKeys(wanted, metadata=INTERNAL)
     assert [(key.variable, key.value, key.unreadable) for key in told.keys] == [("A_KEY", "", True)]
+    auth.query("delete from provider_keys returning 1")
+
+
+async def test_a_key_of_an_older_key_of_the_operators_is_encrypted_anew(auth: Auth) -> None:
+    """So that the older can be taken away. What no key opens stays, for its key may come back; so do who and when."""
+    lost = ContentKeys(f"lost:{'0' * 63}3")
+    (before,) = await ProviderKeys(auth.postgres, ContentKeys(KEY)).set("p", {"A_KEY": SECRET}, actor="acc")
+    await ProviderKeys(auth.postgres, lost).set("p", {"LOST_KEY": SECRET}, actor="acc")
+    second = f"second:{'0' * 63}2"
+    assert not await Resealing(auth.postgres, ContentKeys(f"{second},{KEY}")).tidy()
+    kept = ProviderKeys(auth.postgres, ContentKeys(second))
+    after, left = await kept.all()
+    assert (after.sealed.key, left.sealed.key) == ("second", "lost")
+    assert (kept.opened(after), kept.opened(left)) == (SECRET, None)
+    assert ProviderKeys(auth.postgres, lost).opened(left) == SECRET
+    assert (after.set_at, after.set_by, after.last_four) == (before.set_at, "acc", "1234")
     auth.query("delete from provider_keys returning 1")
 
 

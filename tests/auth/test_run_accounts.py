@@ -18,7 +18,7 @@ from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.offered import Offered
-from services.common.errors import PermissionDenied
+from services.common.errors import Conflict, NotFound, PermissionDenied
 from services.quota_client.labels import labelled
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import PASSWORD, Client, code_of
@@ -293,6 +293,22 @@ async def test_a_catalogue_that_cannot_be_read_warns_of_nothing(tmp_path: Path) 
     assert await offered.warnings([rule]) == [""]
     path.write_text(CATALOGUE)
     assert await offered.warnings([rule]) != [""]
+
+
+async def test_a_fault_in_the_catalogue_keeps_no_key_from_being_set(tmp_path: Path) -> None:
+    """Of a provider that was there before; of another nobody knows, and it is said what to do."""
+    path = tmp_path / "catalogue.yaml"
+    offered = Offered(path)
+    with pytest.raises(Conflict, match="mend it"):
+        await offered.forms("one")
+    path.write_text(CATALOGUE)
+    forms = await offered.forms("one")
+    with pytest.raises(NotFound, match="GET /admin/providers"):
+        await offered.forms("onne")
+    path.write_text("providers: [")
+    assert await offered.forms("one") == forms
+    with pytest.raises(Conflict):
+        await offered.forms("onne")
 
 
 async def test_a_grant_that_permits_nothing_says_so(client: Client, root: str, auth: Auth) -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from services.catalogue import Catalogue, CatalogueError, LastGood, Watched
+from services.catalogue import Catalogue, CatalogueError, Environment, LastGood, Watched
 from services.common.settings import CatalogueSettings
 
 GOOD = """\
@@ -95,6 +95,33 @@ async def test_the_copy_is_of_the_last_change_that_was_right(file: Path, kept: P
         watching.cancel()
     assert ids(again.now) == ["one"]
     assert of_copy() == (0, 0)
+
+
+@pytest.mark.parametrize("since_start", [True, False])
+async def test_a_stored_key_does_not_wait_until_the_file_is_mended(file: Path, kept: Path, since_start: bool) -> None:
+    """Whether the file has its fault since before the start or since later, and however the key comes and goes."""
+    text = BETTER.replace('"http://x"}', '"http://x", credentials: {api_key: P_KEY}}')
+    file.write_text(text)
+    started(file, kept)
+    if since_start:
+        put(file, BAD)
+    environment = Environment({})
+    watched = Watched(file, environment, last_good=LastGood(kept, "router", file))
+    watching = asyncio.create_task(watched.watch(every_s=0.01))
+    try:
+        async with asyncio.timeout(60):
+            if not since_start:
+                put(file, BAD)
+            while not watched.refused:
+                await asyncio.sleep(0.01)
+            for stored in ({"P_KEY": "sk"}, {}):
+                environment.store(stored)
+                await watched.followed(environment.version)
+                assert watched.now.configured == (frozenset({"p"}) if stored else frozenset())
+                assert (ids(watched.now), bool(watched.refused)) == (["one", "two"], True)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 def test_a_copy_that_is_not_as_it_was_written_is_none(file: Path, kept: Path) -> None:

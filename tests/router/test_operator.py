@@ -211,15 +211,16 @@ async def test_providers_are_described() -> None:
 
 
 async def test_a_provider_is_tested_by_the_service_that_asks_it() -> None:
-    """That takes an administrator who may change something; one that is asked by no key is not found."""
+    """That takes an administrator who may change something; one of one's own machines is refused, with what to ask."""
     store, states = Store(), States()
     servicer = servicer_of(store, states)
     answer = await servicer.TestProvider(pb.TestProviderRequest(provider_id="i"), CONTEXT)
     assert (answer.outcome, answer.detail, answer.milliseconds) == (states_pb.TEST_OUTCOME_FAILED, "no", 7)
     assert (states.tested, store.asked) == ([("image", "i")], [("k", True)])
-    for name in ("own", "nobody"):
-        with pytest.raises(NotFound):
-            await servicer.TestProvider(pb.TestProviderRequest(provider_id=name), CONTEXT)
+    with pytest.raises(InvalidField, match="GET /admin/inference"):
+        await servicer.TestProvider(pb.TestProviderRequest(provider_id="own"), CONTEXT)
+    with pytest.raises(NotFound, match="GET /admin/providers"):
+        await servicer.TestProvider(pb.TestProviderRequest(provider_id="nobody"), CONTEXT)
 
 
 async def test_nobody_else_is_told() -> None:

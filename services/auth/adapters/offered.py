@@ -11,6 +11,7 @@ from typing import Final
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, CatalogueError, reload, storable_forms
 from services.common import logs
+from services.common.errors import Conflict, NotFound
 from services.quota_client.permissions import matches
 
 _log = logs.get("offered")
@@ -61,9 +62,18 @@ class Offered:
         offer = await self._now()
         return [offer.warning(rule) for rule in rules]
 
-    async def forms(self) -> Mapping[str, Sequence[Mapping[str, str]]]:
-        """Return the ways to give each provider stored credentials, by its id."""
-        return (await self._now()).forms
+    async def forms(self, provider_id: str) -> Sequence[Mapping[str, str]]:
+        """Return the ways to give a provider stored credentials. Raises NotFound, and Conflict where nobody knows."""
+        offer = await self._now()
+        forms = offer.forms.get(provider_id)
+        if forms is None and offer.models is None:
+            raise Conflict(
+                f"whether there is a provider {provider_id!r} is unknown, for the catalogue cannot be read: mend it"
+                " (GET /admin/catalogue tells its fault), then set the key"
+            )
+        if forms is None:
+            raise NotFound(f"the catalogue has no provider {provider_id!r}; GET /admin/providers lists them")
+        return forms
 
     async def _now(self) -> Offer:
         async with self._reading:
@@ -75,7 +85,8 @@ class Offered:
                     self._stamp = stamp
             except (CatalogueError, OSError) as error:
                 _log.warning("catalogue.unreadable", why=str(error))
-                self._offer, self._stamp = _NOTHING_KNOWN, None
+                # Keys of the providers that there were can be set all the same: other processes go by a copy.
+                self._offer, self._stamp = Offer(forms=self._offer.forms), None
             return self._offer
 
 

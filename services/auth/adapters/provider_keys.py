@@ -91,6 +91,28 @@ class ProviderKeys:
                 for variable, key, data, last_four, set_at, set_by in await cursor.fetchall()
             ]
 
+    async def reseal(self) -> int:
+        """Encrypt anew what older keys of the operator encrypted; return how many values. What no key opens stays."""
+        if not self._keys:
+            return 0
+        resealed = 0
+        async with self._postgres.transaction() as link:
+            cursor = await link.execute(
+                "select variable, key_name, sealed from provider_keys where key_name <> %s for update skip locked",
+                (self._keys.first,),
+            )
+            for variable, key, data in await cursor.fetchall():
+                plain = self._keys.open(_record(variable), Sealed(key, bytes(data)))
+                if plain is None:
+                    continue
+                sealed = self._keys.seal(_record(variable), plain)
+                await link.execute(
+                    "update provider_keys set key_name = %s, sealed = %s where variable = %s",
+                    (sealed.key, sealed.data, variable),
+                )
+                resealed += 1
+        return resealed
+
     def opened(self, row: ProviderKeyRow) -> str | None:
         """Return a value; None where the operator's key that encrypted it is not there any more."""
         plain = self._keys.open(_record(row.variable), row.sealed)

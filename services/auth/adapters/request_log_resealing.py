@@ -1,4 +1,4 @@
-"""Encrypts logged content anew that an older of the operator's keys encrypted, so that it can be taken away."""
+"""Encrypts logged content and providers' keys anew that an older of the operator's keys encrypted: it can then go."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from services.auth.adapters.postgres import Postgres
+from services.auth.adapters.provider_keys import ProviderKeys
 from services.common import logs
 from services.common.content_sealing import ContentKeys, Sealed
 
@@ -23,11 +24,12 @@ _REST_S: Final = 24 * 3600.0
 
 
 class Resealing:
-    """Goes through the log, and again a day later; replicas may do so at the same time."""
+    """Goes through providers' keys and the log, and again a day later; replicas may do so at the same time."""
 
     def __init__(self, postgres: Postgres, keys: ContentKeys, clock: Callable[[], float] = time.monotonic) -> None:
         self._postgres = postgres
         self._keys = keys
+        self._provider_keys = ProviderKeys(postgres, keys)
         self._clock = clock
         self._rest_until = clock()
         self._behind = ""
@@ -37,6 +39,8 @@ class Resealing:
         """Encrypt some anew, for a moment. Returns whether there is more to look through."""
         if not self._keys or self._clock() < self._rest_until:
             return False
+        if not self._behind and (resealed := await self._provider_keys.reseal()):
+            _log.info("provider_keys.resealed", rows=resealed)
         until = self._clock() + _AT_WORK_S
         while self._clock() < until:
             if not await self._step():
