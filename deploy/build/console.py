@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from deploy.build.console_words import unused
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = REPOSITORY / "gateway" / "console"
 PAGES: Final = REPOSITORY / "gateway" / "web"
@@ -64,7 +66,7 @@ def faults(folder: Path = SOURCES, pages: Path = PAGES) -> list[str]:
         for name in sorted(now.keys() | was.keys())
         if now.get(name) != was.get(name)
     ]
-    return results
+    return results + unused(folder / "src")
 
 
 def build(into: Path) -> None:

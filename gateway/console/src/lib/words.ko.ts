@@ -88,7 +88,7 @@ export const ko: Record<Word, string> = {
 
   budgetsNote: "모델, 태그, 대상별로 사용량의 일부에 한도를 둡니다.", newBudget: "예산 만들기", noBudgets: "아직 예산이 없습니다", noBudgetsNote: "예: OpenAI 대형 모델은 팀 전체에서 월 50달러까지.", owner: "대상", tagIs: "태그 {tag}", deleteBudget: "삭제", askDeleteBudget: "“{name}” 예산을 삭제할까요? 더 이상 제한이 적용되지 않습니다.",
   invitationsNote: "초대 코드가 있으면 한 번 가입할 수 있습니다.", noInvitations: "아직 초대가 없습니다", noInvitationsNote: "가입시킬 사람마다 초대 코드를 하나씩 만드세요.", open: "사용 가능", used: "사용됨",
-  providersNote: "모델을 제공하는 곳과 현재 응답 상태입니다.", gateway: "게이트웨이", addProvider: "공급자 추가", addProviderNote: "공급자 키를 환경 변수로 넣고 게이트웨이를 시작하면 모델이 여기에 나타납니다. 다른 공급자와 변수 이름은 gateway/catalogue.yaml에 있습니다.", countModels: "모델 {count}개", catalogueRefused: "최근 카탈로그 변경이 거부되어 이전 카탈로그를 사용하고 있습니다.",
+  providersNote: "모델을 제공하는 곳과 현재 응답 상태입니다.", gateway: "게이트웨이", countModels: "모델 {count}개", catalogueRefused: "최근 카탈로그 변경이 거부되어 이전 카탈로그를 사용하고 있습니다.",
   requestLog: "요청 로그", requestLogNote: "로그를 켠 팀의 요청을 최신순으로 보여 줍니다.", status: "상태 코드", errorWord: "오류", requestIdWord: "요청 ID", took: "소요 시간", dropped: "공간이 부족해 요청 {count}건을 기록하지 못했습니다.", noLogged: "기록된 요청이 없습니다", noLoggedNote: "팀 소유자나 관리자가 팀의 로그를 켤 수 있습니다.",
   loggedRequest: "요청 상세", attempts: "시도한 모델", content: "주고받은 내용", noContent: "프롬프트와 답변은 저장하지 않았습니다.", unreadable: "암호화 키가 없어 내용을 읽을 수 없습니다.", deleteLogged: "삭제", askDeleteLogged: "로그에서 이 요청을 삭제할까요?",
   requestLogTeam: "누가 어떤 모델에 무엇을 요청했고 결과가 어땠는지 기록합니다. 소유자와 관리자만 볼 수 있습니다.", logOn: "이 팀의 요청 기록", logContent: "프롬프트와 답변도 암호화해 저장", logDays: "보관 기간(일)", readLog: "로그 보기",
