@@ -53,7 +53,7 @@ class Refreshing:
         holder: This process's name, unique.
         stores: What is kept fresh.
         paces: What is kept fresh too.
-        settling: Whose journal remembers what earlier processes left open.
+        settling: Whose journal remembers what earlier processes left open; it hears of every call in vain.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Refreshing:
                 failures.clear()
             except grpc.aio.AioRpcError as failure:
                 _log.warning("refresh.failed", code=failure.code().name)
+                self._settling.failed()
                 failures.append(failure)
                 if len(failures) == _AWAY:
                     self._turn = turn + start + _KEYS_A_CALL
@@ -181,7 +182,9 @@ class Refreshing:
             # Before the call: one that is released meanwhile must take the report back.
             reservation.reported_at = asked_at
         answer = await self._stub.Refresh(request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S)
-        if answer.reported and orphans:
+        if not answer.reported:
+            self._settling.failed()
+        elif orphans:
             self._orphans = self._orphans[len(orphans) :]
             if not self._orphans:
                 self._settling.orphans_reported()

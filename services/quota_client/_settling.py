@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -86,6 +87,8 @@ class Settling:
         self._kept: list[Left] = []
         self._unreported = False
         self._failing = False
+        self._failed_at = -math.inf
+        """When auth was last asked in vain."""
         self._deferred: dict[str, tuple[asyncio.TimerHandle, Known]] = {}
         self._returns_first = False
         self._known: dict[str, Known] = {}
@@ -190,15 +193,27 @@ class Settling:
     def deferred(self, settlement: quota_pb2.Settlement, known: Known) -> None:
         """Take a settlement that counts only if nobody else books the reservation meanwhile; `known` hears what does.
 
-        Not durable before its time: should this process end, the backend's word or the last report counts.
+        Not durable before its time: should this process end, the backend's word or the last report counts. While auth
+        is away no word reaches it, so that the time is counted from when it was last asked in vain.
         """
-        handle = asyncio.get_running_loop().call_later(self._deferred_s, self._decided, settlement)
+        self._defer(settlement, known, self._deferred_s)
+
+    def _defer(self, settlement: quota_pb2.Settlement, known: Known, wait_s: float) -> None:
+        handle = asyncio.get_running_loop().call_later(wait_s, self._decided, settlement)
         self._deferred[settlement.reservation_id] = handle, known
 
     def _decided(self, settlement: quota_pb2.Settlement) -> None:
+        wait_s = self._failed_at + self._deferred_s - time.monotonic()
+        if wait_s > 0:
+            self._defer(settlement, self._deferred[settlement.reservation_id][1], wait_s)
+            return
         _, self._known[settlement.reservation_id] = self._deferred.pop(settlement.reservation_id)
         self.settled(settlement)
         self.covered(settlement.further)
+
+    def failed(self) -> None:
+        """Note that auth was asked in vain, by whoever asks it."""
+        self._failed_at = time.monotonic()
 
     def released(self, reservation_id: str) -> None:
         """Note that nothing was consumed."""
@@ -257,6 +272,7 @@ class Settling:
         except grpc.aio.AioRpcError as failure:
             _log.warning("settling.postponed", code=failure.code().name, waiting=len(self._pending))
             self._failing = True
+            self.failed()
             self._catch_up()
             return False
         except Exception:

@@ -260,6 +260,12 @@ async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> 
         "MOA_LOG_LEVEL": "error",
     }
     process = await forking.begun("services.auth", environment)
-    async with grpc.aio.insecure_channel(address) as link:
+    link = channel(address)  # gRPC's own pauses between two tries grow to minutes
+    try:
         await asyncio.wait_for(link.channel_ready(), 110)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        await link.close()
     return process, address

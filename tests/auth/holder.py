@@ -35,8 +35,8 @@ TAG = "soak"
 """What half of the requests have."""
 
 
-WORD_S, DEFERRED_S = 0.5, 2.0
-"""How long the backend waits with its word on a call that was left, and the router for it."""
+WORD_S = 0.5
+"""How long the backend waits with its word on a call that was left. The router waits for it as long as a real one."""
 
 
 def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int:
@@ -120,7 +120,7 @@ async def main(
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     link = channel(addresses)
-    admission = Admission(link, service_token=TOKEN, journal=journal, deferred_s=DEFERRED_S)
+    admission = Admission(link, service_token=TOKEN, journal=journal)
     await admission.start()
     backend = AbandonedCalls(link, service_token=TOKEN, after_s=WORD_S)
     await backend.start()

@@ -207,12 +207,15 @@ async def test_a_reader_that_is_cancelled_ends_its_call(world: World, kind: str)
 @pytest.mark.parametrize("kind", ["stream", "whole"])
 async def test_a_deadline_ends_both_sides(world: World, kind: str) -> None:
     """The handler knows how long it has."""
-    failure = await failure_of(end_of(getattr(world, kind)("waits", timeout=0.2), kind))
-    assert failure.code() is C.DEADLINE_EXCEEDED
+    for lasts_s in (0.2, 1.0, 5.0, 25.0):
+        failure = await failure_of(end_of(getattr(world, kind)("waits", timeout=lasts_s), kind))
+        assert failure.code() is C.DEADLINE_EXCEEDED
+        if world.serves.left_s is not None:
+            break  # else the machine is too busy to begin a call in that time: no handler ever heard of it
     await asyncio.wait_for(world.serves.cancelled.wait(), 30)
     assert world.serves.left_s is not None
     # gRPC sends whole milliseconds, rounded up.
-    assert 0 < world.serves.left_s <= 0.2 + 0.001
+    assert 0 < world.serves.left_s <= lasts_s + 0.001
 
 
 async def test_a_slow_reader_stops_its_writer_and_no_other(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,23 @@ async def test_who_has_no_journal_waits_for_no_batch() -> None:
         settled(settling, name)
         await until(lambda name=name: auth.booked[-1:] == [name])  # type: ignore[misc]
     await settling.stop(within_s=5)
+
+
+async def test_a_word_on_a_call_that_was_left_is_waited_for_while_auth_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend's word reaches auth once it is back: what the router says in its place comes later than that."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    auth: Any = Auth()
+    settling = Settling(auth, service_token="token", folder=None, holder="one", deferred_s=8.0)
+    settling.deferred(quota_pb2.Settlement(reservation_id="left"), lambda *_: None)
+    now += 7.0
+    settling.failed()
+    for passed_s, decided in ((7.9, False), (0.2, True)):
+        now += passed_s
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert bool(settling.waiting) is decided
+    await settling.stop(within_s=0)
 
 
 class Failing(Auth):
