@@ -99,6 +99,8 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_price_factor: Factor | None = None
     """What an answer by its batch API costs, of the price of one that is asked for alone; none: it is asked for no
     batches."""
+    batch_cached_factor: Factor | None = None
+    """Likewise of tokens that are read from its cache; none: as of all others."""
     pool: Annotated[str, Meta(pattern=r"^([a-z][a-z0-9-]{0,15})?$")] = ""
     """Of `inference`: the pool of processes that has its models (`MOA_INFERENCE_POOLS`); empty: those in none."""
     timeouts: Timeouts = msgspec.field(default_factory=Timeouts)

@@ -124,6 +124,11 @@ class Price(TokenPrices, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         # Mostly two of them are any.
         return sum([count * self._of(kind, tier) for kind, count in counts if count])
 
+    def cached_nano(self, usage: usage_pb2.Usage) -> int:
+        """Return what of a consumption's cost was read from the provider's cache, in nano-dollars, rounded down."""
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
+        return cached * self._of("cached", self._reached(usage.prompt_tokens)) // FEMTO_A_NANO
+
     def most(self, prompt: int | None = None, *, sound: bool = False) -> tuple[int, int]:
         """Return the femto-dollars that a token of prompt and one of completion cost at most, whatever becomes of it.
 

@@ -15,7 +15,7 @@ from moa.image.v1 import image_service_pb2
 from services.catalogue._facts import Book, Facts
 from services.catalogue._listed import Listed
 from services.catalogue._model import Model, Provider
-from services.catalogue._price import Cost, today
+from services.catalogue._price import Cost, at_factor, today
 from services.catalogue._route import Route
 from services.catalogue._virtual import RouteTargets, Variants, VirtualModels
 from services.catalogue._wildcards import WildcardModel, Wildcards
@@ -297,6 +297,22 @@ class Catalogue:
         def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int | None:
             found = self._row(provider, model)
             return found.cost_on(day)(usage, provider, model) if found is not None else 0
+
+        return cost
+
+    def batch_cost_on(self, day: dt.date | None = None) -> Cost:
+        """Return what tells what an answer in a batch costs, as `cost_on` does of one that is asked for alone."""
+        day = day or today()
+        alone = self.cost_on(day)
+
+        def cost(usage: usage_pb2.Usage, provider: str, model: str) -> int | None:
+            found, whole = self._row(provider, model), alone(usage, provider, model)
+            factor = self.batch_price_factor(found) if found is not None else None
+            if found is None or whole is None or factor is None:
+                return whole
+            price, cached_factor = found.price(day), self.provider(found.provider).batch_cached_factor
+            cached = price.cached_nano(usage) if price is not None and cached_factor is not None else 0
+            return at_factor(whole - cached, factor) + at_factor(cached, cached_factor or 0)
 
         return cost
 

@@ -96,12 +96,10 @@ class ProviderBatchServicer(ProviderBatchServiceServicer):
         """Stream the results of the wanted requests, each once."""
         model, target, api = self._found(request)
         wanted = {each.custom_id: each.request for each in request.requests}
-        for outgoing in await _asked(target, api.results(target.provider, request.provider_batch_id)):
-            async for line in _lines(target, outgoing):
-                result = api.result_from(line)
-                asked = wanted.pop(result.custom_id, None)
-                if asked is not None:
-                    await context.write(_result_of(result, asked, model, target))
+        async for result in _results(target, api, request.provider_batch_id):
+            asked = wanted.pop(result.custom_id, None)
+            if asked is not None:
+                await context.write(_result_of(result, asked, model, target))
 
     def _found(self, request: Any) -> tuple[Model, Target, BatchApi]:
         """Return who is asked. Raises Unsupported where that is nobody's way."""
@@ -131,6 +129,16 @@ async def _asked(target: Target, steps: Steps[T], *, own_connection: bool = Fals
                 given = await reply.read_all()
             finally:
                 reply.close()
+
+
+async def _results(target: Target, api: BatchApi, batch_id: str) -> AsyncIterator[Result]:
+    """Yield the results of a batch that has ended. Raises MoaError."""
+    found = await _asked(target, api.results(target.provider, batch_id))
+    for result in found.inline:
+        yield result
+    for outgoing in found.asked:
+        async for line in _lines(target, outgoing):
+            yield api.result_from(line)
 
 
 async def _lines(target: Target, outgoing: Outgoing) -> AsyncIterator[bytes]:

@@ -250,3 +250,23 @@ def test_batches_are_asked_for_where_a_configured_provider_or_a_model_of_it_has_
     assert asked(batched, model)
     assert asked(plain, cheap)
     assert not asked(batched, cheap, configured=False)
+
+
+def test_a_batchs_tokens_from_the_cache_may_cost_another_part_of_their_price() -> None:
+    """Some providers ask half for a batch's tokens, and the whole price for those that their cache had already."""
+    usage = Usage(prompt_tokens=100, cached_tokens=20, completion_tokens=10)
+    model = Model(id="m", provider="p", prices=Prices(input=2.0, cached=0.2, output=8.0))
+
+    def cost(factor: float | None, cached: float | None) -> int | None:
+        provider = Provider(
+            id="p", adapter="gemini", makes="text", batch_price_factor=factor, batch_cached_factor=cached
+        )
+        return Catalogue([provider], [model], frozenset({"p"})).batch_cost_on()(usage, "p", "m")
+
+    plain, cached = 80 * 2_000 + 10 * 8_000, 20 * 200
+    assert [cost(None, None), cost(0.5, None), cost(0.5, 1), cost(None, 1)] == [
+        plain + cached,
+        (plain + cached) // 2,
+        plain // 2 + cached,
+        plain + cached,
+    ]

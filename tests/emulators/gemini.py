@@ -13,7 +13,7 @@ from aiohttp import web
 from google.genai import types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tests.emulators.base import Emulator
+from tests.emulators.base import Emulator, Seen
 from tests.emulators.script import Counts, Script
 
 KEYS = frozenset({"AIza-good", "AIza-also-good"})
@@ -93,6 +93,18 @@ class GeminiEmulator(Emulator):
     page: int = 1000
     """The most models of a page."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        from tests.emulators.gemini_batches import Batches  # it needs what is here
+
+        self.batches = Batches(self._check_key, self._refusal, self._batched)
+
+    def _batched(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer to a request of a batch."""
+        self.seen.append(Seen("/v1beta/batches", {}, body, ("", 0)))
+        script = self.next_script()
+        return _chunk(parts_of(script), 1, FINISHES[script.reason], script.counts, share=1.0)
+
     @property
     def base_url(self) -> str:
         """What catalogue rows write."""
@@ -101,6 +113,7 @@ class GeminiEmulator(Emulator):
     def routes(self) -> Sequence[web.RouteDef]:
         """Return the service's routes."""
         return [
+            *self.batches.routes(),
             web.post("/v1beta/models/{model}:{method}", self._call),
             web.get("/v1beta/models", self._list),
         ]

@@ -75,6 +75,27 @@ async def test_a_wrong_key_is_refused(upstream: GeminiEmulator) -> None:
             await sdk.models.generate_content(model="gemini-2.5-flash", contents="x")
 
 
+async def test_the_sdk_makes_a_batch_and_reads_its_answers(upstream: GeminiEmulator) -> None:
+    """Requests go inline with their keys, and each answer has its own; one that was cancelled has none."""
+    asked = [types.InlinedRequest(contents="hi", metadata={"key": name}) for name in ("a", "b")]
+    config = types.CreateBatchJobConfig(display_name="mine")
+    async with _client(upstream).aio as sdk:
+        made = [await sdk.batches.create(model="gemini-2.5-flash", src=list(asked), config=config) for _ in range(2)]
+        assert made[0].state == types.JobState.JOB_STATE_PENDING
+        await sdk.batches.cancel(name=str(made[1].name))
+        ended = await sdk.batches.get(name=str(made[0].name))
+        states = {job.name: job.state async for job in await sdk.batches.list()}
+    assert states == {
+        made[0].name: types.JobState.JOB_STATE_SUCCEEDED,
+        made[1].name: types.JobState.JOB_STATE_CANCELLED,
+    }
+    assert ended.dest is not None
+    answers = ended.dest.inlined_responses or []
+    assert [(each.metadata, each.response and each.response.text) for each in answers] == [
+        ({"key": name}, "Hello 안녕 🌍!") for name in ("a", "b")
+    ]
+
+
 HI = {"role": "user", "parts": [{"text": "hi"}]}
 BAD: list[dict[str, Any]] = [
     {"surprise": 1},

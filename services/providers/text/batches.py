@@ -63,6 +63,19 @@ class Result(NamedTuple):
     """Of one without both: whether its time was over; else it was cancelled."""
 
 
+class Results(NamedTuple):
+    """The results of a batch that has ended."""
+
+    asked: Sequence[Outgoing] = ()
+    """What is asked for them: answers of a result a line."""
+    inline: Sequence[Result] = ()
+    """Those that the batch itself holds."""
+
+
+def _no_lines(line: bytes) -> Result:
+    raise UpstreamBroken("the provider's results are no lines")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchApi:
     """A batch API."""
@@ -75,10 +88,10 @@ class BatchApi:
     """Tell whether a batch has ended."""
     cancel: Callable[[Provider, str], Steps[None]]
     """Ask for a batch's end."""
-    results: Callable[[Provider, str], Steps[list[Outgoing]]]
-    """Return what is asked for the results of a batch that has ended, a JSON object a line."""
-    result_from: Callable[[bytes], Result]
-    """Read a line. Raises UpstreamBroken."""
+    results: Callable[[Provider, str], Steps[Results]]
+    """Return the results of a batch that has ended."""
+    result_from: Callable[[bytes], Result] = _no_lines
+    """Read a line of what is asked for results. Raises UpstreamBroken."""
 
 
 def read(body: bytes, shape: type[T]) -> T:

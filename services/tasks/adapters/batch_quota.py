@@ -10,10 +10,10 @@ import grpc
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from moa.text.v1.text_pb2 import TextEvent
-from services.catalogue import Watched, at_factor
+from services.catalogue import Watched
 from services.common import logs
 from services.common.credential import Credential
-from services.common.errors import MoaError, ModelNotFound
+from services.common.errors import MoaError
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client.amounts import Amount, ReservationId, charge
@@ -106,14 +106,8 @@ class BatchQuota:
 
     def _cost(self, pack: Pack, last: TextEvent) -> int | None:
         """Return what an answer costs, in nano-dollars, by the prices of when its pack was made; None: unknown."""
-        catalogue = self._catalogue.now
         began = None if pack.created_at is None else pack.created_at.astimezone(UTC).date()
-        cost = catalogue.cost_on(began)(last.finished.usage, pack.provider, pack.model)
-        try:
-            factor = catalogue.batch_price_factor(catalogue.find(pack.model, provider=pack.provider))
-        except ModelNotFound:
-            factor = None
-        return cost if cost is None or factor is None else at_factor(cost, factor)
+        return self._catalogue.now.batch_cost_on(began)(last.finished.usage, pack.provider, pack.model)
 
     async def _called(self, method: Any, request: Any, request_id: str) -> Any:
         try:

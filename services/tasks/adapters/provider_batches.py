@@ -15,7 +15,7 @@ from services.tasks.adapters.batch_content import BatchContent
 from services.tasks.adapters.batch_queue import count_ended
 from services.tasks.adapters.database import BATCHES, OWED, Database, Link
 from services.tasks.domain.batch import ERRORED, MOST_BYTES
-from services.tasks.domain.provider_batch import MOST_REQUESTS, Asked, Member, Pack, Undecided
+from services.tasks.domain.provider_batch import MOST_REQUESTS, TRIES, Asked, Member, Pack, Undecided
 
 _LATE: Final = timedelta(hours=1)
 """How long after a batch's time its packs are waited for before the provider is asked to end them."""
@@ -243,6 +243,26 @@ class ProviderBatches:
                 return False
             await count_ended(link, pack.batch_id, state, 1, size_bytes=len(result or b""))
             await _book(link, pack, place, member.reservation_id, settlement)
+            return True
+
+    async def again(self, pack: Pack, member: Member) -> bool:
+        """Have a request that failed decided anew, and give back what is held for it; return whether it may be.
+
+        It may `TRIES` times, while its batch is neither cancelled nor over.
+        """
+        place = member.asked.place
+        async with self._database.transaction() as link:
+            done = await link.execute(
+                "update tasks.message_batch_requests q set state = 0, pack = null, handed = null, tries = tries + 1"
+                " from tasks.message_batches b where b.id = q.batch_id and q.batch_id = %s and q.place = %s"
+                " and q.pack = %s and q.state = 7 and q.tries + 1 < %s"
+                " and b.cancelled_at is null and b.expires_at > now()",
+                (pack.batch_id, place, pack.id, TRIES),
+            )
+            if not done.rowcount:
+                return False
+            await _book(link, pack, place, member.reservation_id, None)
+            await link.execute("select pg_notify(%s, '')", (BATCHES,))
             return True
 
     async def release(self, pack: Pack, places: Sequence[int] | None = None) -> None:

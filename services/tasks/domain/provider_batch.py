@@ -22,6 +22,8 @@ MOST_REQUESTS: Final = 200
 """Of one pack."""
 MOST_BYTES: Final = 8 * 2**20
 """Of the bodies of one pack."""
+TRIES: Final = 2
+"""How often a request is handed over whose failure may pass."""
 _FIRST_LOOK_S: Final = 2.0
 _LONGEST_LOOK_S: Final = 60.0
 
@@ -106,3 +108,16 @@ class Pack:
 def new_id() -> str:
     """Return a new pack's id: letters and digits, as every provider takes them in names of requests."""
     return "mp" + secrets.token_hex(12)
+
+
+def bounded(members: Sequence[Member]) -> list[list[Member]]:
+    """Return requests in packs of bounded size."""
+    packs: list[list[Member]] = [[]]
+    size = 0
+    for member in members:
+        if packs[-1] and size + len(member.asked.body) > MOST_BYTES:
+            packs.append([])
+            size = 0
+        packs[-1].append(member)
+        size += len(member.asked.body)
+    return packs

@@ -20,7 +20,7 @@ from moa.batch.v1.provider_batch_service_pb2 import ReadProviderBatchResponse as
 from moa.common.v1 import error_pb2
 from moa.quota.v1 import quota_pb2
 from moa.text.v1.text_pb2 import TextEvent
-from services.common import logs
+from services.common import errors, logs
 from services.common.cancelling import CLEANING_S, cancel_and_wait
 from services.common.errors import (
     Internal,
@@ -39,7 +39,7 @@ from services.tasks.adapters.provider_batches import ProviderBatches
 from services.tasks.adapters.provider_client import ProviderClient
 from services.tasks.domain import retry
 from services.tasks.domain.batch import CANCELED, ERRORED, EXPIRED, SUCCEEDED
-from services.tasks.domain.provider_batch import MAKING, MOST_BYTES, Asked, Member, Pack, Undecided, new_id
+from services.tasks.domain.provider_batch import MAKING, Asked, Member, Pack, Undecided, bounded, new_id
 
 _log = logs.get("tasks.provider_batches")
 
@@ -189,7 +189,7 @@ class ProviderBatchWorker:
             decision.ordinary += [asked.place for asked in found.requests]
         else:
             for (provider, model), members in (await self._prepared(found, decision)).items():
-                for some in _bounded(members):
+                for some in bounded(members):
                     await self._make(found, provider, model, some, decision)
         pause_s = _AGAIN_S if decision.is_put_off else 0.0
         await steadily(lambda: self._kept.decided(found, decision.ordinary, pause_s=pause_s))
@@ -341,7 +341,11 @@ class ProviderBatchWorker:
             if (member := waiting.pop(result.custom_id, None)) is not None:
                 await self._take(pack, member, result)
         # Of what the provider says nothing it has answered nothing.
-        await self._kept.release(pack, [each.asked.place for each in waiting.values()])
+        if pack.is_cancelled:
+            for member in waiting.values():
+                await self._end(pack, member, CANCELED, None)
+        else:
+            await self._kept.release(pack, [each.asked.place for each in waiting.values()])
         await self._kept.close(pack)
         self._notices.notify(BATCHES)
 
@@ -352,10 +356,17 @@ class ProviderBatchWorker:
             settlement = self._paying.settlement(pack, member, result.events[-1])
             state, kept = await self._answered(member, result)
         elif result.outcome == Result.OUTCOME_ERRORED:
-            state, kept = ERRORED, self._errored(error_of(result.error), member.asked)
+            error = error_of(result.error)
+            if passes(error) and await self._kept.again(pack, member):
+                metrics.RETRIED.labels(errors.word(error.reason)).inc()
+                return
+            state, kept = ERRORED, self._errored(error, member.asked)
         else:
             is_cancelled = pack.is_cancelled and result.outcome == Result.OUTCOME_CANCELED
             state, kept = CANCELED if is_cancelled else EXPIRED, None
+        await self._end(pack, member, state, kept, settlement)
+
+    async def _end(self, pack: Pack, member: Member, state: int, kept: bytes | None, settlement: Any = None) -> None:
         if await steadily(lambda: self._kept.end(pack, member, state, kept, settlement)):
             metrics.BATCHED.labels("succeeded" if state == SUCCEEDED else "errored").inc()
 
@@ -382,16 +393,3 @@ class ProviderBatchWorker:
             yield
         finally:
             self._held.pop(pack.id, None)
-
-
-def _bounded(members: Sequence[Member]) -> list[list[Member]]:
-    """Return requests in packs of bounded size."""
-    packs: list[list[Member]] = [[]]
-    size = 0
-    for member in members:
-        if packs[-1] and size + len(member.asked.body) > MOST_BYTES:
-            packs.append([])
-            size = 0
-        packs[-1].append(member)
-        size += len(member.asked.body)
-    return packs

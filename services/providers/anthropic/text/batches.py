@@ -14,7 +14,7 @@ from services.common.errors import UpstreamBroken
 from services.providers.anthropic.errors import Failure, Refused, failed
 from services.providers.anthropic.text.request import url_of
 from services.providers.http.client import Outgoing
-from services.providers.text.batches import BatchApi, Found, Line, Result, Sought, Steps, read
+from services.providers.text.batches import BatchApi, Found, Line, Result, Results, Sought, Steps, read
 
 _BETA: Final = "anthropic-beta"
 _PAGES: Final = 20
@@ -103,9 +103,9 @@ def cancel(provider: Provider, batch_id: str) -> Steps[None]:
     yield Outgoing(url_of(provider.base_url, f"messages/batches/{batch_id}/cancel"), b"", {})
 
 
-def results(provider: Provider, batch_id: str) -> Steps[list[Outgoing]]:
+def results(provider: Provider, batch_id: str) -> Steps[Results]:
     """Return what is asked for the results."""
-    return [_results(provider, batch_id)]
+    return Results([_results(provider, batch_id)])
     yield  # as the others
 
 

@@ -6,6 +6,7 @@ from services.providers.counts import count_of
 from services.providers.google import listing
 from services.providers.google.access import authority, caller_authority, check_request
 from services.providers.google.errors import error_from
+from services.providers.google.text.batches import BATCHES
 from services.providers.google.text.carried import VENDOR
 from services.providers.google.text.read import reader
 from services.providers.google.text.request import count_request_from, request_from
@@ -19,6 +20,7 @@ ADAPTER = Adapter(
     authority=authority,
     request_id_header="x-goog-request-id",
     vendor=VENDOR,
+    batches=BATCHES,
     count_request_from=count_request_from,
     count_from=count_of("totalTokens"),
     chooses=True,

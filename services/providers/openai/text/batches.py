@@ -14,7 +14,7 @@ from services.common.errors import UpstreamBroken
 from services.providers.http.client import Outgoing
 from services.providers.openai.errors import error_from
 from services.providers.openai.text.request import url_of
-from services.providers.text.batches import BatchApi, Found, Line, Result, Sought, Steps, read
+from services.providers.text.batches import BatchApi, Found, Line, Result, Results, Sought, Steps, read
 
 _NAME: Final = "moa_batch"
 """The batch's metadata that holds its name."""
@@ -124,14 +124,12 @@ def cancel(provider: Provider, batch_id: str) -> Steps[None]:
     yield Outgoing(url_of(provider.base_url, f"/batches/{batch_id}/cancel"), b"", {})
 
 
-def results(provider: Provider, batch_id: str) -> Steps[list[Outgoing]]:
+def results(provider: Provider, batch_id: str) -> Steps[Results]:
     """Return what is asked for the files of answers and of errors; none where no request was begun."""
     batch = yield from _batch(provider, batch_id)
-    return [
-        Outgoing(url_of(provider.base_url, f"/files/{file_id}/content"), b"", {}, "GET")
-        for file_id in (batch.output_file_id, batch.error_file_id)
-        if file_id
-    ]
+    files = (batch.output_file_id, batch.error_file_id)
+    asked = (url_of(provider.base_url, f"/files/{file_id}/content") for file_id in files if file_id)
+    return Results([Outgoing(url, b"", {}, "GET") for url in asked])
 
 
 def result_from(line: bytes) -> Result:
