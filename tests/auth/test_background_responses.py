@@ -290,6 +290,20 @@ async def test_a_router_that_ends_puts_back_what_it_makes(auth: Auth, routers: R
     await charged(auth, account, WHOLE)
 
 
+async def test_a_renewal_that_comes_late_takes_nothing_back(auth: Auth, routers: Routers) -> None:
+    """What a router put back is another's at once, though a renewal of that router's was still on its way."""
+    account, key, _ = await auth.account()
+    store, request = (await routers()).store, asked(account, key)
+    name = request.response.response_id
+    await store.enqueue(request)
+    claimed = await store.claim()
+    made = pb.Made(response_id=name, fence=claimed.fence)
+    await store.put_back(made)
+    assert list((await store.renew([made])).lost) == [name]
+    again = await store.claim()
+    assert (again.response_id, again.attempt) == (name, claimed.attempt)
+
+
 async def test_what_interrupts_all_who_make_it_fails(auth: Auth, routers: Routers) -> None:
     """After three makings whose routers vanished the response has failed, and says why; nothing is charged."""
     account, key, _ = await auth.account()

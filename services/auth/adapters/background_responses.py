@@ -217,7 +217,9 @@ class BackgroundResponses:
         """Let another router take a response up at once; this making counts as none."""
         async with self._postgres.transaction() as link:
             await link.execute(
-                "update stored_responses set leased_until = now(), attempts = greatest(attempts - 1, 0)"
+                # With another fence: a renewal that was on its way must not lease it again.
+                "update stored_responses set leased_until = now(), attempts = greatest(attempts - 1, 0),"
+                " fence = fence + 1"
                 " where id = %s and fence = %s and state = any(%s)",
                 (made.response_id, made.fence, list(RUNNING)),
             )
