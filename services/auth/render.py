@@ -70,6 +70,8 @@ def account(record: AccountRecord) -> account_pb2.Account:
         limits=limits(record),
         granted_micro_credits=record.micro_credits,
         zone=record.zone,
+        next_zone=record.next_zone or "",
+        next_zone_at=_stamp(record.next_zone_at),
         created_at=_stamp(record.created_at),
         priority=priorities.NUMBERS[record.priority],
         team_id=record.team_id or "",

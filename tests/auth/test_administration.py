@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import grpc
 import psycopg
@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
+from moa.account.v1 import budget_service_pb2 as budget_pb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters import accounts
 from services.auth.domain.accounts import DEFAULT_LIMITS
@@ -128,13 +129,16 @@ async def test_an_administrator_reads_the_ledger(client: Client, root: str, auth
 
 
 async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: str, auth: Auth) -> None:
-    """A change of zone leaves today as it is."""
+    """A change of zone leaves today as it is; the account tells what comes and when, and then that it is there."""
     admin = client.sent(root)
     account_id, _, _ = await auth.account()
     before = await auth.quota_day(account_id)
-    await client.admin.UpdateAccount(
+    told = await client.admin.UpdateAccount(
         admin_pb.UpdateAccountRequest(account_id=account_id, zone="Asia/Seoul"), metadata=admin
     )
+    tomorrow = datetime.combine(before[0] + timedelta(days=1), time(), UTC)
+    assert (told.account.zone, told.account.next_zone) == ("UTC", "Asia/Seoul")
+    assert told.account.next_zone_at.ToDatetime(UTC) == tomorrow
     assert await auth.quota_day(account_id) == before
     ((details,),) = auth.query(
         "select details from audit where account_id = %s and act = 'account.zone_set'", account_id
@@ -143,6 +147,14 @@ async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: st
     auth.query("update accounts set next_zone_day = next_zone_day - 1 where id = %s returning 1", account_id)
     (_, resets_at) = await auth.quota_day(account_id)
     assert resets_at.hour == 15  # midnight in Seoul
+    there = await client.admin.GetAccount(admin_pb.GetAccountRequest(account_id=account_id), metadata=admin)
+    assert (there.account.zone, there.account.next_zone) == ("Asia/Seoul", "")
+    assert not there.account.HasField("next_zone_at")
+    limited = budget_pb.CreateBudgetRequest(name="b", owner=account_id, limits=account_pb2.Limits(tokens_a_day=1000))
+    budget = (await client.budget.CreateBudget(limited, metadata=admin)).budget
+    asked = budget_pb.GetBudgetRequest(budget_id=budget.budget_id)
+    (standing,) = (await client.budget.GetBudget(asked, metadata=admin)).standings
+    assert standing.resets_at.ToDatetime(UTC) == resets_at
     unknown = admin_pb.UpdateAccountRequest(account_id=account_id, zone="Mars/Base")
     assert await code_of(client.admin.UpdateAccount(unknown, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
 

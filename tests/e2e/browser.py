@@ -91,10 +91,17 @@ class Page:
 
     async def until(self, script: str, *, within_s: float = 90.0) -> Any:
         """Wait for an expression to be true; give its value."""
-        async with asyncio.timeout(within_s):
-            while not (value := await self._seen(script)):
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(within_s):
+                while not (value := await self._seen(script)):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"never true: {script}\n{self.errors}\n{await self._shown()}") from None
         return value
+
+    async def _shown(self) -> Any:
+        """Return what is to be read on the page."""
+        return await self._seen("location.href + '\\n' + document.body?.innerText")
 
     async def _seen(self, script: str) -> Any:
         """Return an expression's value; None where the page goes to another address meanwhile."""

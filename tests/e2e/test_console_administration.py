@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 import requests
@@ -69,6 +70,70 @@ async def test_an_invitation_lets_one_in(house: House, boss: Console) -> None:
     await boss.sees("No budgets yet", "main")
     await boss.visit("audit")
     for act in ("invitation.made", "invitation.revoked", "budget.created", "budget.deleted"):
+        await boss.sees(act, "main table")
+    await boss.unharmed()
+
+
+async def test_an_account_is_given_what_it_may(house: House, boss: Console) -> None:
+    """Rules, credits, limits and a time zone, one after the other: the gateway has each, and what is typed into a form
+    outlives the work of another. A rule is taken away again, and the audit log of the account names all of it.
+    """
+    page, headers = boss.page, {"X-API-Key": house.stack.api_key}
+    person = {"email": "lee@example.com", "password": PASSWORD, "name": MARKUP[:60]}
+    made = requests.post(f"{house.stack.url}/admin/accounts", json=person, headers=headers, timeout=20).json()
+    account_id = made["account"]["account_id"]
+
+    def held(path: str = "") -> Any:
+        return requests.get(f"{house.stack.url}/admin/accounts/{account_id}{path}", headers=headers, timeout=20).json()
+
+    await boss.visit(f"accounts/{account_id}")
+    await boss.set("Requests a minute", "30", within="main")
+    await boss.button("Add a rule")
+    await boss.set("Provider", "cloud", within="main")
+    await boss.set("Model", "gpt-4o*", within="main")
+    await page.click(".rule input[type=checkbox]")
+    await boss.button("Grant")
+    await boss.sees("cloud/gpt-4o* text", "main")
+    rules = [one["rule"] for one in held("/rules")["rules"]]
+    assert {"provider": "cloud", "model": "gpt-4o*", "operations": ["OPERATION_TEXT"]} in rules
+    await boss.set("Amount", "2.5", within="main")
+    await boss.set("Reference", MARKUP[:40], within="main")
+    await boss.button("Book")
+    await boss.sees("2.5 granted", "main")
+    assert held()["account"]["granted_micro_credits"] == "2500000"
+    await boss.set("Amount", "-9", within="main")
+    await boss.button("Book")
+    await page.until("document.querySelector('.notice.bad') !== null")
+    assert held()["account"]["granted_micro_credits"] == "2500000"
+
+    await boss.set("Time zone", "Mars/Base", within="main")
+    await boss.button("Save")
+    await boss.sees("no such time zone", ".host")
+    await boss.set("Time zone", "Asia/Seoul", within="main")
+    await boss.set("US dollars a month", "12.50", within="main")
+    await boss.set("Images a day", "", within="main")
+    await boss.button("Save")
+    await boss.sees("a user has a limit of at most", ".host")
+    assert await page.run("document.querySelector('main [name=zone]').value") == "Asia/Seoul"
+    await boss.set("Images a day", "20", within="main")
+    await boss.button("Save")
+    await boss.sees("Days are counted in UTC until", "main")
+    assert await page.run("document.querySelector('main [name=zone]').value") == "Asia/Seoul"
+    account = held()["account"]
+    assert (account["zone"], account["next_zone"]) == ("UTC", "Asia/Seoul")
+    limits = account["limits"]
+    assert (limits["requests_per_minute"], limits["usd_a_month"]) == (30, "12.50")
+    assert limits["images_a_day"] == 20
+
+    await page.click("button[aria-label='Remove: cloud/gpt-4o*']")
+    await page.until("!document.querySelector('main').innerText.includes('cloud/gpt-4o*')")
+    assert all(one["rule"]["provider"] != "cloud" for one in held("/rules")["rules"])
+    await boss.visit("audit")
+    await boss.set("Account", account_id, within="main")
+    await boss.button("Search")
+    rows = "[...document.querySelectorAll('main tbody tr')]"
+    await page.until(f"{rows}.every(one => one.cells[3].innerText === {json.dumps(account_id)})")
+    for act in ("account.created", "rule.granted", "rule.revoked", "account.changed", "account.zone_set"):
         await boss.sees(act, "main table")
     await boss.unharmed()
 

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.audit import audit
-from services.auth.adapters.columns import LIMIT_COLUMNS
+from services.auth.adapters.columns import LIMIT_COLUMNS, zone_of
 from services.auth.adapters.credits import credit
 from services.auth.adapters.deleting import erase
 from services.auth.adapters.keys import insert_key
@@ -29,8 +29,12 @@ from services.quota_client import priorities
 CONSOLE: Final = "console"
 """The actor of what the command line does."""
 
+_IS_AHEAD: LiteralString = f"case when next_zone <> zone and {zone_of()} <> next_zone then"
 _COLUMNS: LiteralString = (
-    f"id, email, name, role, disabled_at, unlimited, zone, {LIMIT_COLUMNS}, key_count, {', '.join(PACES)},"
+    f"id, email, name, role, disabled_at, unlimited, {zone_of()} as zone,"
+    f" {_IS_AHEAD} next_zone end as next_zone,"
+    f" {_IS_AHEAD} next_zone_day::timestamp at time zone zone end as next_zone_at,"
+    f" {LIMIT_COLUMNS}, key_count, {', '.join(PACES)},"
     " priority, micro_credits, created_at, deleted_at, team_id, team_role, stores_responses"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
@@ -273,10 +277,8 @@ class Accounts:
         async with self._postgres.transaction() as link:
             cursor = await link.execute(
                 "update accounts set"
-                " zone = case when (now() at time zone zone)::date >= next_zone_day then next_zone else zone end,"
-                " next_zone = %s,"
-                " next_zone_day = (now() at time zone case when (now() at time zone zone)::date >= next_zone_day"
-                " then next_zone else zone end)::date + 1 where id = %s returning next_zone_day",
+                f" zone = {zone_of()}, next_zone = %s,"
+                f" next_zone_day = (now() at time zone {zone_of()})::date + 1 where id = %s returning next_zone_day",
                 (zone, account_id),
             )
             row = await cursor.fetchone()

@@ -9,6 +9,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from services.auth.adapters.audit import audit
+from services.auth.adapters.columns import zone_of
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.spent import spent_of
 from services.auth.domain import keys
@@ -25,12 +26,12 @@ _BUDGETS: LiteralString = (
     + ", ".join([*LIMITS, *PACES])
     + " from budgets where"
 )
-_OWNER: Final = """
-select a.id, a.zone, a.id as account_id from accounts a where a.id = %(owner)s
-union all select t.id, a.zone, a.id from teams t join accounts a on a.id = t.account_id
+_OWNER: Final = f"""
+select a.id, {zone_of("a")}, a.id as account_id from accounts a where a.id = %(owner)s
+union all select t.id, {zone_of("a")}, a.id from teams t join accounts a on a.id = t.account_id
     where t.id = %(owner)s and t.deleted_at is null
 -- What replaces a key goes on with its counters.
-union all select coalesce(k.counts_as, k.id), a.zone, a.id from keys k join accounts a on a.id = k.account_id
+union all select coalesce(k.counts_as, k.id), {zone_of("a")}, a.id from keys k join accounts a on a.id = k.account_id
     where k.id = %(owner)s
 """
 

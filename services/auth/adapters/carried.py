@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from services.auth.adapters import moves
+from services.auth.adapters.columns import zone_of
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.carrying import CarriedBlock
 from services.auth.domain.ledger import Block
 from services.quota_client.amounts import Amount
 
-_MAKE: Final = """
+_MAKE: Final = f"""
 insert into blocks (id, account_id, key_id, day, holder, tokens, images, micro_credits, expires_at)
-select t.id, t.account_id, t.key_id, (t.at at time zone coalesce(a.zone, 'UTC'))::date, 'tasks', 0, 0, t.micro_credits,
-       now() + t.lasts
+select t.id, t.account_id, t.key_id, (t.at at time zone coalesce({zone_of("a", at="t.at")}, 'UTC'))::date,
+       'tasks', 0, 0, t.micro_credits, now() + t.lasts
 from unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[], %s::interval[])
      as t (id, account_id, key_id, micro_credits, at, lasts)
 left join accounts a on a.id = t.account_id

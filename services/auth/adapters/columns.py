@@ -18,6 +18,15 @@ LIMIT_COLUMNS: Final = ", ".join(LIMITS)
 """The limits of an account or a key."""
 
 
+def zone_of(account: LiteralString = "", *, at: LiteralString = "now()") -> LiteralString:
+    """Return the time zone, as a piece of SQL, of an account's days at a time.
+
+    It changes at the end of a day, so that no day's quota is given twice. `account` is the table's name there.
+    """
+    of = f"{account}." if account else ""
+    return f"case when ({at} at time zone {of}zone)::date >= {of}next_zone_day then {of}next_zone else {of}zone end"
+
+
 def each(form: LiteralString, between: LiteralString = ", ") -> LiteralString:
     """Return a piece of SQL for each dimension, whose name stands for `{}` in it."""
     # Only names that are declared in the code come into a statement.

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.accounts import account_of, enter_team, update_account
 from services.auth.adapters.audit import audit
+from services.auth.adapters.columns import zone_of
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.request_log_erasing import erase
 from services.auth.adapters.spent import spent_of
@@ -179,7 +180,7 @@ class Teams:
     async def spent(self, team: TeamRecord) -> dict[Period, tuple[Amount, datetime | None]]:
         """Return what a team's accounts have spent of each period of today, and when that ends."""
         async with self._postgres.transaction() as link:
-            cursor = await link.execute("select zone from accounts where id = %s", (team.account_id,))
+            cursor = await link.execute(f"select {zone_of()} from accounts where id = %s", (team.account_id,))
             row = await cursor.fetchone()
             return await spent_of(link, team.id, row[0] if row else "UTC")
 

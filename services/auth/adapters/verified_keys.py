@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from moa.quota.v1 import quota_pb2
-from services.auth.adapters.columns import COLUMNS, each
+from services.auth.adapters.columns import COLUMNS, each, zone_of
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.domain.accounts import PACES, Budget, Owner, Standing, VerifiedKey
 from services.auth.domain.request_log import Wanted, logging_of
@@ -24,8 +24,6 @@ def _limits(table: str) -> str:
     return ", ".join(f"{table}.{name}" for name in _LIMITS)
 
 
-# The zone changes at the end of a day, so that no day's quota is given twice.
-_NOW_ZONE = "case when (now() at time zone a.zone)::date >= a.next_zone_day then a.next_zone else a.zone end"
 _PERIODS = """
        (select jsonb_object_agg(p.period, extract(epoch from p.ends::timestamp at time zone d.zone))
         from periods_of(d.day) p where p.ends is not null)
@@ -36,7 +34,7 @@ with found as (
            coalesce(k.counts_as, k.id) as counter, k.bound_by,
            k.revoked_at is not null or a.disabled_at is not null or coalesce(k.expires_at <= now(), false) as ended,
            a.disabled_at is not null and k.revoked_at is null and coalesce(k.expires_at > now(), true) as disabled,
-           a.id as account_id, a.unlimited, a.priority, a.micro_credits, a.stores_responses, {_NOW_ZONE} as zone,
+           a.id as account_id, a.unlimited, a.priority, a.micro_credits, a.stores_responses, {zone_of("a")} as zone,
            array[{_limits("a")}] as account_limits, array[{_limits("k")}] as key_limits,
            array[{_limits("m")}] as maker_limits,
            t.id as team_id, t.name as team_name, t.rules as team_rules, array[{_limits("t")}] as team_limits,
@@ -72,7 +70,7 @@ from dated d
 # What blocks hold and nobody has spent is free, for whoever looks.
 _SPENT = f"""
 with found as (
-    select s.subject, s.key_id, a.id as account_id, {_NOW_ZONE} as zone
+    select s.subject, s.key_id, a.id as account_id, {zone_of("a")} as zone
     from accounts a cross join lateral (
         select a.id as subject, null as key_id union all
         select coalesce(k.counts_as, k.id), k.id from keys k where k.id = any(%(keys)s) and k.account_id = a.id

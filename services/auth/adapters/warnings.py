@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, LiteralString
 
-from services.auth.adapters.columns import each
+from services.auth.adapters.columns import each, zone_of
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.quota_client.amounts import DIMENSIONS, LIMITS, Amount, Period, named
@@ -31,11 +31,11 @@ def _near(name: str) -> LiteralString:
 
 _USED: LiteralString = (
     "with watched as ("
-    " select t.id, t.name, a.zone from teams t join accounts a on a.id = t.account_id where t."
+    f" select t.id, t.name, {zone_of('a')} as zone from teams t join accounts a on a.id = t.account_id where t."
     + _WATCHED
-    + " union all select b.id, b.name, coalesce((select a.zone from accounts a where a.id = b.owner),"
-    " (select a.zone from teams t join accounts a on a.id = t.account_id where t.id = b.owner),"
-    " (select a.zone from keys k join accounts a on a.id = k.account_id where k.id = b.owner), 'UTC')"
+    + f" union all select b.id, b.name, coalesce((select {zone_of('a')} from accounts a where a.id = b.owner),"
+    f" (select {zone_of('a')} from teams t join accounts a on a.id = t.account_id where t.id = b.owner),"
+    f" (select {zone_of('a')} from keys k join accounts a on a.id = k.account_id where k.id = b.owner), 'UTC')"
     " from budgets b where b."
     + _WATCHED
     + ") select w.id, w.name, c.period, c.starts, p.ends::timestamp at time zone w.zone, "

@@ -21,6 +21,10 @@ class AccountRecord(Limits):
     disabled_at: datetime | None
     unlimited: bool
     zone: str
+    """Of its days now."""
+    next_zone: str | None
+    """Of its days from `next_zone_at` on, where it changes."""
+    next_zone_at: datetime | None
     priority: str
     micro_credits: int
     created_at: datetime

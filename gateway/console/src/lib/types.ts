@@ -14,6 +14,8 @@ export interface Account {
   limits: Limits;
   granted_micro_credits: string;
   zone: string;
+  next_zone: string;
+  next_zone_at?: string;
   created_at: string;
   priority: string;
   team_id: string;
