@@ -264,26 +264,22 @@ routes:
 """
 
 
-@pytest.mark.parametrize(
-    ("provider", "model", "warning"),
-    [
-        ("one", "small", ""),
-        ("o*", "sm*", ""),
-        ("", "", ""),
-        ("virtual-*", "team", ""),
-        ("two", "whatever", ""),
-        ("*", "whatever", ""),
-        ("one", "smal", "no model of 'one' in the catalogue is called 'smal', so it permits nothing"),
-        ("onne", "*", "no provider of the catalogue is called 'onne', so it permits nothing"),
-    ],
-)
-async def test_rules_that_match_nothing_are_told(tmp_path: Path, provider: str, model: str, warning: str) -> None:
-    """Of providers whose models are listed by themselves anything may be there; a changed file is read anew."""
+async def test_rules_that_match_nothing_are_told(tmp_path: Path) -> None:
+    """Of providers whose models are listed by themselves anything may be there."""
     path = tmp_path / "catalogue.yaml"
     path.write_text(CATALOGUE)
-    offered = Offered(path)
-    rule = quota_pb2.Rule(provider=provider, model=model)
-    assert await offered.warnings([rule]) == [warning]
+    warnings = {
+        ("one", "small"): "",
+        ("o*", "sm*"): "",
+        ("", ""): "",
+        ("virtual-*", "team"): "",
+        ("two", "whatever"): "",
+        ("*", "whatever"): "",
+        ("one", "smal"): "no model of 'one' in the catalogue is called 'smal', so it permits nothing",
+        ("onne", "*"): "no provider of the catalogue is called 'onne', so it permits nothing",
+    }
+    rules = [quota_pb2.Rule(provider=provider, model=model) for provider, model in warnings]
+    assert await Offered(path).warnings(rules) == list(warnings.values())
 
 
 async def test_a_catalogue_that_cannot_be_read_warns_of_nothing(tmp_path: Path) -> None:

@@ -29,19 +29,3 @@ async def upstream(subject: Subject) -> AsyncIterator[Emulator]:
 async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
     async with text_service(tmp_path, subject.providers(upstream), subject.models(), subject.environment) as client:
         yield client
-
-
-@pytest.fixture
-async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
-    """A service whose provider has to begin within moments."""
-    rows = subject.providers(upstream, connect_s=0.5, first_token_s=0.2, idle_s=1)
-    async with text_service(tmp_path, rows, subject.models(), subject.environment) as client:
-        yield client
-
-
-@pytest.fixture
-async def restless(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[TextClient]:
-    """A service whose provider may be silent for a second between two pieces."""
-    rows = subject.providers(upstream, idle_s=1)
-    async with text_service(tmp_path, rows, subject.models(), subject.environment) as client:
-        yield client

@@ -70,40 +70,6 @@ async def test_a_caller_who_leaves_a_whole_answer_closes_the_upstream_socket(
         await reading
 
 
-@pytest.mark.parametrize("at", [-1, 0])
-async def test_slow_first_token(impatient: TextClient, upstream: Emulator, at: int) -> None:
-    """A provider that does not begin in time is a timeout, told as a status, and its socket is closed."""
-    script = Script(hold_at=at)
-    upstream.scripts.append(script)
-    request = chat()
-    request.model = "plain"  # the others reason, and may think for long
-    with pytest.raises(errors.UpstreamTimeout):
-        await impatient.ask(request)
-    await script.hung_up()
-
-
-async def test_silence_between_pieces(restless: TextClient, upstream: Emulator) -> None:
-    """A provider that falls silent ends the stream with an error event, after what came and what it cost."""
-    script = Script(hold_at=2)
-    upstream.scripts.append(script)
-    with pytest.raises(Failed) as failed:
-        await restless.ask(chat())
-    assert isinstance(failed.value.error, errors.UpstreamTimeout)
-    assert text_of(failed.value.before) == "Hello "
-    assert failed.value.before[-1].usage.completion_tokens > 0
-    await script.hung_up()
-
-
-async def test_slow_callers_are_not_slow_providers(restless: TextClient, upstream: Emulator) -> None:
-    """A caller who reads late is not cut off by the provider's timeouts."""
-    upstream.scripts.append(Script(text=("x" * 60_000,) * 200))
-    messages = aiter(restless.call(chat()))
-    await anext(messages)
-    await asyncio.sleep(2)
-    rest = [event async for message in messages for event in message.events]
-    assert rest[-1].HasField("finished")
-
-
 @pytest.mark.parametrize("how", ["cut_at", "clip_at"])
 @pytest.mark.parametrize("at", [1, 3])
 async def test_cut_stream(service: TextClient, upstream: Emulator, how: str, at: int) -> None:
