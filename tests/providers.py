@@ -21,7 +21,7 @@ from tests.text.subjects import SUBJECTS as TEXT_SUBJECTS
 OUT = Path("docs/providers.md")
 YES, REFUSED, NO = "yes", "–", "**FAILS**"
 SUITES = {
-    "text": ["contract", "contract_parts", "contract_failures", "split", "listing"],
+    "text": ["contract", "contract_parts", "contract_failures", "contract_waits", "split", "listing"],
     "image": ["contract", "contract_failures", "contract_streams", "split", "memory"],
 }
 Columns = Sequence[tuple[str, str, str]]

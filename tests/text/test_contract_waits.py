@@ -1,9 +1,9 @@
-"""Providers and callers that keep one waiting, on every adapter at once: all of them wait the same seconds."""
+"""Providers and callers that keep one waiting: all adapters wait the same seconds, and each has a test of what came."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ from tests.emulators.script import Script
 from tests.text.harness import Failed, TextClient, chat, text_of, text_service
 from tests.text.subjects import SUBJECTS, Subject
 
+Outcomes = Mapping[str, BaseException | None]
+"""What went wrong, by adapter."""
 
-async def on_each(folder: Path, check: Callable[[TextClient, Emulator], Awaitable[None]], **timeouts: float) -> None:
-    """Run a check against a service of each adapter, all at once. Raises what failed, with the adapters' names."""
-    ready = asyncio.Barrier(len(SUBJECTS))
 
-    async def one(subject: Subject) -> None:
+def on_each(folder: Path, check: Callable[[TextClient, Emulator], Awaitable[None]], **timeouts: float) -> Outcomes:
+    """Run a check against a service of each adapter, all at once."""
+
+    async def one(subject: Subject, ready: asyncio.Barrier) -> None:
         own = folder / subject.name
         own.mkdir()
         async with subject.emulator() as upstream:
@@ -29,20 +31,27 @@ async def on_each(folder: Path, check: Callable[[TextClient, Emulator], Awaitabl
                 await check(client, upstream)
             assert upstream.refused == [], "the adapter sent something that the real service would refuse"
 
-    failed = []
-    outcomes = await asyncio.gather(*map(one, SUBJECTS), return_exceptions=True)
-    for subject, outcome in zip(SUBJECTS, outcomes, strict=True):
-        if isinstance(outcome, Exception):
-            outcome.add_note(f"of {subject.name}")
-            failed.append(outcome)
-    if failed:
-        raise ExceptionGroup("some adapters failed", failed)
+    async def tried(subject: Subject, ready: asyncio.Barrier) -> None:
+        try:
+            await one(subject, ready)
+        finally:
+            await ready.abort()  # whoever waits for one that never came
+
+    async def each() -> list[BaseException | None]:
+        ready = asyncio.Barrier(len(SUBJECTS))
+        return await asyncio.gather(*(tried(subject, ready) for subject in SUBJECTS), return_exceptions=True)
+
+    return dict(zip((subject.name for subject in SUBJECTS), asyncio.run(each()), strict=True))
 
 
-async def test_slow_first_token(tmp_path: Path) -> None:
-    """A provider that does not begin in time, before its headers or after them, is a timeout, told as a status, and
-    its socket is closed."""
+def held(outcome: BaseException | None) -> None:
+    """Raise what went wrong."""
+    if outcome is not None:
+        raise outcome
 
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def asked(client: TextClient) -> None:
         request = chat()
         request.model = "plain"  # the others reason, and may think for long
@@ -56,12 +65,11 @@ async def test_slow_first_token(tmp_path: Path) -> None:
         for script in scripts:
             await script.hung_up()
 
-    await on_each(tmp_path, check, connect_s=5, first_token_s=1, idle_s=5)
+    return on_each(tmp_path_factory.mktemp("slow"), check, connect_s=5, first_token_s=1, idle_s=5)
 
 
-async def test_silence_between_pieces(tmp_path: Path) -> None:
-    """A provider that falls silent ends the stream with an error event, after what came and what it cost."""
-
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def check(client: TextClient, upstream: Emulator) -> None:
         script = Script(hold_at=2)
         upstream.scripts.append(script)
@@ -72,12 +80,11 @@ async def test_silence_between_pieces(tmp_path: Path) -> None:
         assert failed.value.before[-1].usage.completion_tokens > 0
         await script.hung_up()
 
-    await on_each(tmp_path, check, idle_s=2)
+    return on_each(tmp_path_factory.mktemp("silent"), check, idle_s=2)
 
 
-async def test_slow_callers_are_not_slow_providers(tmp_path: Path) -> None:
-    """A caller who reads late is not cut off by the provider's timeouts."""
-
+@pytest.fixture(scope="module")
+def read_late(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def check(client: TextClient, upstream: Emulator) -> None:
         upstream.scripts.append(Script(text=("x" * 60_000,) * 200))
         messages = aiter(client.call(chat()))
@@ -86,4 +93,20 @@ async def test_slow_callers_are_not_slow_providers(tmp_path: Path) -> None:
         rest = [event async for message in messages for event in message.events]
         assert rest[-1].HasField("finished")
 
-    await on_each(tmp_path, check, idle_s=2)
+    return on_each(tmp_path_factory.mktemp("late"), check, idle_s=2)
+
+
+def test_slow_first_token(slow: Outcomes, subject: Subject) -> None:
+    """A provider that does not begin in time, before its headers or after them, is a timeout, told as a status, and
+    its socket is closed."""
+    held(slow[subject.name])
+
+
+def test_silence_between_pieces(silent: Outcomes, subject: Subject) -> None:
+    """A provider that falls silent ends the stream with an error event, after what came and what it cost."""
+    held(silent[subject.name])
+
+
+def test_slow_callers_are_not_slow_providers(read_late: Outcomes, subject: Subject) -> None:
+    """A caller who reads late is not cut off by the provider's timeouts."""
+    held(read_late[subject.name])
