@@ -44,7 +44,10 @@ Ask = Callable[[aiohttp.ClientSession], Coroutine[Any, Any, None]]
 
 @dataclass
 class Cost:
-    """What requests cost, by process; children count with who started them."""
+    """What requests cost, by process; children count with who started them.
+
+    `others` are the fork server, the helper processes that it forks, and the collector of logs.
+    """
 
     cpu_s: dict[str, float] = field(default_factory=dict)
     mb: dict[str, float] = field(default_factory=dict)
@@ -59,7 +62,20 @@ def _families(stack: Stack) -> dict[str, list[psutil.Process]]:
         if (pid := stack.pid(name)) is not None:
             process = psutil.Process(pid)
             found[name] = [process, *process.children(recursive=True)]
+    known = {process.pid for family in found.values() for process in family}
+    found["others"] = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.pid not in known and not _is_upstream(process)
+    ]
     return found
+
+
+def _is_upstream(process: psutil.Process) -> bool:
+    try:
+        return any("bench." in word for word in process.cmdline())
+    except psutil.Error:
+        return True
 
 
 def _pss_mb(process: psutil.Process) -> float:

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from deploy.local.forking import Forked
+from deploy.local.forked import Forked
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, started
 

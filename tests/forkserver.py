@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import child
-from deploy.local.forkserver import PID_BYTES, become, bury
+from deploy.local.forked import PID_BYTES
+from deploy.local.forkserver import become, bury
 from tests.suite import worker
 
 _MORE = {

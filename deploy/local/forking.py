@@ -6,11 +6,8 @@ thread, as the processes do; one that was killed is replaced, and so are its chi
 
 from __future__ import annotations
 
-import array
 import contextlib
-import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +16,8 @@ import time
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from deploy.local.forkserver import PID_BYTES, RETIRE
+from deploy.local.forked import Forked
+from deploy.local.forkserver import RETIRE
 from deploy.local.supervisor import Spec, Started, started
 from deploy.local.topology import EDGE
 
@@ -34,51 +32,6 @@ _READ_AT_START: Final = (
 """What the interpreter and the C library read when a program starts, and what is imported then: aiohttp makes its TLS
 context. No more: the processes of one server have its first environment in their memory, and each is to know its own
 secrets alone."""
-
-
-class Forked:
-    """A forked process, with what its starter may do of `subprocess.Popen`.
-
-    Args:
-        reply: Where the server sends the process's id and a descriptor of it, and in the end its exit code.
-    """
-
-    def __init__(self, reply: socket.socket) -> None:
-        answer, fds, _, _ = socket.recv_fds(reply, PID_BYTES, 1)
-        if not answer:
-            reply.close()
-            raise OSError("the fork server has ended; its last words are in its output")
-        self.pid = int.from_bytes(answer, "big")
-        self.returncode: int | None = None
-        self._pidfd = fds[0]
-        self._reply = reply
-        self._waiting = threading.Lock()
-        # A descriptor that was closed may be another process's right after.
-        self._naming = threading.Lock()
-
-    def wait(self) -> int:
-        """Return the exit code once the process has ended: negative, of a signal."""
-        with self._waiting:
-            if self.returncode is None:
-                answer = b""
-                with contextlib.suppress(ConnectionError):
-                    answer = self._reply.recv(PID_BYTES)
-                self._reply.close()
-                with self._naming:
-                    # Who kills the server takes its children along.
-                    self.returncode = int.from_bytes(answer, "big", signed=True) if answer else -signal.SIGTERM
-                    os.close(self._pidfd)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, where the process has not ended."""
-        with self._naming, contextlib.suppress(OSError):
-            if self.returncode is None:
-                signal.pidfd_send_signal(self._pidfd, number)
-
-    def kill(self) -> None:
-        """End the process at once."""
-        self.send_signal(signal.SIGKILL)
 
 
 class Forks:
@@ -127,15 +80,7 @@ class Forks:
             "folder": str(folder),
             "fds": list(spec.fds),
         }
-        ours, theirs = socket.socketpair()
-        with theirs:
-            given = array.array("i", [theirs.fileno(), output.fileno(), *spec.fds])
-            try:
-                control.sendmsg([json.dumps(order).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
-            except OSError:
-                ours.close()
-                raise
-        return Forked(ours)
+        return Forked.asked(control, order, [output.fileno(), *spec.fds])
 
 
 def _code(folder: Path) -> tuple[int, int]:
@@ -160,6 +105,7 @@ def _served(spec: Spec, folder: Path) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = ["deploy.local.child", str(os.getpid()), "deploy.local.forkserver", str(theirs.fileno())]
+        command += [spec.environment[name] for name in ("MOA_CATALOGUE",) if name in spec.environment]
         try:
             server = subprocess.Popen(
                 [sys.executable, "-m", *command],

@@ -1,7 +1,8 @@
 """Fork a gateway's processes from one that has imported what all of them need (see `deploy.local.forking`).
 
-`python -m deploy.local.forkserver CONTROL_FD` imports, and then does what the control socket asks: it has run nothing
-of what it imported, and has one thread, so that its children are as good as processes that were started anew.
+`python -m deploy.local.forkserver CONTROL_FD [CATALOGUE]` imports, has a child read the catalogue, and then does what the
+control socket asks: it has run nothing else of what it imported, and has one thread, so that its children are as good
+as processes that were started anew. They may ask it for helper processes of their own, which it forks likewise.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import json
@@ -17,10 +19,12 @@ import selectors
 import signal
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from deploy.local import child
+from deploy.local.forked import PID_BYTES, Forked
 
 PRELOADED: Final = "services.quota_client"
 """What every service imports, and with it gRPC, the settings, the catalogue. No more: a metric of a module that a
@@ -29,37 +33,87 @@ LIBRARIES: Final = ("aiohttp", "PIL.Image", "psycopg", "psycopg_pool")
 """What two services or more import beside it, and takes most of the time and memory of their own imports."""
 RETIRE: Final = b"retire"
 """Asks a server to fork nothing more, and to end after its children."""
-PID_BYTES: Final = 8
 ORDER_BYTES: Final = 2**20
 ORDER_FDS: Final = 253
 _FIRST_FREE_FD: Final = 256
 _PR_SET_NAME: Final = 15
 
 
-def main(control: socket.socket) -> None:
-    """Serve until whoever asks is gone. Returns in each forked process, which then is what was asked for."""
-    for module in (PRELOADED, *LIBRARIES):
+def main(control: socket.socket, catalogue: str = "") -> None:
+    """Serve until whoever asks is gone. Returns in each forked process, which then is what was asked for.
+
+    Args:
+        control: Where it is asked.
+        catalogue: The file of the catalogue that most of the processes will read; empty: none.
+    """
+    importlib.import_module(PRELOADED)
+    keep = _read_apart(Path(catalogue)) if catalogue else None
+    for module in LIBRARIES:
         importlib.import_module(module)
+    if keep is not None:
+        keep()
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         raise SystemExit(f"{threads} threads run after the imports: this process cannot be forked")
     gc.collect()
     gc.freeze()
     mine = os.getpid()
-    asked, fds = _Server(control).asked()
+    server = _Server(control)
+    asked, fds = server.asked()
     order = json.loads(asked)
     sys.argv[:] = [child.__name__, str(mine), order.pop("module")]
+    asking = server.asking_above(order["fds"])
     become(fds, **order)
+    importlib.import_module("services.common.helper_process").fork_by(functools.partial(_helper, asking))
+
+
+def _read_apart(path: Path) -> Callable[[], None]:
+    """Have a child read the catalogue, for what it leaves behind goes with it; return what waits and keeps the rows."""
+    prepared = importlib.import_module("services.catalogue.prepared")
+    read = importlib.import_module("services.catalogue.reading").read
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.close(reading)
+            with open(writing, "wb") as written:  # noqa: PTH123  # a descriptor
+                written.write(read(path))
+        finally:
+            os._exit(0)
+    os.close(writing)
+
+    def keep() -> None:
+        with open(reading, "rb") as given:  # noqa: PTH123  # a descriptor
+            if rows := given.read():
+                prepared.keep(path, rows)
+        os.waitpid(pid, 0)
+
+    return keep
+
+
+def _helper(asking: socket.socket, module: str, fd: int, environment: Mapping[str, str]) -> Forked:
+    """Have the server of this process fork a helper process of it. Raises OSError where the server is gone."""
+    order = {
+        "module": module,
+        "name": "helper",
+        "environment": dict(environment),
+        "arguments": [str(fd)],
+        "folder": str(Path.cwd()),
+        "fds": [fd],
+    }
+    return Forked.asked(asking, order, [sys.stderr.fileno(), fd])
 
 
 class _Server:
-    """What is watched: the control socket, and the children by their pidfds."""
+    """What is watched: the control socket, that of the children, and the children by their pidfds."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
+        self._retired = False
+        self._asked_by_children, self._asking = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._children: dict[int, tuple[int, socket.socket]] = {}
         """Process id, and where its end is told, by pidfd."""
         self._watched = selectors.DefaultSelector()
-        self._watched.register(control, selectors.EVENT_READ)
+        for each in (control, self._asked_by_children):
+            self._watched.register(each, selectors.EVENT_READ)
 
     def asked(self) -> tuple[bytes, list[int]]:
         """Serve until a process is asked for, and return in it, with its order and its descriptors.
@@ -72,17 +126,24 @@ class _Server:
                     self._watched.unregister(key.fd)
                     bury(key.fd, *self._children.pop(key.fd))
                     continue
-                asked, fds = self._read()
+                asked, fds = self._read(self._control if key.fd == self._control.fileno() else self._asked_by_children)
                 if asked == RETIRE:
                     self._watched.unregister(self._control)
+                    self._retired = True
                 elif self._fork(fds):
                     return asked, fds[1:]
-            if not self._watched.get_map():
+            if self._retired and not self._children:
                 raise SystemExit(0)
 
-    def _read(self) -> tuple[bytes, list[int]]:
+    def asking_above(self, fds: list[int]) -> socket.socket:
+        """Return where a child asks for more, with a number that none of those descriptors shall have."""
+        with self._asking as asking:
+            return socket.socket(fileno=fcntl.fcntl(asking, fcntl.F_DUPFD_CLOEXEC, _first_free(fds)))
+
+    @staticmethod
+    def _read(link: socket.socket) -> tuple[bytes, list[int]]:
         with contextlib.suppress(ConnectionError):
-            asked, fds, _, _ = socket.recv_fds(self._control, ORDER_BYTES, ORDER_FDS)
+            asked, fds, _, _ = socket.recv_fds(link, ORDER_BYTES, ORDER_FDS)
             if asked:
                 return asked, fds
         raise SystemExit(0)
@@ -94,6 +155,7 @@ class _Server:
         if pid == 0:
             self._watched.close()
             self._control.close()
+            self._asked_by_children.close()
             reply.close()
             for pidfd, (_, other) in self._children.items():
                 os.close(pidfd)
@@ -131,7 +193,7 @@ def become(
     sys.argv += arguments
     os.setsid()
     # Out of the way first: the numbers that they shall have may be taken by one another.
-    free = max(_FIRST_FREE_FD, *(fd + 1 for fd in fds)) if fds else _FIRST_FREE_FD
+    free = _first_free(fds)
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, free) for fd in given]
     for fd in given:
         os.close(fd)
@@ -148,6 +210,11 @@ def become(
         ctypes.CDLL(None).prctl(_PR_SET_NAME, f"moa-{name}".encode(), 0, 0, 0)
 
 
+def _first_free(fds: list[int]) -> int:
+    """Return the least number that is above all of these, and out of the way."""
+    return max((_FIRST_FREE_FD, *(fd + 1 for fd in fds)))
+
+
 def bury(pidfd: int, pid: int, reply: socket.socket) -> None:
     """Take the exit code of a process that has ended, and send it to whoever asked for the process."""
     _, status = os.waitpid(pid, 0)
@@ -158,5 +225,5 @@ def bury(pidfd: int, pid: int, reply: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), *sys.argv[2:])
     child.main()

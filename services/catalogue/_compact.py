@@ -60,7 +60,12 @@ def encoded(checked: Checked, facts: bytes = b"", facts_fault: str = "") -> byte
 
 def compact_of(checked: Checked, facts: bytes = b"", facts_fault: str = "") -> Compact:
     """Return a checked file's rows as `read_apart` does."""
-    return _DECODER.decode(encoded(checked, facts, facts_fault))
+    return compact_from(encoded(checked, facts, facts_fault))
+
+
+def compact_from(rows: bytes) -> Compact:
+    """Return encoded rows as `read_apart` does."""
+    return _DECODER.decode(rows)
 
 
 def row_of(raw: Raw, shared: dict[Any, Any]) -> Model:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from services.catalogue import prepared
 from services.catalogue._compact import Checked, Compact, compact_of, read_apart, read_apart_now, row_of
 from services.catalogue._defaults import fault_of
 from services.catalogue._environment import Environment
@@ -104,7 +105,9 @@ def load(
         large = path.stat().st_size >= _LARGE_BYTES
     except OSError as error:
         raise CatalogueError(f"{path}: {error.strerror}") from None
-    compact = read_apart_now(path, *_words(kept)) if large else compact_of(*read_with_facts(path, kept))
+    compact = prepared.rows_of(path, kept[0] if kept is not None else None)
+    if compact is None:
+        compact = read_apart_now(path, *_words(kept)) if large else compact_of(*read_with_facts(path, kept))
     return _approved(path, finished(assembled(compact, environment)), check)
 
 

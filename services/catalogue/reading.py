@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from services.catalogue import prepared
 from services.catalogue._compact import REFUSED, encoded
 from services.catalogue._error import CatalogueError
-from services.catalogue._load import read_with_facts
+from services.catalogue._load import checked, read_with_facts
 from services.common import low_priority
 
 
@@ -24,6 +25,15 @@ def main() -> None:
         sys.stdout.buffer.write(str(error).encode())
         raise SystemExit(REFUSED) from None
     sys.stdout.buffer.write(out)
+
+
+def read(path: Path) -> bytes:
+    """Return what `prepared.keep` takes, without an operator's facts; empty for a bad file: who needs it says so."""
+    try:
+        text = path.read_bytes()
+        return prepared.reading_of(text, encoded(checked(path, text=text)))
+    except (OSError, CatalogueError):
+        return b""
 
 
 if __name__ == "__main__":

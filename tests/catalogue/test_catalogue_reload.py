@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.catalogue import CatalogueError, Listed
+from services.catalogue import CatalogueError, Listed, prepared, reading
 from services.catalogue._compact import Compact, compact_of
 from services.catalogue._load import assembled, load, reload
 from services.catalogue._model import Model, Provider
@@ -74,6 +74,21 @@ def test_a_large_file_is_parsed_by_another_process_at_the_start_too(tmp_path: Pa
     catalogue = load(written(tmp_path / "catalogue.yaml", LARGE), {})
     assert catalogue.find("p/model-number-7").id == "model-number-7"
     assert len(catalogue.models) == LARGE
+
+
+def test_rows_that_were_kept_are_those_of_the_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was forked parses nothing, unless the file has changed or an operator's facts belong to it."""
+    monkeypatch.setattr(prepared, "_readings", {})
+    path, facts = written(tmp_path / "catalogue.yaml", 3), tmp_path / "facts.kept"
+    prepared.keep(path, reading.read(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(msgspec.yaml, "decode", None)
+        assert len(load(path, {}, kept=(facts, "https://facts.example")).models) == 3
+    facts.touch()
+    assert prepared.rows_of(path, facts) is None
+    assert prepared.rows_of(written(path, 4), None) is None
+    path.write_text("models: [")
+    assert not reading.read(path)
 
 
 async def test_a_bad_file_is_refused_with_its_place_by_whoever_reads_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from deploy.local.forking import Forked
+from deploy.local.forked import Forked
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc

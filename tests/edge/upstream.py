@@ -19,7 +19,7 @@ from typing import Any, Self
 import grpc
 from google.api import httpbody_pb2
 
-from deploy.local.forking import Forked
+from deploy.local.forked import Forked
 from deploy.local.readiness import await_grpc
 from deploy.local.stack import REPOSITORY
 from moa.image.v1 import image_service_pb2, image_service_pb2_grpc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -74,6 +75,21 @@ def test_all_trust_the_certificates_that_the_gateway_was_told_to_trust(run: Run)
     server = run("one", ours).parent()
     assert server is not None
     assert ours.items() <= server.environ().items()
+
+
+def test_their_server_reads_the_catalogue_and_forks_their_helpers(tmp_path: Path, forks: Forks) -> None:
+    """Each process would import and parse alone. A helper is told no variable of its service's; a catalogue that was
+    changed since is read anew."""
+    catalogue = tmp_path / "catalogue.yaml"
+    catalogue.write_bytes((REPOSITORY / "gateway" / "catalogue.yaml").read_bytes())
+    variables = {**PYTHON, "MOA_CATALOGUE": str(catalogue), "WANTED": "0", "FD": "0"}
+    how = {"sibling": True, "size": 1_000_000, "secret": False, "models": True}
+    for name, parsed in (("one", False), ("two", True)):
+        spec = Spec(name=name, module="tests.local.asking", environment=variables, log=tmp_path / name)
+        with spec.log.open("ab") as output:
+            assert forks.spawn(spec, REPOSITORY, output).wait() == 0
+        assert json.loads(spec.log.read_text()) == {**how, "parsed": parsed}
+        catalogue.write_bytes(catalogue.read_bytes() + b"\n")
 
 
 def test_new_code_is_for_later_ones(run: Run, forks: Forks) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.local.forking import Forked
+from deploy.local.forked import Forked
 from deploy.local.supervisor import Spec, Supervisor
 from tests import forking, waiting
 
