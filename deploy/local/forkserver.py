@@ -1,8 +1,8 @@
 """Fork a gateway's processes from one that has imported what all of them need (see `deploy.local.forking`).
 
-`python -m deploy.local.forkserver CONTROL_FD [CATALOGUE]` imports, has a child read the catalogue, and then does what the
-control socket asks: it has run nothing else of what it imported, and has one thread, so that its children are as good
-as processes that were started anew. They may ask it for helper processes of their own, which it forks likewise.
+`python -m deploy.local.forkserver CONTROL_FD [CATALOGUE]` imports, has a child read the catalogue, and then does what
+the control socket asks: it has run nothing else of what it imported, and has one thread, so that its children are as
+good as processes that were started anew. They may ask it for helper processes of their own, forked likewise.
 """
 
 from __future__ import annotations
