@@ -45,15 +45,16 @@ def _service(
     addresses: Iterable[Address],
     process: str,
     *,
-    looked_s: float = 20,
+    looked_s: float = 0,
     again_s: float = 0.5,
     first_s: float = 0.25,
 ) -> Json:
     """Return the cluster of a service's processes, which speak gRPC and whose certificates name `process`.
 
-    Healthy ones are asked every `looked_s`, others every `again_s`, and every `first_s` before the first request. Each
-    question costs an idle process fifty wake-ups. One that cannot be reached is found out by the next request.
+    Healthy ones are asked every `looked_s` (0: as the settings say), others every `again_s`, and every `first_s` before
+    the first request. One that cannot be reached is found out by the next request.
     """
+    looked_s = looked_s or settings.edge_look_s
     return {
         **cluster(name, addresses),
         **certificates.transport(settings, process),

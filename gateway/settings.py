@@ -55,6 +55,9 @@ class EdgeSettings(Settings):
     """Worker threads of all of them together, one each at least."""
     edge_retries: int = Field(default=40, ge=0, le=200)
     """How often a request that reached nobody is sent again: 40 take some ten seconds, as a restart may at most."""
+    edge_look_s: float = Field(default=20.0, ge=0.5, le=300)
+    """How often a process that answers is asked whether it is healthy, which is how one that stands still is found out:
+    after twice this, and two seconds. It costs an idle process fifty wake-ups each time."""
     json_limit_bytes: int = Field(default=20 * 2**20, gt=0)
     """Largest body that is not multipart."""
     upload_limit_bytes: int = Field(default=64 * 2**20, gt=0)

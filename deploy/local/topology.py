@@ -310,6 +310,7 @@ EDGE: Final = Process(
         "MOA_BODY_WINDOW_S",
         "MOA_EDGE_HEAP_MB",
         "MOA_EDGE_LOG_FLUSH_S",
+        "MOA_EDGE_LOOK_S",
         "MOA_EDGE_PROCESSES",
         "MOA_EDGE_RETRIES",
         "MOA_EDGE_WORKERS",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from moa.account.v1 import account_pb2
 from services.auth.adapters.paces import Left, PacesKept
 from services.auth.domain.accounts import PacedLimits
 from services.auth.render import timestamp
+from services.common.clock import now_utc
 from services.quota_client.amounts import dollars, field_of
 
 _MINUTE_S: Final = 60
@@ -34,7 +35,7 @@ async def minute_standings(paces: PacesKept, subjects: Sequence[Subject]) -> lis
     if not limited:
         return []
     left = await paces.left([one.id for one in limited])
-    now = datetime.now(UTC)
+    now = now_utc()
     return [standing for one in limited for standing in _of(one, left, now)]
 
 

@@ -20,6 +20,7 @@ from services.auth.domain.pools import Lease
 from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
 from services.auth.domain.storing import USUAL, Storing
+from services.common.clock import now_utc
 from services.common.errors import InvalidField, Unauthenticated
 from services.common.rpc import call as calls
 from services.common.rpc.keys import SESSION_PREFIX
@@ -237,6 +238,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             amount=lease.amount.message(),
             expires_in=_duration(lease.expires_in_s),
             budgets=who.lane,
+            day_ends_in=_duration((who.resets_at - now_utc()).total_seconds()),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any, Final
 
 from moa.requestlog.v1 import request_log_pb2, request_log_service_pb2_grpc
@@ -11,6 +11,7 @@ from moa.requestlog.v1 import request_log_service_pb2 as pb
 from services.auth.adapters.request_log import RequestLog
 from services.auth.domain.request_log import acceptable
 from services.common import logs
+from services.common.clock import now_utc
 from services.common.errors import InvalidField
 
 _log = logs.get("request_log")
@@ -37,7 +38,7 @@ class RequestLogServicer(request_log_service_pb2_grpc.RequestLogServiceServicer)
             raise InvalidField(f"at most {_MOST} in one call", param="requests")
         for each in request.dropped:
             _check_day(each.day)
-        now = datetime.now(UTC)
+        now = now_utc()
         good = [each for each in request.requests if acceptable(each, now)]
         if len(good) < len(request.requests):
             # Nobody who tells them again would do better.

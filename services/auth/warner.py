@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -16,6 +16,7 @@ from services.auth.adapters.warnings import Delivery, Warnings
 from services.common import logs, signing
 from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
+from services.common.clock import now_utc
 from services.common.errors import InvalidField, MoaError, Unavailable
 from services.common.isolate import note_failure
 from services.quota_client.amounts import field_of, limit_shown, named, shown
@@ -130,7 +131,7 @@ class Warner:
     async def _post(self, delivery: Delivery) -> None:
         body = json.dumps(body_of(delivery), separators=(",", ":"))
         secrets = [self._secrets.secret(delivery.subject, 1)]
-        headers = signing.headers(secrets, delivery.id, body, datetime.now(UTC))
+        headers = signing.headers(secrets, delivery.id, body, now_utc())
         status = await self._sender.post(delivery.target, headers=headers, body=body.encode(), timeout_s=_TIMEOUT_S)
         if status == 410:
             raise InvalidField("the receiver is gone")

@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
+from services.common.clock import CLOCK
 from services.common.errors import InvalidField, Unavailable
 from services.common.isolate import OneFailed
 
@@ -29,6 +30,8 @@ AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OS
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
 _PROBE_S: Final = 0.3
+_TIME_S: Final = 5.0
+"""How long a new connection is waited for to tell the time."""
 
 
 class Database:
@@ -79,6 +82,7 @@ class Database:
             timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
             check=partial(check, within_s=check_s),
+            configure=partial(ask_time, within_s=_TIME_S),
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, **of_sessions},
         )
@@ -172,6 +176,16 @@ async def check(link: psycopg.AsyncConnection[Any], *, within_s: float = _CHECK_
     """Return when the server answers on this connection; raise psycopg.OperationalError when it does not, soon."""
     with answering(link, within_s=within_s):
         await AsyncConnectionPool.check_connection(link)
+
+
+async def ask_time(link: psycopg.AsyncConnection[Any], *, within_s: float) -> None:
+    """Ask a new connection's server for the time, which this process then goes by (`clock`)."""
+    asked_at = CLOCK.elapsed()
+    with answering(link, within_s=within_s):
+        row = await (await link.execute("select clock_timestamp()")).fetchone()
+        await link.rollback()
+    if row is not None:
+        CLOCK.learn(row[0], asked_at)
 
 
 async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred: asyncio.Event | None = None) -> None:

@@ -165,8 +165,7 @@ class LeaseStore:
         for one in self.lanes.values():
             one.take(grant, asked_at)
         if grant.HasField("lease") and Amount.read(grant.lease.amount) and tuple(grant.lease.budgets) == self.lane:
-            resets_in_s = grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
-            self.leases.append(Lease(grant.lease, asked_at=asked_at, resets_in_s=resets_in_s))
+            self.leases.append(Lease(grant.lease, asked_at=asked_at, resets_in_s=_resets_in_s(grant)))
 
     def keep(self, asked_at: float) -> None:
         """Take over that the grant is still as it was."""
@@ -370,6 +369,13 @@ class LeaseStore:
         paces, reservation.paces = reservation.paces, ()
         for share in paces:
             share.end(reservation.paced, used)
+
+
+def _resets_in_s(grant: quota_pb2.Grant) -> float:
+    """Return how long the day of a grant's lease lasts; by this process's clock where auth does not tell it."""
+    if grant.lease.HasField("day_ends_in"):
+        return grant.lease.day_ends_in.ToMilliseconds() / 1000
+    return grant.remaining.resets_at.ToMilliseconds() / 1000 - time.time()
 
 
 async def _lend_nothing(store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:

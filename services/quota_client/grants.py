@@ -21,7 +21,9 @@ from services.common.credential import Credential, accepted, sent
 PREFIX: Final = "moa-grant."
 """How a grant begins; no API key does."""
 TTL_S: Final = 60.0
-"""How long a grant is good for beginning a call."""
+"""How long a grant is good for beginning a call, where the clocks of who made it and who reads it agree."""
+SKEW_S: Final = 300.0
+"""How far their clocks may be apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +46,7 @@ def mint(service_token: Credential, acting: ActingFor, *, now_s: float | None = 
 
 
 def read(service_token: Credential, text: str, *, now_s: float | None = None) -> ActingFor | None:
-    """Return whom a grant is for; None for what is none, is forged, or has run out."""
+    """Return whom a grant is for; None for what is none, is forged, or has run out, by any clock within `SKEW_S`."""
     payload, _, signature = text.removeprefix(PREFIX).partition(".")
     if not text.startswith(PREFIX) or not any(
         hmac.compare_digest(_text(_signature(each, payload)).encode(), signature.encode())
@@ -52,7 +54,7 @@ def read(service_token: Credential, text: str, *, now_s: float | None = None) ->
     ):
         return None
     fields = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    if fields.pop("until") <= (time.time() if now_s is None else now_s):
+    if fields.pop("until") + SKEW_S <= (time.time() if now_s is None else now_s):
         return None
     return ActingFor(**fields)
 

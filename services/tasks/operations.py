@@ -14,6 +14,7 @@ from moa.quota.v1 import quota_pb2
 from moa.task.v1 import task_pb2
 from services.catalogue import Model, UnknownModel, Watched, worded
 from services.common import limits, page_tokens, tracing
+from services.common.clock import now_utc
 from services.common.errors import (
     Conflict,
     InvalidField,
@@ -31,7 +32,7 @@ from services.tasks import metrics
 from services.tasks.adapters.database import Notices, wait
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id, now_utc
+from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id
 from services.tasks.views import Views
 
 MAX_IMAGES: Final = int(limits.bounds(GenerateImageRequest, "count")[1])

@@ -32,6 +32,14 @@ async def test_a_grant_acts_for_its_key_and_reserves_like_it(start: Start, admit
     assert auth.spent(account_id) == (0, 2)
 
 
+@pytest.mark.parametrize("off_s", [grants.SKEW_S, -grants.SKEW_S])
+def test_clocks_that_are_minutes_apart_make_no_grant_stale(off_s: float) -> None:
+    """Whoever reads a grant may have another time than who made it."""
+    acting = ActingFor(account_id="a", key_id="k")
+    assert grants.read(TOKEN, grants.mint(TOKEN, acting, now_s=1e9), now_s=1e9 + off_s) == acting
+    assert grants.read(TOKEN, grants.mint(TOKEN, acting, now_s=1e9), now_s=1e9 + 2 * grants.SKEW_S) is None
+
+
 async def test_a_grant_with_a_reservation_pays_nothing_twice(start: Start, admit: Admit) -> None:
     """What the signer reserved is neither reserved nor settled again, and covers no more than it says."""
     auth = await start()

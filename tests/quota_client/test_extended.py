@@ -6,6 +6,7 @@ import time
 from typing import Any
 from unittest.mock import Mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,19 @@ def reserved(store: LeaseStore, tokens: int) -> Reservation:
     now, amount = time.monotonic(), Amount(tokens)
     lease: Any = store.find(amount, now)
     return store.reserve(lease, amount, operation=quota_pb2.OPERATION_TEXT, request_id="r", cost=costless, now=now)
+
+
+@pytest.mark.parametrize("off_s", [-600, 600])
+def test_the_day_of_a_lease_ends_when_auth_says_by_whichever_clock(off_s: int) -> None:
+    """A clock that is minutes off makes no lease end early, and none last longer than its day."""
+    grant = quota_pb2.Grant(account_id="a", key_id="k")
+    grant.lease.lease_id, grant.lease.amount.tokens = "lease", 10
+    grant.lease.expires_in.seconds, grant.lease.day_ends_in.seconds = 600, 100
+    grant.remaining.resets_at.FromSeconds(int(time.time()) + 100 + off_s)
+    now = time.monotonic()
+    store = LeaseStore(b"d", grant, now, Mock(), Mock(of=lambda *_: ()), Mock())
+    assert store.find(Amount(1), now + 99) is not None
+    assert store.find(Amount(1), now + 101) is None
 
 
 async def test_they_go_on_with_the_request_under_another_id() -> None:

@@ -11,8 +11,9 @@ from deploy.local.database import Database as Postgres
 from moa.image.v1 import image_service_pb2
 from moa.task.v1 import task_pb2
 from services.auth.migrations import SCHEMA as AUTH_SCHEMA
+from services.common.clock import now_utc
 from services.tasks.adapters.database import Database
-from services.tasks.domain.task import Task, new_id, now_utc
+from services.tasks.domain.task import Task, new_id
 from services.tasks.migrate import SCHEMA
 from tests.auth.conftest import Auth, started
 from tests.databases import copied

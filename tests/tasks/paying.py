@@ -8,11 +8,12 @@ from typing import Any
 
 from moa.image.v1 import image_service_pb2
 from services.auth.adapters.checker import Checker
+from services.common.clock import now_utc
 from services.common.rpc.client import channel
 from services.tasks.adapters.database import Database
 from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.adapters.quota import Quota
-from services.tasks.domain.task import Task, now_utc
+from services.tasks.domain.task import Task
 from tests import shipped
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Auth

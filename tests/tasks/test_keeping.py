@@ -14,13 +14,14 @@ from PIL import Image
 from moa.common.v1 import media_pb2
 from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
+from services.common.clock import now_utc
 from services.common.errors import StorageFailed
 from services.common.store import FolderStore, object_name
 from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.queue import PART_BYTES, Queue, Spooled, WorkerLock
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.adapters.upstream import MadeImage
-from services.tasks.domain.task import LeaseLost, Task, now_utc
+from services.tasks.domain.task import LeaseLost, Task
 from services.tasks.keeper import Keeper
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher

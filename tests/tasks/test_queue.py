@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
 from moa.task.v1 import task_pb2
+from services.common import clock
+from services.common.clock import now_utc
 from services.common.errors import Conflict, IdempotencyKeyReused, NotFound, QueueFull, Unavailable
 from services.tasks.adapters.database import Database
 from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.domain.task import CANCELLED, FAILED, PENDING, SUBMITTED, SUCCEEDED, LeaseLost, Task, now_utc
+from services.tasks.domain.task import CANCELLED, FAILED, PENDING, SUBMITTED, SUCCEEDED, LeaseLost, Task
 from tests.tasks.conftest import Make
 
 
@@ -85,6 +88,36 @@ async def test_a_vanished_workers_task_goes_to_another_and_its_late_words_are_vo
         "started",
         "succeeded",
     ]
+
+
+@pytest.mark.parametrize("off_s", [300, -300])
+async def test_a_worker_whose_clock_is_off_keeps_its_task(
+    tasks_url: str, tasks_database: Database, make: Make, monkeypatch: pytest.MonkeyPatch, off_s: int
+) -> None:
+    """Five minutes ahead or behind: no other worker takes its task while it is held."""
+    queue = queue_of(tasks_database)
+    monkeypatch.setattr(clock.CLOCK, "_wall", lambda: datetime.now(UTC) + timedelta(seconds=off_s))
+    monkeypatch.setattr(clock.CLOCK, "_ahead", None)
+    assert abs((now_utc() - datetime.now(UTC)).total_seconds()) > 200
+    database = Database(tasks_url)
+    await database.open()
+    try:
+        async with database.transaction():
+            pass
+        created = await Tasks(database).create(make())
+        [mine] = await queue_of(database).claim("off", 1)
+        assert mine.id == created.id
+        assert await queue.sweep() == 0
+        assert [beat.task_id for beat in await queue.beat("off", [mine])] == [created.id]
+        async with database.transaction() as link:
+            found = await link.execute(
+                "select extract(epoch from deadline - now())::float8 from tasks.tasks where id = %s", (created.id,)
+            )
+            row = await found.fetchone()
+        assert row is not None
+        assert 0 < row[0] <= 60
+    finally:
+        await database.close()
 
 
 async def test_a_task_that_kills_its_workers_fails_in_the_end(tasks_database: Database, make: Make) -> None:

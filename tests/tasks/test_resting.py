@@ -9,12 +9,12 @@ from typing import Any
 
 import psycopg
 
+from services.common.clock import now_utc
 from services.common.store import Links
 from services.tasks.adapters.database import OWED, QUEUE, REST_S, WEBHOOKS, Database, Listener, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue
 from services.tasks.adapters.tasks import Tasks
-from services.tasks.domain.task import now_utc
 from services.tasks.keeper import Keeper
 from services.tasks.webhooks.deliverer import Deliverer
 from services.tasks.worker.worker import Worker

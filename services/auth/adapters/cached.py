@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,6 +15,7 @@ from services.auth.domain.accounts import Standing, VerifiedKey
 from services.common import database, logs
 from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
+from services.common.clock import now_utc
 from services.common.errors import Unavailable
 
 _log = logs.get("cached")
@@ -147,9 +147,9 @@ class CachedVerifiedKeys:
         now = time.monotonic() if now is None else now
         who = entry.who
         sure_at = self._feed.sure_at if entry.sure_at is None else entry.sure_at
-        if now - sure_at > within_s or datetime.now(UTC) >= who.resets_at:
+        if now - sure_at > within_s or now_utc() >= who.resets_at:
             return False
-        if who.expires_at is not None and datetime.now(UTC) >= who.expires_at:
+        if who.expires_at is not None and now_utc() >= who.expires_at:
             return False
         entry.used_at = now
         return True

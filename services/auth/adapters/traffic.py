@@ -8,6 +8,7 @@ from typing import Final
 
 from moa.operator.v1 import operator_store_service_pb2 as pb
 from services.auth.adapters.postgres import Postgres
+from services.common.clock import now_utc
 
 KEPT_S: Final = 90_000
 """How long slots are kept: a day, and what a slot may be begun before."""
@@ -69,7 +70,7 @@ class Traffic:
                 "select state from router_states where at > now() - make_interval(secs => %s)", (_STALE_S,)
             )
             states = [bytes(state) for (state,) in await cursor.fetchall()]
-        _merge(response, states, datetime.now(UTC))
+        _merge(response, states, now_utc())
         return response
 
     async def tidy(self) -> None:

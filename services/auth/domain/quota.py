@@ -8,7 +8,6 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Booking, Known, LeaseIds, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
+from services.common.clock import now_utc
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
 from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown
@@ -290,5 +290,5 @@ def exhausted(who: VerifiedKey, short: Short) -> MoaError:
     when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
     return QuotaExhausted(
         f"{whose}'s limit of {limit} does not cover this request; {when}",
-        retry_after_s=max(1.0, (ends - datetime.now(UTC)).total_seconds()) if ends else None,
+        retry_after_s=max(1.0, (ends - now_utc()).total_seconds()) if ends else None,
     )

@@ -12,6 +12,7 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2, quota_service_pb2_grpc
 from moa.text.v1.text_pb2 import TextEvent
 from services.catalogue import Watched
 from services.common import logs
+from services.common.clock import now_utc
 from services.common.credential import Credential
 from services.common.errors import MoaError
 from services.common.rpc.client import metadata
@@ -19,7 +20,6 @@ from services.common.rpc.status import error_from_rpc
 from services.quota_client.amounts import Amount, ReservationId, charge
 from services.tasks.adapters.quota import HOLDER
 from services.tasks.domain.provider_batch import Member, Pack
-from services.tasks.domain.task import now_utc
 
 _log = logs.get("tasks.batch_quota")
 

@@ -11,9 +11,10 @@ from psycopg import sql
 
 from moa.common.v1 import usage_pb2
 from moa.quota.v1 import quota_pb2
+from services.common.clock import now_utc
 from services.quota_client.amounts import Amount, ReservationId
 from services.tasks.adapters.database import EVENTS, OWED, QUEUE, WEBHOOKS, Link
-from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal, now_utc
+from services.tasks.domain.task import PENDING, SUCCEEDED, LeaseLost, Task, is_terminal
 
 DIALECT: Final = "tasks"
 """What reports of spending call the dialect of all tasks."""

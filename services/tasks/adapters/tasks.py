@@ -8,10 +8,11 @@ from psycopg import sql
 
 from moa.task.v1 import task_pb2
 from services.common import idempotency
+from services.common.clock import now_utc
 from services.common.errors import Conflict, NotFound, QueueFull
 from services.tasks.adapters import records
 from services.tasks.adapters.database import CANCEL, QUEUE, Database, Link
-from services.tasks.domain.task import HELD, PENDING, Task, now_utc
+from services.tasks.domain.task import HELD, PENDING, Task
 
 _NOTIFY = "select pg_notify(%s, %s)"
 _KNOW = "insert into tasks.accounts (account_id) values (%s) on conflict do nothing"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from moa.common.v1 import error_pb2
@@ -240,8 +240,3 @@ class Task:
 def error_of(task: Task) -> error_pb2.ErrorDetail | None:
     """Return why a task failed."""
     return error_pb2.ErrorDetail.FromString(task.error) if task.error else None
-
-
-def now_utc() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from services.common import logs, signing, tracing
 from services.common.cancelling import cancel_and_wait
+from services.common.clock import now_utc
 from services.common.errors import InvalidField, MoaError, Unavailable, word
 from services.common.isolate import note_failure
 from services.common.store import Links
@@ -17,7 +18,7 @@ from services.tasks.adapters.database import REST_S, WEBHOOKS, Notices, wait
 from services.tasks.adapters.outbox import Delivery, Outbox
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.dialects.webhook import body_of
-from services.tasks.domain.task import Task, now_utc
+from services.tasks.domain.task import Task
 from services.tasks.views import Views
 
 _log = logs.get("tasks.webhooks")

@@ -11,13 +11,14 @@ from typing import Any, Final
 from moa.desk.v1 import desk_pb2
 from moa.image.v1 import image_pb2
 from moa.task.v1 import task_pb2
+from services.common.clock import now_utc
 from services.common.errors import StorageFailed, Unavailable, UpstreamBroken
 from services.common.store import Store, object_name
 from services.tasks.adapters.database import Database, steadily
 from services.tasks.adapters.queue import Spooled, WorkerLock
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.upstream import MadeImage, Upstream
-from services.tasks.domain.task import SUBMITTED, LeaseLost, Task, now_utc
+from services.tasks.domain.task import SUBMITTED, LeaseLost, Task
 from services.tasks.worker import finishing
 from services.tasks.worker.finishing import Finisher
 

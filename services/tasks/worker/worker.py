@@ -9,12 +9,13 @@ from datetime import datetime
 from typing import Final
 
 from services.common import errors, logs, tracing
+from services.common.clock import now_utc
 from services.common.errors import DeadlineExceeded, Internal, MoaError, Unavailable
 from services.tasks import metrics
 from services.tasks.adapters.database import CANCEL, QUEUE, REST_S, Database, Notices, steadily, wait
 from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.domain import retry
-from services.tasks.domain.task import LeaseLost, Task, now_utc
+from services.tasks.domain.task import LeaseLost, Task
 from services.tasks.worker.work import Work
 
 _log = logs.get("tasks.worker")

@@ -103,6 +103,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- if $edge }}
 - {name: MOA_INTERNAL_LISTEN, value: "0.0.0.0:{{ $process.metricsPort }}"}
 - {name: MOA_EDGE_PROCESSES, value: "1"}
+- {name: MOA_EDGE_LOOK_S, value: "1"}
 {{- if $root.Values.tls.secret }}
 - {name: MOA_TLS_CERT, value: /moa/tls/tls.crt}
 - {name: MOA_TLS_KEY, value: /moa/tls/tls.key}
