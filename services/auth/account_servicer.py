@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from google.api import httpbody_pb2
@@ -50,6 +51,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         pepper: What keys and tokens are digested with.
         signup: Who may sign up.
         first_login: Lets the first administrator in.
+        fresh_s: How long routers go on with a key as they know it.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         session_tokens: SessionTokens,
         oidc: OidcLogins | None,
         paces: PacesKept,
+        fresh_s: float,
     ) -> None:
+        self._fresh_s = fresh_s
         self._paces = paces
         self._postgres = postgres
         self._accounts = accounts
@@ -252,7 +256,9 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         if request.HasField("name"):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
         if request.HasField("stores_responses"):
-            await self._accounts.set_storing(caller.account_id, request.stores_responses)
+            is_new = await self._accounts.set_storing(caller.account_id, request.stores_responses)
+            # Who relies on it asks at once: by then no router may go by what it knew before.
+            await asyncio.sleep(self._fresh_s if is_new else 0)
         if request.HasField("password"):
             record = await self._accounts.get(caller.account_id)
             who, address = record.email or record.id, address_of(context)

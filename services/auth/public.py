@@ -76,6 +76,7 @@ def public_server(
     provider_keys: ProviderKeys,
     callers: Callers,
     spend: Spend,
+    fresh_s: float,
 ) -> Server:
     """Return a server, not started, of moa.account.v1."""
     accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
@@ -103,6 +104,7 @@ def public_server(
             session_tokens=session_tokens,
             oidc=oidc,
             paces=PacesKept(postgres),
+            fresh_s=fresh_s,
         ),
         server.grpc,
     )

@@ -175,6 +175,7 @@ async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
             tls=tls.called_by("edge") if tls is not None else None,
             provider_keys=provider_keys,
             callers=callers,
+            fresh_s=config.fresh_s,
         )
 
         tidies: dict[str, Callable[[], Awaitable[None]]] = {

@@ -135,6 +135,11 @@ class Admission:
         store = self._by_digest.get(self._digest(key))
         return store.verified_key if store is not None else None
 
+    def verified(self, key: str) -> VerifiedKey | None:
+        """Return who a key belongs to; None where auth is to be asked before it is used."""
+        store = self._by_digest.get(self._digest(key)) if key and key.isascii() else None
+        return store.verified_key if store is not None and time.monotonic() < store.fresh_until else None
+
     async def arrive(self, key: str) -> VerifiedKey:
         """Return who a key belongs to, and count a request that needs no quota by the paces it must keep.
 

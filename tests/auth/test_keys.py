@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -12,6 +14,24 @@ from services.common.errors import Unauthenticated
 from tests.auth.asking import refused, reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
+
+
+async def test_who_goes_by_what_a_key_may_hears_only_what_is_fresh(
+    auth: Auth, admit: Admit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a key was known for some seconds ago is told to none who acts by it: auth is asked first."""
+    _, key_id, key = await auth.account()
+    admission = await admit(auth)
+    assert admission.verified(key) is None
+    await admission.identify(key)
+    held = admission.verified(key)
+    assert held is not None
+    assert held.key_id == key_id
+    later = time.monotonic() + 2
+    with monkeypatch.context() as clock:
+        clock.setattr(time, "monotonic", lambda: later)
+        assert admission.verified(key) is None
+        assert admission.known(key) is held
 
 
 async def test_a_key_from_birth_to_end(client: Client, auth: Auth, admit: Admit) -> None:

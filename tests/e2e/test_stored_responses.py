@@ -19,17 +19,30 @@ def _client(gateway: Gateway, key: str) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=key, max_retries=2)
 
 
-def test_an_account_that_turns_storing_on_has_its_responses_stored(gateway: Gateway) -> None:
-    """Of others nothing is; its own are found, streamed again, gone on from and deleted, by nobody else."""
-    person, other = Person(gateway), Person(gateway)
-    with _client(gateway, person.key) as client, _client(gateway, other.key) as stranger:
-        assert (
-            stranger.responses.create(model=MODEL, input="Hello!", max_output_tokens=16, store=True).to_dict()["store"]
-            is False
-        )
-        # Before its key is first used: a router knows a key's account for up to two seconds.
-        told = person.ask("patch", "/account/me", {"stores_responses": True})
+@pytest.fixture(scope="module")
+def other(gateway: Gateway) -> Person:
+    """Somebody whose responses are not stored."""
+    return Person(gateway)
+
+
+@pytest.fixture(scope="module")
+def person(gateway: Gateway) -> Person:
+    """Somebody whose responses are stored, and were not when the router first heard of the key."""
+    made = Person(gateway)
+    with _client(gateway, made.key) as client:
+        before = client.responses.create(model=MODEL, input="Hello!", max_output_tokens=16, store=True)
+        assert before.to_dict()["store"] is False
+        told = made.ask("patch", "/account/me", {"stores_responses": True})
         assert told.json()["account"]["stores_responses"] is True
+        assert client.conversations.create().object == "conversation", "known to every router once it is answered"
+    return made
+
+
+def test_an_account_that_turns_storing_on_has_its_responses_stored(
+    gateway: Gateway, person: Person, other: Person
+) -> None:
+    """Of others nothing is; its own are found, streamed again, gone on from and deleted, by nobody else."""
+    with _client(gateway, person.key) as client, _client(gateway, other.key) as stranger:
         first = client.responses.create(model=MODEL, input="Hello!", max_output_tokens=16)
         assert first.to_dict()["store"] is True
         events = list(
@@ -52,10 +65,8 @@ def test_an_account_that_turns_storing_on_has_its_responses_stored(gateway: Gate
             client.responses.retrieve(second.id)
 
 
-def test_a_response_is_made_in_the_background(gateway: Gateway) -> None:
+def test_a_response_is_made_in_the_background(gateway: Gateway, person: Person) -> None:
     """It is told as it waits, found when it has ended, streamed from any place, cancelled, and gone on from."""
-    person = Person(gateway)
-    assert person.ask("patch", "/account/me", {"stores_responses": True}).status_code == 200
     with _client(gateway, person.key) as client:
         made: Any = client.responses.create(model=MODEL, input="Hello!", max_output_tokens=16, background=True)
         assert (made.status, made.background, made.output) == ("queued", True, [])
@@ -92,10 +103,8 @@ def test_a_response_is_made_in_the_background(gateway: Gateway) -> None:
             client.responses.create(model=MODEL, input="x", background=True, store=False)
 
 
-def test_responses_are_made_in_a_conversation(gateway: Gateway) -> None:
+def test_responses_are_made_in_a_conversation(gateway: Gateway, person: Person, other: Person) -> None:
     """It is made, changed, listed and deleted; a response goes on from its items, and is added to them."""
-    person, other = Person(gateway), Person(gateway)
-    assert person.ask("patch", "/account/me", {"stores_responses": True}).status_code == 200
     with _client(gateway, person.key) as client, _client(gateway, other.key) as stranger:
         with pytest.raises(openai.BadRequestError, match="stores_responses"):
             stranger.conversations.create()

@@ -194,11 +194,11 @@ class Played:
 
     # Admission.
 
-    def known(self, key: str) -> VerifiedKey | None:
+    def verified(self, key: str) -> VerifiedKey | None:
         return VerifiedKey(ACCOUNTS[key], stores_responses=self.stores) if key in ACCOUNTS else None
 
     async def identify(self, key: str) -> VerifiedKey:
-        if (known := self.known(key)) is None:
+        if (known := self.verified(key)) is None:
             raise Unauthenticated("the API key is not valid")
         return known
 

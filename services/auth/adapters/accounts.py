@@ -193,11 +193,17 @@ class Accounts:
         async with self._postgres.transaction() as link:
             await link.execute("update accounts set name = %s where id = %s", (name, account_id))
 
-    async def set_storing(self, account_id: str, stores: bool) -> None:
-        """Have an account's responses stored, or not, from now on."""
+    async def set_storing(self, account_id: str, stores: bool) -> bool:
+        """Have an account's responses stored, or not, from now on; return whether that is new."""
         async with self._postgres.transaction() as link:
-            await link.execute("update accounts set stores_responses = %s where id = %s", (stores, account_id))
+            changed = await link.execute(
+                "update accounts set stores_responses = %s where id = %s and stores_responses is distinct from %s",
+                (stores, account_id, stores),
+            )
+            if not changed.rowcount:
+                return False
             await audit(link, account_id, "account.changed", account_id, f"stores_responses={str(stores).lower()}")
+            return True
 
     async def set_password(self, account_id: str, password_hash: str, *, keep_session: bytes | None) -> None:
         """Change an account's password; every session ends but the one to keep."""

@@ -199,5 +199,5 @@ class RememberingAdmission(Admission, Protocol):
     async def identify(self, key: str) -> KnownKey:
         """Verify a key."""
 
-    def known(self, key: str) -> KnownKey | None:
-        """Return who a key belonged to when it was last verified here; None where it never was."""
+    def verified(self, key: str) -> KnownKey | None:
+        """Return who a key belongs to; None where auth is to be asked before it is used."""

@@ -23,7 +23,7 @@ from tests.image.harness import shipped_rows
 
 _FOLDER: Final = REPOSITORY / "build" / "published"
 _PLUGIN: Final = "tests_plugin"
-_LIMIT_S: Final = 420
+_LIMIT_S: Final = 1800
 
 
 @dataclass(frozen=True, kw_only=True)

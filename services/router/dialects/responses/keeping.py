@@ -223,7 +223,9 @@ class Keeping:
         needs = wish.needs_storing
         if wish.store is False and not needs:
             return Kept(self._store, wish, Making.first(caller.request_id), stores=False)
-        who = await self._admission.identify(caller.key) if needs or wish.store else self._admission.known(caller.key)
+        who = (
+            await self._admission.identify(caller.key) if needs or wish.store else self._admission.verified(caller.key)
+        )
         if needs and (who is None or not who.stores_responses):
             raise Unsupported(
                 f"{needs}: responses of this account are not stored; {TURN_ON}, {_INSTEAD[needs]}", param=needs
