@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from google.api import httpbody_pb2
 from pydantic import SecretStr
 
@@ -73,7 +74,7 @@ class Thread:
     """A thread with a loop, as a process of its own would have one."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.running = AsyncExitStack()
