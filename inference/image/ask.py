@@ -72,8 +72,7 @@ def ask_from(request: image_service_pb2.GenerateImageRequest, model: Model) -> I
     drawn, seed = not request.HasField("seed"), request.seed
     # A receipt's may be any of 64 bits, for the one after the largest is the least.
     request.ClearField("seed")
-    limits.check(request)
-    limits.check_able(request, model)
+    limits.check_for(request, model)
     if request.quality not in (image_pb2.QUALITY_UNSPECIFIED, image_pb2.QUALITY_MEDIUM):
         raise Unsupported("this model has no qualities; set steps instead", param="quality")
     image, info = _source(request)

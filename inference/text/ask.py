@@ -74,8 +74,7 @@ def ask_from(request: text_service_pb2.GenerateTextRequest, model: Model) -> Tex
 
     Raises InvalidField for what is outside the contract's limits, Unsupported for what the model does not do.
     """
-    limits.check(request)
-    limits.check_able(request, model)
+    limits.check_for(request, model)
     sampling = request.sampling
     ignored = tuple(dict.fromkeys(_without_effect(request)))
     for name in ignored if request.strict else ():

@@ -142,8 +142,7 @@ class TextServicer(text_service_pb2_grpc.TextServiceServicer):
     async def CountTokens(self, request: text_service_pb2.CountTokensRequest, context: Any) -> Any:
         """Count the prompt's tokens with the model's own tokenizer and template."""
         model = find(self._catalogue, request.model, request.provider, "text")
-        limits.check(request)
-        limits.check_able(request, model)
+        limits.check_for(request, model)
         tools = tools_from(request.tools, text_pb2.ToolChoice())
         turns = turns_from(request.messages)
         flow = Flow.of(dict(context.invocation_metadata() or ()))

@@ -35,21 +35,24 @@ def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored:
     Raises InvalidField for a field that is wrong for every model, Unsupported for one that `model` cannot do and that
     changes what the answer means.
     """
-    limits.check(request)
-    limits.check_able(request, model)
-    _check_count(request.candidates, model.limits.candidates, "candidates")
-    _check_count(len(request.stop), model.limits.stop, "stop")
+    limits.check_for(request, model)
+    limited = model.limits
+    if limited.candidates is not None:
+        _check_count(request.candidates, limited.candidates, "candidates")
+    if limited.stop is not None:
+        _check_count(len(request.stop), limited.stop, "stop")
     _check_foreign(request, model, adapter)
     check_custom(request, model, adapter)
-    if json_object.is_emulated(request, model):
-        json_object.ask_for_object(request)
-    if choice.is_emulated(request, adapter):
-        choice.ask_for_choice(request)
-    if request.HasField("reasoning") and not model.can("reasoning"):
+    if request.HasField("response_format"):
+        if json_object.is_emulated(request, model):
+            json_object.ask_for_object(request)
+        elif choice.is_emulated(request, adapter):
+            choice.ask_for_choice(request)
+    if request.HasField("reasoning") and "reasoning" not in model.capabilities:
         _drop_reasoning(request.reasoning, model, ignored)
     if request.HasField("sampling"):
         _drop_sampling(request, model, ignored)
-    for field in model.limits.unsupported:
+    for field in limited.unsupported:
         if field in request.DESCRIPTOR.fields_by_name and _is_set(request, field):
             raise Unsupported(f"model {model.id!r} does not take {field}", param=field)
     if not adapter.caches and caching.is_marked(request):
@@ -58,8 +61,8 @@ def check(request: GenerateTextRequest, model: Model, adapter: Adapter, ignored:
         ignored.extend(request.vendor.names)
 
 
-def _check_count(count: int, most: int | None, field: str) -> None:
-    if most is not None and count > most:
+def _check_count(count: int, most: int, field: str) -> None:
+    if count > most:
         raise Unsupported(f"at most {most} {field} are taken", param=field)
 
 

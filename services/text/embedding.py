@@ -61,8 +61,7 @@ class EmbeddingServicer(EmbeddingServiceServicer):
         key = byok.caller_key(context.invocation_metadata())
         model, target = self._targets.find(self._catalogue.now, request.model, request.provider, caller_key=key)
         call.fields["provider"], call.fields["model"] = model.provider, model.id
-        limits.check(request)
-        limits.check_able(request, model)
+        limits.check_for(request, model)
         work = Work(request, model, target)
         over = False
         try:

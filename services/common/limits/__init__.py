@@ -1,7 +1,7 @@
 """Hold requests to the limits that their contracts declare (`moa/common/v1/limits.proto`).
 
-A message type's checks are made once, from its descriptor; only fields with limits, and messages that hold such fields,
-are looked at.
+What is looked for in a message type is made once, from its descriptor; only fields that a message has are looked at,
+and those that it must have.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Protocol
 from google.protobuf.message import Message
 
 from services.common.errors import InvalidField, Unsupported
-from services.common.limits.checks import Violation, checks_of
+from services.common.limits.checks import Violation
 from services.common.limits.fields import of
+from services.common.limits.look import look, plan_of
 from services.common.limits.meta import bounds, meta
-from services.common.limits.needs import Need, needs_beyond, words
+from services.common.limits.needs import Need, words
 from services.common.limits.needs import hints_beyond as _hints_beyond
 from services.common.limits.settings import camel_settings, given_settings, put, settings, shape
 
@@ -28,7 +29,9 @@ __all__ = [
     "camel_settings",
     "check",
     "check_able",
+    "check_for",
     "check_needs",
+    "first_of",
     "given_settings",
     "hints_beyond",
     "meta",
@@ -75,30 +78,38 @@ class CapableModel(Protocol):
         """What it can do."""
 
 
-def check(request: Message) -> None:
-    """Raise InvalidField, with the field's path, for the first field that is outside its limits."""
+def check(request: Message) -> Sequence[Need]:
+    """Return what a request needs of a model, for `check_needs`.
+
+    Raises InvalidField, with the field's path, for the first field that is outside its limits.
+    """
+    plan = plan_of(request.DESCRIPTOR, checked=True)
     try:
-        for each in checks_of(request.DESCRIPTOR):
-            each(request)
+        return look(request, plan) if plan is not None else ()
     except Violation as violation:
         raise OutsideLimits(violation.prefix + violation.sentence, violation=violation) from None
 
 
+def check_for(request: Message, model: CapableModel) -> None:
+    """Raise as `check`, then as `check_able`."""
+    check_needs(check(request), model)
+
+
 def check_able(request: Message, model: CapableModel) -> None:
     """Raise Unsupported, with the field's path and what the model can do, for the first field that it cannot do."""
-    results: list[Need] = []
-    for each in needs_beyond(request.DESCRIPTOR, frozenset(model.capabilities)):
-        each(request, results)
-    check_needs(results, model)
+    check_needs(needs(request), model)
 
 
-def needs(request: Message) -> tuple[Need, ...]:
-    """Return the first field for each capability that a request needs, in the order of its fields."""
-    results: list[Need] = []
-    for each in needs_beyond(request.DESCRIPTOR, frozenset()):
-        each(request, results)
+def needs(request: Message) -> Sequence[Need]:
+    """Return what a request needs of a model, in the order of its fields; its limits are not looked at."""
+    plan = plan_of(request.DESCRIPTOR, checked=False)
+    return look(request, plan) if plan is not None else ()
+
+
+def first_of(needs: Iterable[Need]) -> Sequence[Need]:
+    """Return the first need of each capability."""
     first: dict[str, Need] = {}
-    for need in results:
+    for need in needs:
         first.setdefault(need.capability, need)
     return tuple(first.values())
 
@@ -110,8 +121,8 @@ def hints_beyond(request: Message, model: CapableModel) -> Sequence[str]:
 
 def check_needs(needs: Iterable[Need], model: CapableModel) -> None:
     """As `check_able`, for what a request is known to need."""
-    lacking = next((need for need in needs if need.capability not in model.capabilities), None)
-    if lacking is not None:
-        can = ", ".join(sorted(model.capabilities)) or "plain requests only"
-        message = f"model {model.id!r} does not support {lacking.capability} (it can do: {can})"
-        raise Unsupported(message, param=lacking.param)
+    for need in needs:
+        if need.capability not in model.capabilities:
+            can = ", ".join(sorted(model.capabilities)) or "plain requests only"
+            message = f"model {model.id!r} does not support {need.capability} (it can do: {can})"
+            raise Unsupported(message, param=need.param)

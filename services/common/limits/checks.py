@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 
 from moa.common.v1 import limits_pb2
-from services.common.limits.fields import demands_of, inner, is_map, of, prefix, presence, sibling
+from services.common.limits.fields import demands_of, is_map, of, presence, sibling
 
-Check = Callable[[Any], None]
+Check = Callable[[Any, Any], None]
+"""Raises Violation for a field of a message, from both: the message, and what it has in the field."""
 
 
 class Violation(Exception):
@@ -32,24 +32,31 @@ class Violation(Exception):
         self.prefix = prefix + self.prefix
 
 
-@functools.cache
-def checks_of(descriptor: Descriptor, above: frozenset[str] = frozenset()) -> Sequence[Check]:
-    """Return the checks of a message type; each raises Violation."""
-    results: list[Check] = []
-    for field in descriptor.fields:
-        results.extend(_of_values(field))
-        if field.GetOptions().HasExtension(limits_pb2.limits):
-            results.extend(_of_field(field, of(field)))
-        if field.message_type is not None and not is_map(field) and descriptor.full_name not in above:
-            below = checks_of(field.message_type, above | {descriptor.full_name})
-            if below:
-                results.append(_below(field, below))
-    return tuple(results)
+class Required:
+    """A field that must be given."""
+
+    __slots__ = ("_is_text", "name", "sentence")
+
+    def __init__(self, field: FieldDescriptor) -> None:
+        self.name = field.name
+        self._is_text = field.type == field.TYPE_STRING and not field.is_repeated
+        self.sentence = f"at least one of {self.name} is required" if field.is_repeated else f"{self.name} is required"
+
+    def check(self, message: Any) -> None:
+        """Raise Violation where a message does not have it, or blank text."""
+        value = getattr(message, self.name)
+        if not value or (self._is_text and not value.strip()):
+            raise Violation(self.name, self.sentence)
 
 
-def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Iterator[Check]:
-    if limits.required:
-        yield _required(field)
+def checks_of(field: FieldDescriptor) -> Iterator[Check]:
+    """Yield what checks a field of messages that have it."""
+    demanding = _of_values(field)
+    if demanding is not None:
+        yield demanding
+    limits = of(field)
+    if limits.required and field.type == field.TYPE_STRING and not field.is_repeated:
+        yield _not_blank(field)
     if limits.HasField("at_least") or limits.HasField("at_most"):
         yield _ranged(field, limits)
     if limits.HasField("most"):
@@ -65,20 +72,18 @@ def _of_field(field: FieldDescriptor, limits: limits_pb2.Limits) -> Iterator[Che
         yield _accompanied(field, other)
 
 
-def _required(field: FieldDescriptor) -> Check:
-    name, is_text = field.name, field.type == field.TYPE_STRING and not field.is_repeated
-    sentence = f"at least one of {name} is required" if field.is_repeated else f"{name} is required"
+def _not_blank(field: FieldDescriptor) -> Check:
+    required = Required(field)
 
-    def run(message: Any) -> None:
-        value = getattr(message, name)
-        if not value or (is_text and not value.strip()):
-            raise Violation(name, sentence)
+    def run(message: Any, value: Any) -> None:
+        if not value.strip():
+            raise Violation(required.name, required.sentence)
 
     return run
 
 
 def _ranged(field: FieldDescriptor, limits: limits_pb2.Limits) -> Check:
-    name, given, many = field.name, presence(field), is_map(field)
+    name, many = field.name, is_map(field)
     low = limits.at_least if limits.HasField("at_least") else float("-inf")
     high = limits.at_most if limits.HasField("at_most") else float("inf")
     if not limits.HasField("at_most"):
@@ -89,11 +94,10 @@ def _ranged(field: FieldDescriptor, limits: limits_pb2.Limits) -> Check:
         bounds = f"from {low:g} to {high:g}"
     sentence = f"each value of {name} must be {bounds}" if many else f"{name} must be {bounds}"
 
-    def run(message: Any) -> None:
-        if given(message):
-            value = getattr(message, name)
-            # NaN is in no range.
-            if not all(low <= each <= high for each in (value.values() if many else (value,))):
+    def run(message: Any, value: Any) -> None:
+        # NaN is in no range.
+        for each in value.values() if many else (value,):
+            if not low <= each <= high:
                 raise Violation(name, sentence)
 
     return run
@@ -103,8 +107,8 @@ def _counted(field: FieldDescriptor, most: int) -> Check:
     name = field.name
     unit = "items" if field.is_repeated else "bytes" if field.type == field.TYPE_BYTES else "characters"
 
-    def run(message: Any) -> None:
-        if len(getattr(message, name)) > most:
+    def run(message: Any, value: Any) -> None:
+        if len(value) > most:
             raise Violation(name, f"{name} takes at most {most} {unit}")
 
     return run
@@ -113,8 +117,7 @@ def _counted(field: FieldDescriptor, most: int) -> Check:
 def _matching(field: FieldDescriptor, pattern: re.Pattern[str], words: str) -> Check:
     name, is_list = field.name, field.is_repeated
 
-    def run(message: Any) -> None:
-        value = getattr(message, name)
+    def run(message: Any, value: Any) -> None:
         if not value:
             return
         for index, each in enumerate(value if is_list else (value,)):
@@ -129,8 +132,7 @@ def _matching(field: FieldDescriptor, pattern: re.Pattern[str], words: str) -> C
 def _worded(field: FieldDescriptor, words: tuple[str, ...]) -> Check:
     name = field.name
 
-    def run(message: Any) -> None:
-        value = getattr(message, name)
+    def run(message: Any, value: Any) -> None:
         if value and value not in words:
             raise Violation(name, f"{name} is one of {', '.join(words)}")
 
@@ -138,42 +140,24 @@ def _worded(field: FieldDescriptor, words: tuple[str, ...]) -> Check:
 
 
 def _accompanied(field: FieldDescriptor, other: str) -> Check:
-    name, given = field.name, presence(field)
-    companion = presence(sibling(field, other))
+    name, companion = field.name, presence(sibling(field, other))
 
-    def run(message: Any) -> None:
-        if given(message) and not companion(message):
+    def run(message: Any, value: Any) -> None:
+        if not companion(message):
             raise Violation(name, f"{name} needs {other}", other=other)
 
     return run
 
 
-def _of_values(field: FieldDescriptor) -> Iterator[Check]:
-    name = field.name
+def _of_values(field: FieldDescriptor) -> Check | None:
     required = {
-        number: tuple(_required(sibling(field, other)) for other in demands.fields)
+        number: tuple(Required(sibling(field, other)) for other in demands.fields)
         for number, demands in demands_of(field).items()
         if demands.fields
     }
-    if required:
 
-        def run(message: Any) -> None:
-            for each in required.get(getattr(message, name), ()):
-                each(message)
+    def run(message: Any, value: Any) -> None:
+        for each in required.get(value, ()):
+            each.check(message)
 
-        yield run
-
-
-def _below(field: FieldDescriptor, checks: Sequence[Check]) -> Check:
-    messages = inner(field)
-
-    def run(message: Any) -> None:
-        for place, each in messages(message):
-            try:
-                for step in checks:
-                    step(each)
-            except Violation as violation:
-                violation.under(prefix(field, place))
-                raise
-
-    return run
+    return run if required else None

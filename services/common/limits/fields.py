@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -41,16 +41,3 @@ def presence(field: FieldDescriptor) -> Callable[[Any], bool]:
     if field.has_presence:
         return lambda message: bool(message.HasField(name))
     return lambda message: bool(getattr(message, name))
-
-
-def inner(field: FieldDescriptor) -> Callable[[Any], Iterable[tuple[str | int, Any]]]:
-    """Return what yields the messages that a message has in a field, each with its place for `prefix`."""
-    name, group = field.name, "" if of(field).group else f"{field.name}."
-    if field.is_repeated:
-        return lambda message: enumerate(getattr(message, name))
-    return lambda message: ((group, getattr(message, name)),) if message.HasField(name) else ()
-
-
-def prefix(field: FieldDescriptor, place: str | int) -> str:
-    """Return the prefix of the paths of fields below."""
-    return f"{field.name}[{place}]." if isinstance(place, int) else place

@@ -48,8 +48,7 @@ def check(request: GenerateImageRequest, model: Model) -> None:
     Sets the request's operation where it says none.
     """
     request.operation = operation_of(request)
-    limits.check(request)
-    limits.check_able(request, model)
+    limits.check_for(request, model)
     most_chars = model.limits.prompt_chars
     if most_chars and len(request.prompt) > most_chars:
         raise InvalidField(f"the prompt may have {most_chars} characters for this model", param="prompt")

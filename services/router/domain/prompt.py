@@ -8,7 +8,6 @@ from typing import Final, Self
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.catalogue import Model
 from services.common import images, limits
 from services.common.errors import InvalidField, MoaError
 from services.common.estimate import prompt_tokens, words_of_tool
@@ -60,29 +59,43 @@ class Prompt:
 
         `whole`: look through all of the request, and raise InvalidField for what is outside its limits.
         """
+        # The vendors' own fields may be words of the prompt: their bytes count.
         total, count, pictures, files = PER_REQUEST, len(request.messages), [], False
         for number, message in enumerate(request.messages):
             count += len(message.parts)
             if count > MOST_PARTS:
                 break
-            total += PER_MESSAGE + len(message.name) + _carried(message)
+            total += PER_MESSAGE
+            if message.name:
+                total += len(message.name)
+            if message.HasField("vendor"):
+                total += message.vendor.ByteSize()
             for index, part in enumerate(message.parts):
-                if part.HasField("image"):
-                    pictures.append((number, index))
-                files = files or part.HasField("file")
-                total += _part_bound(part) + _carried(part)
+                kind = part.WhichOneof("part")
+                if kind == "text":
+                    # Nearly all parts: written out.
+                    total += len(part.text.encode())
+                else:
+                    if kind == "image":
+                        pictures.append((number, index))
+                    files = files or kind == "file"
+                    total += _part_bound(part, kind)
+                if part.HasField("vendor"):
+                    total += part.vendor.ByteSize()
         if count > MOST_PARTS:
             refusal = f"at most {MOST_PARTS} messages and parts of messages are taken"
             raise InvalidField(refusal, param="messages")
         if request.tools:
             total += TOOLS
         for tool in request.tools:
-            total += PER_TOOL + _bytes(*words_of_tool(tool)) + _carried(tool)
+            total += PER_TOOL + _bytes(*words_of_tool(tool))
+            if tool.HasField("vendor"):
+                total += tool.vendor.ByteSize()
         form = request.response_format
-        total += _bytes(form.schema_json, *form.choices) + _carried(request)
-        if whole:
-            limits.check(request)
-        needs = limits.needs(request) if whole else None
+        total += _bytes(form.schema_json, *form.choices)
+        if request.HasField("vendor"):
+            total += request.vendor.ByteSize()
+        needs = tuple(limits.first_of(limits.check(request))) if whole else None
         # To look into a picture is to copy it.
         sizes = tuple(size_of(request.messages[n].parts[i].image) for n, i in pictures) if whole else None
         guess = prompt_tokens(request) if whole else None
@@ -91,18 +104,6 @@ class Prompt:
     def guessed(self, request: GenerateTextRequest) -> int:
         """Return how many tokens the prompt of this request has, about."""
         return prompt_tokens(request) if self.guess is None else self.guess
-
-    def check(self, request: GenerateTextRequest) -> None:
-        """Raise InvalidField for the first field of the prompt's request that is outside its limits."""
-        if self.needs is None:
-            limits.check(request)
-
-    def check_able(self, request: GenerateTextRequest, model: Model) -> None:
-        """Raise Unsupported for the first field of the prompt's request that a model cannot do."""
-        if self.needs is None:
-            limits.check_able(request, model)
-        else:
-            limits.check_needs(self.needs, model)
 
 
 def size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
@@ -114,10 +115,7 @@ def size_of(image: media_pb2.ImageInput) -> tuple[int, int] | None:
     return info.width, info.height
 
 
-def _part_bound(part: text_pb2.Part) -> int:
-    kind = part.WhichOneof("part")
-    if kind == "text":
-        return len(part.text.encode())
+def _part_bound(part: text_pb2.Part, kind: str | None) -> int:
     if kind == "image":
         return PER_IMAGE  # and its own
     if kind == "file":
@@ -130,10 +128,5 @@ def _part_bound(part: text_pb2.Part) -> int:
     return max(_bytes(part.reasoning.text), len(part.reasoning.signature))
 
 
-def _carried(holder: text_pb2.Message | text_pb2.Part | text_pb2.Tool | GenerateTextRequest) -> int:
-    """Return the bytes of the vendor's own fields: they may be words of the prompt."""
-    return holder.vendor.ByteSize() if holder.HasField("vendor") else 0
-
-
 def _bytes(*texts: str) -> int:
-    return sum(len(text.encode()) for text in texts)
+    return len("".join(texts).encode())

@@ -21,7 +21,7 @@ from moa.text.v1.text_service_pb2 import (
 )
 from services.catalogue import Model, Provider
 from services.catalogue.waiting import may_be_long, whole_s
-from services.common import logs
+from services.common import limits, logs
 from services.common.errors import ContextTooLong, MoaError, Unsupported
 from services.common.helper_process import is_large_request
 from services.common.metering import prompt_owed
@@ -146,6 +146,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
         """Tokens of the reservation that are the prompt's: the same, or its count."""
         self._rates = bounds.Rates(0, 0)
         self._payer: Payer | None = None
+        self._needs: Sequence[limits.Need] | None = self.prompt.needs
+        """What the request asks of a model, once somebody has looked."""
 
     @classmethod
     async def received(cls, request: GenerateTextRequest, reading: _Reading) -> Self:
@@ -158,12 +160,13 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def check_request(self) -> None:
         """As `Call.check_request`."""
-        self.prompt.check(self.request)
+        if self._needs is None:
+            self._needs = limits.check(self.request)
 
     def check(self, model: Model) -> None:
         """As `Call.check`."""
         self.check_request()
-        self.prompt.check_able(self.request, model)
+        limits.check_needs(self._needs or (), model)
         wanted = self.request.max_tokens if self.request.HasField("max_tokens") else model.default_max_tokens
         self._bounded = wanted > 0
         self._wanted = bounds.bounded(wanted or increment(model), model)
@@ -182,7 +185,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def check_able(self, model: Model) -> None:
         """As `Call.check_able`."""
-        self.prompt.check_able(self.request, model)
+        needs = limits.needs(self.request) if self._needs is None else self._needs
+        limits.check_needs(needs, model)
         bounds.check_context(self._bound, model)
 
     def images(self) -> Sequence[tuple[str, media_pb2.ImageInput]]:
@@ -205,15 +209,16 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
     def _amount(self, prompt: int) -> Needed:
         self._reserved_prompt = prompt
         candidates = max(1, self.request.candidates)
+        most, rates = self._wanted * candidates, self._rates
         return Needed(
-            *(
-                Amount(tokens=prompt + completion, nano_usd=self._rates.nano_usd(prompt, completion))
-                for completion in (self._wanted * candidates, candidates)
-            )
+            Amount(tokens=prompt + most, nano_usd=rates.nano_usd(prompt, most)),
+            Amount(tokens=prompt + candidates, nano_usd=rates.nano_usd(prompt, candidates)),
         )
 
     def outgrown(self, model: Model, others: Sequence[Model]) -> ContextTooLong | None:
         """As `Call.outgrown`."""
+        if bounds.fits_context(self._bound, model.context_tokens):
+            return None
         try:
             bounds.check_context(self._bound, model)
         except ContextTooLong as refusal:
@@ -262,9 +267,8 @@ class TextCall(Call[GenerateTextRequest, GenerateTextResponse]):
 
     def needs(self) -> frozenset[str]:
         """As `Call.needs`."""
-        if self.prompt.needs is None:
-            return super().needs()
-        return frozenset(need.capability for need in self.prompt.needs)
+        needs = limits.needs(self.request) if self._needs is None else self._needs
+        return frozenset(need.capability for need in needs)
 
     def sticky_key(self) -> str:
         """As `Call.sticky_key`."""
