@@ -51,7 +51,7 @@ NAMES: Final = {
     "said": "what it is: message, text, words, output",
     "shelf": "what it holds",
     "shrunk": "shrink, smaller",
-    "speaking_for": "naming_the_retired",
+    "speaking_for": "name_the_retired",
     "told": "what it is: message, report, stats",
     "vanished": "abandoned",
 }

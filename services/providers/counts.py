@@ -78,13 +78,20 @@ def usage_in(given: Any, spelling: Spelling) -> ReportedUsage:
         return ReportedUsage(None, None, 0, 0, frozenset(("type",)))
     prompt = _total(given, spelling.prompt, spelling, faults)
     completion = _total(given, spelling.completion, spelling, faults) if spelling.completion else 0
-    completion = _with_reasoning(given, spelling, prompt, completion)
-    cached = _part(given, _first(given, spelling.cached), prompt, "cached", faults)
-    reasoning = _part(given, spelling.reasoning, completion, "reasoning", faults)
-    cache_write = _part(given, _first(given, spelling.cache_write), prompt, "cache_write", faults)
-    prompt_images = _part(given, spelling.prompt_images, prompt, "images", faults)
-    completion_images = _part(given, spelling.completion_images, completion, "images", faults)
-    prompt_audio = _part(given, spelling.prompt_audio, prompt, "audio", faults)
+    if spelling.total is not None:
+        completion = _with_reasoning(given, spelling, spelling.total, prompt, completion)
+    cached, reasoning, cache_write, prompt_images, completion_images, prompt_audio = [
+        # Most servers have none of most names: looking for the first part of one is cheap.
+        _part(given, path, whole, name, faults) if path is not None and path[0] in given else 0
+        for path, whole, name in (
+            (_first(given, spelling.cached), prompt, "cached"),
+            (spelling.reasoning, completion, "reasoning"),
+            (_first(given, spelling.cache_write), prompt, "cache_write"),
+            (spelling.prompt_images, prompt, "images"),
+            (spelling.completion_images, completion, "images"),
+            (spelling.prompt_audio, prompt, "audio"),
+        )
+    ]
     return ReportedUsage(
         prompt,
         completion,
@@ -98,20 +105,21 @@ def usage_in(given: Any, spelling: Spelling) -> ReportedUsage:
     )
 
 
-def _with_reasoning(given: Any, spelling: Spelling, prompt: int | None, completion: int | None) -> int | None:
+def _with_reasoning(
+    given: Any, spelling: Spelling, total: Path, prompt: int | None, completion: int | None
+) -> int | None:
     """Return the completion, with the reasoning where that was counted beside it."""
-    if spelling.total is None or spelling.reasoning is None or prompt is None or completion is None:
+    if spelling.reasoning is None or prompt is None or completion is None:
         return completion
     if spelling.reasoning[0] not in given:
         return completion
     reasoning = _count(_at(given, spelling.reasoning), set()) or 0
     beside = prompt + completion + reasoning
-    return completion + reasoning if reasoning and _count(_at(given, spelling.total), set()) == beside else completion
+    return completion + reasoning if reasoning and _count(_at(given, total), set()) == beside else completion
 
 
 def _first(given: Any, paths: tuple[Path, ...]) -> Path | None:
     for path in paths:
-        # Most servers have none of most names: looking for the first part of one is cheap.
         if path[0] in given and _at(given, path):
             return path
     return None
@@ -149,7 +157,7 @@ def note(provider: str, reported: ReportedUsage | None) -> None:
 
 def _total(given: Any, paths: tuple[Path, ...], spelling: Spelling, faults: set[str]) -> int | None:
     main, *others = paths
-    written = _at(given, main)
+    written = given.get(main[0]) if len(main) == 1 else _at(given, main)
     if written is None and not (spelling.omits_zeros and main[-1] not in given):
         faults.add("missing")
         return None
@@ -164,9 +172,7 @@ def _total(given: Any, paths: tuple[Path, ...], spelling: Spelling, faults: set[
     return total
 
 
-def _part(given: Any, path: Path | None, whole: int | None, name: str, faults: set[str]) -> int:
-    if path is None or path[0] not in given:
-        return 0
+def _part(given: Any, path: Path, whole: int | None, name: str, faults: set[str]) -> int:
     count = _count(_at(given, path), faults)
     if count is None:
         return 0

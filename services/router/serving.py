@@ -43,7 +43,7 @@ def begin(context: Any) -> Caller:
     `moa-max-wait` or `moa-tags`.
     """
     call = calls.current()
-    metadata = calls.metadata_of(context)
+    metadata = call.metadata if call.metadata is not None else calls.metadata_of(context)
     call.key = key_of(metadata)
     left_s = context.time_remaining()
     fallback, max_wait_s = _wishes(metadata)
@@ -118,7 +118,7 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     """Put who answers, and for whom, on the call's log line and into the metrics; the consumption when it is known."""
     call = calls.current()
     fields = call.fields
-    provider, model = answer.model.provider, answer.model.id
+    provider, model, label = answer.model.provider, answer.model.id, answer.model.label
     fields["account"] = answer.reservation.account_id
     fields["provider"] = provider
     fields["model"] = model
@@ -126,10 +126,10 @@ def note(answer: Answer[Any], caller: Caller) -> None:
     _note_others(answer, fields)
     if answer.route:
         fields["route"] = answer.route
-        metrics.ROUTED.labels(answer.route, provider, answer.model.label).inc()
+        metrics.ROUTED.labels(answer.route, provider, label).inc()
     took_s = time.perf_counter() - caller.began
-    metrics.of_model(provider, answer.model.label).first_event.observe(took_s)
-    TRAFFIC.began(answer.route, provider, answer.model.label, took_s)
+    metrics.of_model(provider, label).first_event.observe(took_s)
+    TRAFFIC.began(answer.route, provider, label, took_s)
     if answer.model is not answer.asked:
         TRAFFIC.fell_back(answer.route, answer.asked.provider, answer.asked.label)
 

@@ -27,6 +27,8 @@ def rates_in(headers: Mapping[str, str]) -> UpstreamRates | None:
     What is left is told beside its limit alone, and is no more than that.
     """
     for requests, requests_left, tokens, tokens_left in _NAMES:
+        if requests not in headers and tokens not in headers:
+            continue
         a_minute, of_tokens = _count(headers.get(requests)), _count(headers.get(tokens))
         if not a_minute and not of_tokens:
             continue

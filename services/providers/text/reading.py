@@ -363,11 +363,16 @@ class BaseReader(abc.ABC):
     ) -> None:
         if candidate in self._finished:
             return
-        if any(owner == candidate for owner, _ in self._nameless):
+        if self._nameless and any(owner == candidate for owner, _ in self._nameless):
             raise errors.UpstreamBroken("the provider sent a tool call without a name")
-        self._surrogates.end(candidate)
+        if self._mended:
+            self._surrogates.end(candidate)
         # Why an answer was withheld is the provider's text, not the model's.
-        ended = CandidateFinished(reason=reason, refusal=scrub(refusal), stop_sequence=scrub(stop_sequence))
+        ended = CandidateFinished(reason=reason)
+        if refusal:
+            ended.refusal = scrub(refusal)
+        if stop_sequence:
+            ended.stop_sequence = scrub(stop_sequence)
         self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))
         self._finished.add(candidate)
         self.ending = len(self._finished) >= self._wanted

@@ -18,7 +18,7 @@ from services.common.rpc.client import ConnectionWatch, metadata
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import TaskReservation
 from services.router.adapters.returning import ReconnectingStream
-from services.router.adapters.traced import call_span, traced
+from services.router.adapters.traced import Traced, call_span
 from services.router.domain.caller import Caller
 from services.router.domain.failures import Restarting, Stopping
 from services.router.domain.operation import Method, Operation, R
@@ -39,8 +39,8 @@ class Backends:
 
     def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: Credential, catalogue: Any) -> None:
         self._channels = channels
-        self._calls: dict[tuple[str, str], Any] = {}
-        """What makes the calls of a method at a service."""
+        self._calls: dict[tuple[str, str, str], Any] = {}
+        """What makes the calls of an operation's method at a service."""
         self._counts = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
         self._connections = {name: ConnectionWatch(c) for name, c in channels.items()}
         self._token = service_token
@@ -63,22 +63,23 @@ class Backends:
         Of some operations a stream of one of the gateway's own models shows that it waits for its process.
         """
         provider = self._provider(model)
+        service = provider.service
         carriage = operation.carriage(request, model, provider)
 
         def begin() -> MessageStream[M]:
-            self._check_there(provider.service)
-            span = call_span(operation, request, model, provider.adapter)
+            self._check_there(service)
+            span = call_span(operation, request, model, provider.adapter) if tracing.is_on() else None
             sent = self._metadata(caller, reserved, span, prompt_bound=prompt_bound, books=books)
             if carriage.whole_s is None:
-                call = self._call(provider.service, operation, operation.stream)
-                return traced(
-                    RpcStream(call(request, metadata=sent), carriage.timeouts, self._running), span, operation
-                )
+                call = self._call(service, operation, operation.stream)
+                stream: MessageStream[M] = RpcStream(call(request, metadata=sent), carriage.timeouts, self._running)
+                return stream if span is None else Traced(stream, span, operation)
             method = operation.whole
             assert method is not None
-            call = self._call(provider.service, operation, method)
+            call = self._call(service, operation, method)
             running = call(method.asked(request), metadata=sent, timeout=carriage.whole_s + GRACE_S)
-            return traced(WholeStream(running, method.answered, self._running), span, operation)
+            stream = WholeStream(running, method.answered, self._running)
+            return stream if span is None else Traced(stream, span, operation)
 
         try:
             return begin()
@@ -87,19 +88,19 @@ class Backends:
             others = caller.has_others or (model.fallback and caller.fallback)
             if carriage.waiting is None or model.load is None or others:
                 raise
-            return ReconnectingStream(self._connections[provider.service], begin, carriage.waiting)
+            return ReconnectingStream(self._connections[service], begin, carriage.waiting)
 
     def _call(self, service: str, operation: Operation[Any, Any], method: Method | None) -> Any:
         """Return what makes calls of an operation's method at a service."""
         assert method is not None
-        path = f"/{operation.service}/{method.name}"
-        result = self._calls.get((service, path))
+        key = service, operation.name, method.name
+        result = self._calls.get(key)
         if result is None:
             channel = self._channels[service]
             make = channel.unary_stream if method is operation.stream else channel.unary_unary
-            result = self._calls[service, path] = make(
-                path,
-                request_serializer=_serialized,
+            result = self._calls[key] = make(
+                f"/{operation.service}/{method.name}",
+                request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
         return result
@@ -159,7 +160,8 @@ class Backends:
 
     def _check_served(self, service: str) -> None:
         """Raise Unavailable for a service that this gateway does not run, Stopping where no answers begin any more."""
-        self._running.check()
+        if self._running.is_over:
+            raise Stopping
         if service not in self._channels:
             raise Unavailable(f"this gateway runs without the {service} service")
 
@@ -180,19 +182,11 @@ class Backends:
             (calls.LABELS_KEY, reserved.labels.header() if books else ""),
             (calls.PRIORITY_KEY, reserved.priority),
             *(((calls.PROMPT_KEY, str(prompt_bound)),) if prompt_bound is not None and books else ()),
-            *_resumed(caller, reserved),
-            *_own_key(caller),
+            # Whoever holds the quota asks again under the same request id: a task does, after a crash.
+            *(((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, TaskReservation) else ()),
+            *(_own_key(caller) if caller.own_key else ()),
             span=span,
         )
-
-
-def _serialized(message: Any) -> bytes:
-    return message.SerializeToString()  # type: ignore[no-any-return]  # a message's
-
-
-def _resumed(caller: Caller, reserved: Reservation) -> tuple[tuple[str, str], ...]:
-    """Name the order where whoever holds the quota asks again under the same request id: a task does, after a crash."""
-    return ((calls.RESUME_KEY, caller.request_id),) if isinstance(reserved, TaskReservation) else ()
 
 
 def _own_key(caller: Caller) -> tuple[tuple[str, str], ...]:
@@ -206,16 +200,12 @@ _ENDING: set[Any] = set()
 class Running:
     """The sources whose answers are under way."""
 
-    __slots__ = ("_ended", "_streams")
+    __slots__ = ("_streams", "is_over")
 
     def __init__(self) -> None:
         self._streams: set[RpcStream | WholeStream] = set()
-        self._ended = False
-
-    def check(self) -> None:
-        """Raise Stopping where no more answers begin."""
-        if self._ended:
-            raise Stopping
+        self.is_over = False
+        """Whether no more answers begin."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -230,7 +220,7 @@ class Running:
 
     def end(self) -> None:
         """End them all, and let none begin."""
-        self._ended = True
+        self.is_over = True
         for stream in list(self._streams):
             stream.end(Stopping())
 

@@ -39,12 +39,7 @@ def call_span(operation: Operation[R, M], request: R, model: Model, adapter: str
     return span
 
 
-def traced(stream: MessageStream[M], span: Span | None, operation: Operation[Any, M]) -> MessageStream[M]:
-    """Return the stream, with its reading recorded where there is a span."""
-    return stream if span is None else _Traced(stream, span, operation)
-
-
-class _Traced(Generic[M]):
+class Traced(Generic[M]):
     """A stream whose span ends with it."""
 
     __slots__ = ("_began", "_ended", "_operation", "_reasons", "_span", "_stream")

@@ -105,12 +105,12 @@ def headers(
     if answer.route:
         results.append(("x-moa-route", answer.route))
     if cost is not None:
-        results.append(("x-moa-cost", _with_images(cost_of(cost), images)))
+        results.append(("x-moa-cost", _with_images(cost_of(cost), images) if images else cost_of(cost)))
     if answer.ending is not None:
         results.extend(_ending(answer.ending))
-    names = ", ".join(dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored))))
-    if names:
-        results.append(("x-moa-ignored", names))
+    if ignored or answer.ignored:
+        names = dict.fromkeys((*ignored, *(_spelled(name, dialect) for name in answer.ignored)))
+        results.append(("x-moa-ignored", ", ".join(names)))
     left = ratelimit.headers(answer.reservation.verified_key.remaining())
     results.extend(left if dialect is None else dialect.with_limits(left))
     return results
@@ -144,4 +144,4 @@ def cost_of(usage: usage_pb2.Usage) -> str:
 
 def _with_images(cost: str, images: int) -> str:
     """Return a cost with images beside it, which were made for the same answer."""
-    return f"{cost}, images={images}" if images else cost
+    return f"{cost}, images={images}"

@@ -7,8 +7,7 @@ the turn that follows it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Final
 
 from moa.text.v1 import text_pb2
@@ -42,18 +41,13 @@ class Shown:
             self.parts.clear()
 
 
-@contextmanager
-def as_the_caller_counts(places: Sequence[int]) -> Iterator[None]:
-    """Let errors count messages without the turns at `places`; what is wrong in one is named by the result before."""
-    try:
-        yield
-    except MoaError as error:
-        found = _MESSAGE.match(error.param) if places else None
-        if found is None:
-            raise
-        index = int(found[1])
-        name = f"messages[{index - sum(place <= index for place in places)}]"
-        if error.message.startswith(found[0]):
-            error.message = name + error.message.removeprefix(found[0])
-        error.param = name + error.param.removeprefix(found[0])
-        raise
+def count_as_the_caller(error: MoaError, places: Sequence[int]) -> None:
+    """Let an error count messages without the turns at `places`; what is wrong in one is named by the result before."""
+    found = _MESSAGE.match(error.param) if places else None
+    if found is None:
+        return
+    index = int(found[1])
+    name = f"messages[{index - sum(place <= index for place in places)}]"
+    if error.message.startswith(found[0]):
+        error.message = name + error.message.removeprefix(found[0])
+    error.param = name + error.param.removeprefix(found[0])

@@ -7,7 +7,7 @@ name and refused by name. A caller that sends `moa-parameters: strict` wants eve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -45,8 +45,7 @@ class Read(NamedTuple, Generic[T]):
     """Those fields, where they stood: objects by name, items of lists by their index."""
 
 
-def _parse(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    return parse(data, decoder, hints=False)
+_parse: Final = partial(parse, hints=False)
 
 
 def parse_liberally(

@@ -110,7 +110,7 @@ class Answer(Generic[M]):
         self.on_broken: Callable[[MoaError], None] = _nobody
         """Told of a failure after the first event."""
 
-        self.reservation.follow(self._so_far)
+        attempts.reservation.follow(self._so_far)
 
     def _so_far(self) -> tuple[usage_pb2.Usage, str, str] | None:
         """Return what was consumed so far, and of whom."""
@@ -125,7 +125,7 @@ class Answer(Generic[M]):
     @property
     def usage(self) -> usage_pb2.Usage:
         """What was reported."""
-        return self._metered().usage
+        return (self._metered() if self._unmetered else self._metering).usage
 
     async def next(self) -> M | None:
         """Return the next message; None after the one that held the last event.

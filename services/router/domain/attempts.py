@@ -6,7 +6,6 @@ reservation pays for all of it. `docs/routing.md` tells callers and operators wh
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic
 
@@ -46,10 +45,6 @@ LONGEST_WAIT_S: Final = 5.0
 _log = logs.get("attempts")
 
 
-def _any(_: Model) -> bool:
-    return True
-
-
 class Attempts(Generic[M]):
     """The attempts at one request.
 
@@ -82,7 +77,7 @@ class Attempts(Generic[M]):
         """Only models with a longer context than this are asked."""
         self._chain: Sequence[Model] | None = None
         self._tried: set[str] = set()
-        self._asked_times: Counter[str] = Counter()
+        self._asked_times: dict[str, int] = {}
         self._errors: list[MoaError] = [outgrown] if outgrown else []
         self._again: list[tuple[float, Model]] = []
         self._left = False
@@ -91,7 +86,7 @@ class Attempts(Generic[M]):
         self._stake = stake
         self._asking: Model | None = None
         """Whose first message is awaited."""
-        self._is_able: Callable[[Model], bool] = _any
+        self._is_able: Callable[[Model], bool] | None = None
 
     async def first(self, ask: Ask[M]) -> Begun[M]:
         """As `begin`; where none begins, book that nothing was consumed.
@@ -115,8 +110,8 @@ class Attempts(Generic[M]):
                 self.reservation.void()
             raise
 
-    async def begin(self, ask: Ask[M], *, able: Callable[[Model], bool] = _any) -> Begun[M]:
-        """Return the first answer that begins, of targets that were not asked before and are `able`.
+    async def begin(self, ask: Ask[M], *, able: Callable[[Model], bool] | None = None) -> Begun[M]:
+        """Return the first answer that begins, of targets that were not asked before and are `able`, if that is asked.
 
         Raises the MoaError that helps the caller most when none does.
         """
@@ -189,7 +184,7 @@ class Attempts(Generic[M]):
         return Course.AGAIN
 
     def _may_ask_again(self, model: Model, error: MoaError, retry: int) -> bool:
-        if retry >= self._terms.retries or self._asked_times[model.full_id] > self._terms.retries:
+        if retry >= self._terms.retries or self._asked_times.get(model.full_id, 0) > self._terms.retries:
             return False
         worked = self._terms.whole or self._lived
         return not self._patience.breakers.is_open(model) and not (worked and asks_twice(error))
@@ -200,7 +195,7 @@ class Attempts(Generic[M]):
         Only the one that was asked for, once, and only where there are others: a lone one is asked again anyhow.
         """
         put_off = [at for at, other in self._again if other is model]
-        if model is not self.asked or not self._terms.retries_first or self._asked_times[model.full_id] != 1:
+        if model is not self.asked or not self._terms.retries_first or self._asked_times.get(model.full_id) != 1:
             return None
         if not put_off or put_off[0] > self._patience.clock() + HASTE_S or not any(self._able()):
             return None
@@ -234,7 +229,7 @@ class Attempts(Generic[M]):
 
     def let_go(self) -> None:
         """Let go of the request: nobody is asked any more."""
-        self._others, self._chain, self._is_able, self._stake = list, (), _any, usage_pb2.Usage
+        self._others, self._chain, self._is_able, self._stake = list, (), None, usage_pb2.Usage
         if self._terms.watch is not None:
             self._terms.watch.close()
 
@@ -269,10 +264,11 @@ class Attempts(Generic[M]):
         return begun
 
     def _open(self, model: Model, ask: Ask[M], paying: Reservation) -> MessageStream[M]:
-        self._tried.add(model.full_id)
+        name = model.full_id
+        self._tried.add(name)
         stream = ask(model, paying)
         self.count += 1
-        self._asked_times[model.full_id] += 1
+        self._asked_times[name] = self._asked_times.get(name, 0) + 1
         if self._terms.watch is not None:
             self._terms.watch.asked(model)
         if self._terms.recording is not None:
@@ -332,7 +328,7 @@ class Attempts(Generic[M]):
         yield from filter(self._fits, self._chain)
 
     def _fits(self, model: Model) -> bool:
-        if model.full_id in self._tried or not self._is_able(model):
+        if model.full_id in self._tried or (self._is_able is not None and not self._is_able(model)):
             return False
         return self._longer_than is None or model.context_tokens > self._longer_than
 

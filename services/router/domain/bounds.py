@@ -72,7 +72,7 @@ def bounded(tokens: int, model: Model) -> int:
 
 def longest(models: Iterable[Model]) -> int:
     """Return how long an answer may be, whichever of the models gives it; `UNLIMITED` where that is not known."""
-    return max(model.max_output_tokens or model.context_tokens or UNLIMITED for model in models)
+    return max([model.max_output_tokens or model.context_tokens or UNLIMITED for model in models])
 
 
 _ANY_TAKES: Final = 8_192

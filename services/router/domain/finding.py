@@ -56,7 +56,9 @@ class Finder:
             asked = catalogue.first(operation.name)
         else:
             raise InvalidField("a model is required", param="model")
-        model, ending = retirement.standing(catalogue, asked, retirement.today())
+        model, ending = asked, None
+        if asked.retirement is not None:
+            model, ending = retirement.standing(catalogue, asked, retirement.today())
         if caller.own_key:
             # Told like an unknown one: a key that nobody has verified yet learns nothing of the rest.
             if not catalogue.providers[model.provider].takes_key(caller.own_key):

@@ -250,15 +250,18 @@ class Collected:
         self._stream = stream
         self._growth = growth
         self._parts = Message()
-        self._meter = TextMeter(prompt)
+        self._meter: TextMeter | None = None
+        """Meters the parts, where what is set aside grows."""
         if growth is not None:
+            self._meter = TextMeter(prompt)
             growth.meter_by(self._meter)
 
     async def read(self) -> Message | None:
         """Return the whole answer, and before it signs of life. Raises MoaError."""
-        growth = self._growth
-        if growth is not None and growth.meter is not self._meter:  # the other's, of two targets that are asked at once
-            growth.meter_by(self._meter)
+        growth, meter = self._growth, self._meter
+        # It may be the other's, of two targets that are asked at once.
+        if growth is not None and meter is not None and growth.meter is not meter:
+            growth.meter_by(meter)
         message = await self._stream.read()
         if message is None or not message.events:
             return message
@@ -267,9 +270,9 @@ class Collected:
             raise error_of(last.error)
         if last.HasField("finished") and not self._parts.events:
             return message
-        if growth is not None:
+        if meter is not None:
             for event in message.events:
-                self._meter.saw(event, event.WhichOneof("event"))
+                meter.saw(event, event.WhichOneof("event"))
         self._parts.events.extend(message.events)
         if not last.HasField("finished"):
             return Message()

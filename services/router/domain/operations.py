@@ -21,6 +21,7 @@ from services.common.errors import (
     ModelNotFound,
     PermissionDenied,
     QuotaExhausted,
+    Unsupported,
 )
 from services.policies import Asked
 from services.quota_client import costless, permissions
@@ -97,16 +98,19 @@ class Operations:
         Raises MoaError for everything that can be known before the first event.
         """
         name, provider = call.request.model, call.request.provider
-        asked = f"{provider}/{name}" if provider else name
+        model: Model | None = None
         try:
             model, ending = await self._finder.find(name, provider, call.operation, caller)
-            asked = model.full_id
-            with retirement.naming_the_retired(name, ending):
+            try:
                 if self._policies is None:
                     return await self._begin(call, model, ending, caller)
                 return await self._begin_judged(self._policies, call, model, ending, caller)
+            except Unsupported as error:
+                retirement.name_the_retired(error, name, ending)
+                raise
         except BaseException as error:
             if self._request_log is not None:
+                asked = model.full_id if model is not None else f"{provider}/{name}" if provider else name
                 refused(self._request_log, call, caller, error, asked=asked)
             raise
 
@@ -138,14 +142,14 @@ class Operations:
         call.bind(caller, self._backends)
         catalogue = self._catalogue()
         plan = self.planning.plan(catalogue, model, call, caller)
-        if not caller.own_key and any(each.lacks_price for each in (plan.first, *plan.others)):
+        if not caller.own_key and [each for each in (plan.first, *plan.others) if each.lacks_price]:
             who = await self._admission.identify(caller.key)
             plan = plan.payable(who.asking(model.provider, model.id, labels_of(call, caller).tags))
         first, others = plan.first, plan.others
         if plan.route is not None and others:
             call.bind(replace(caller, has_others=True), self._backends)
         call.check(first)
-        linked = _linked(call.images())
+        linked = _linked(images) if (images := call.images()) else ()
         # One reservation pays, whoever answers.
         amount = call.amount((first, *others))
         outgrown = call.outgrown(first, others)
@@ -353,7 +357,8 @@ class Operations:
 
 def labels_of(call: Call[Any, Any], caller: Caller) -> Labels:
     """Return what a request is called in reports, and by budgets."""
-    return labelled(caller.dialect, caller.tags).of_user(getattr(call.request, "user", ""))
+    labels, user = labelled(caller.dialect, caller.tags), getattr(call.request, "user", "")
+    return labels.of_user(user) if user else labels
 
 
 def _unlearned(*_: object) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime
 
 from services.catalogue import Catalogue, Model, Retirement
@@ -20,16 +18,10 @@ def is_over(model: Model, on: date) -> bool:
     return model.retirement is not None and on >= model.retirement.date and not model.is_listed
 
 
-@contextmanager
-def naming_the_retired(name: str, ending: Retirement | None) -> Iterator[None]:
+def name_the_retired(error: Unsupported, name: str, ending: Retirement | None) -> None:
     """Let a refusal of what the successor cannot do say for whom it answers: the caller asked for `name`."""
-    try:
-        yield
-    except Unsupported as error:
-        if ending is None or today() < ending.date:
-            raise
-        words = f"{error.message}; it answers for {name}, which was retired on {ending.date:%Y-%m-%d}"
-        raise Unsupported(words, param=error.param) from error
+    if ending is not None and today() >= ending.date:
+        error.message += f"; it answers for {name}, which was retired on {ending.date:%Y-%m-%d}"
 
 
 def standing(catalogue: Catalogue, model: Model, on: date) -> tuple[Model, Retirement | None]:

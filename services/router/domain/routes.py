@@ -89,7 +89,7 @@ class Planning:
         if catalogue.route(model) is None:
             return Plan(
                 model,
-                list(fallbacks.reachable(catalogue, model, caller)),
+                list(fallbacks.reachable(catalogue, model, caller)) if model.fallback else (),
                 lambda paying: fallbacks.able(catalogue, model, caller, paying, call.check_able),
             )
         call.check_request()

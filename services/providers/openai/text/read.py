@@ -86,7 +86,7 @@ class OpenAIReader(BaseReader):
         self._refusals: dict[int, str] = {}
         self._returned = Returned(own_name) if request.vendor.vendor == VENDOR else None
         self._plain_tries = _PLAIN_TRIES
-        self._takes_custom = any(tool.HasField("custom") for tool in request.tools)
+        self._takes_custom = bool([tool for tool in request.tools if tool.HasField("custom")])
         self._custom_calls: set[tuple[int, int]] = set()
         """Which calls are of custom tools."""
         self._slots: dict[tuple[int, int], tuple[int, str]] = {}
@@ -220,7 +220,9 @@ class OpenAIReader(BaseReader):
         if reasoning and (reasoning := self._text(reasoning, candidate, "reasoning")):
             self._reason(candidate, reasoning)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
-        content = self._text(delta.content, candidate, "content") if delta.content else ""
+        content = delta.content or ""
+        if content and self._mended:
+            content = self._text(content, candidate, "content")
         if content or logprobs:
             self._say(candidate, content)
             if logprobs:

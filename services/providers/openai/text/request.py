@@ -52,11 +52,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 _SAMPLING: Final = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty")
-_ROLES: Final = {
-    Role.ROLE_USER: "user",
-    Role.ROLE_ASSISTANT: "assistant",
-    Role.ROLE_TOOL: "tool",
-}
+_SYSTEM, _ASSISTANT, _TOOL = Role.ROLE_SYSTEM, Role.ROLE_ASSISTANT, Role.ROLE_TOOL
+"""To look a value of an enum up takes a call each time."""
+_ROLES: Final = {Role.ROLE_USER: "user", _ASSISTANT: "assistant", _TOOL: "tool"}
 _EFFORTS: Final = {
     ReasoningOptions.EFFORT_NONE: "none",
     ReasoningOptions.EFFORT_MINIMAL: "minimal",
@@ -87,8 +85,11 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options, igno
     messages: list[Json] = []
     writer = Writer(options, Carrier(ignored, documented=options.passes == "documented"))
     for index, message in enumerate(request.messages):
-        messages += writer.messages_from(message, f"messages[{index}]")
-    prefilled = model.can("prefill") and request.messages[-1].role == Role.ROLE_ASSISTANT
+        if message.role == _TOOL:
+            messages += writer.results_from(message, f"messages[{index}]")
+        else:
+            messages.append(writer.message_from(message, f"messages[{index}]"))
+    prefilled = "prefill" in model.capabilities and request.messages[-1].role == _ASSISTANT
     if prefilled and options.prefill == "prefix":
         messages[-1]["prefix"] = True
     body: Json = {"model": model.name, "messages": messages}
@@ -117,7 +118,8 @@ def body_from(request: GenerateTextRequest, model: Model, options: Options, igno
     if request.HasField("reasoning") and (effort := effort_of(request.reasoning, ignored)):
         body["reasoning_effort"] = effort
     # Last: what the contract types is never changed.
-    writer.carrier.merge(body, request.vendor, "")
+    if request.HasField("vendor"):
+        writer.carrier.merge(body, request.vendor, "")
     return body
 
 
@@ -149,29 +151,34 @@ class Writer:
         self._options = options
         self.carrier = carrier
 
-    def messages_from(self, message: Message, where: str) -> list[Json]:
-        """Return a turn, or as many as it has results of tools. Raises InvalidField or Unsupported."""
-        if message.role == Role.ROLE_TOOL:
-            made = [_tool_result_from(part, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+    def results_from(self, message: Message, where: str) -> list[Json]:
+        """Return as many turns as a turn has results of tools. Raises InvalidField."""
+        made = [_tool_result_from(part, f"{where}.parts[{i}]") for i, part in enumerate(message.parts)]
+        if message.HasField("vendor"):
             for each in made:
                 self.carrier.merge(each, message.vendor, "messages[]")
-            return made
-        out: Json = {"role": self._options.system_role if message.role == Role.ROLE_SYSTEM else _ROLES[message.role]}
+        return made
+
+    def message_from(self, message: Message, where: str) -> Json:
+        """Return a turn that holds no results. Raises InvalidField or Unsupported."""
+        role, parts = message.role, message.parts
+        out: Json = {"role": self._options.system_role if role == _SYSTEM else _ROLES[role]}
         if message.name:
             out["name"] = message.name
-        self._add_content(out, message, where)
-        self.carrier.merge(out, message.vendor, "messages[]")
-        return [out]
+        if len(parts) == 1 and (only := parts[0]).HasField("text") and not only.HasField("vendor"):
+            # Nearly all turns.
+            out["content"] = only.text
+        else:
+            self._add_content(out, message, where)
+        if message.HasField("vendor"):
+            self.carrier.merge(out, message.vendor, "messages[]")
+        return out
 
     def _add_content(self, out: Json, message: Message, where: str) -> None:
-        first = message.parts[0] if message.parts else None
-        if first is not None and len(message.parts) == 1 and first.HasField("text") and not first.vendor.json:
-            out["content"] = first.text
-            return
         content: list[Json] = []
         for i, part in enumerate(message.parts):
             place = f"{where}.parts[{i}]"
-            if message.role == Role.ROLE_ASSISTANT and part.WhichOneof("part") in ("tool_call", "reasoning"):
+            if message.role == _ASSISTANT and part.WhichOneof("part") in ("tool_call", "reasoning"):
                 self._add_assistant_part(out, part, place)
             else:
                 content.append(self._content_from(part, message.role, place))
@@ -179,9 +186,9 @@ class Writer:
             out["content"] = content[0]["text"]
         elif content:
             out["content"] = content
-        elif message.role == Role.ROLE_ASSISTANT and message.parts and "tool_calls" not in out:
+        elif message.role == _ASSISTANT and message.parts and "tool_calls" not in out:
             out["content"] = ""  # of reasoning alone
-        elif message.role == Role.ROLE_ASSISTANT and "tool_calls" in out:
+        elif message.role == _ASSISTANT and "tool_calls" in out:
             out["content"] = None
         else:
             raise InvalidField("a message needs content", param=f"{where}.parts")
@@ -224,7 +231,8 @@ class Writer:
                 function["format"] = {"type": "grammar", "grammar": grammar_of(tool)}
         kind = "custom" if tool.HasField("custom") else "function"
         made: Json = {"type": kind, kind: function}
-        self.carrier.merge(made, tool.vendor, "tools[]")
+        if tool.HasField("vendor"):
+            self.carrier.merge(made, tool.vendor, "tools[]")
         return made
 
 

@@ -37,10 +37,14 @@ def put(request: GenerateTextRequest, body: bodies.ChatBody, extra: Extra, names
     if hints.get("store") is False:
         del hints["store"]  # Nothing is.
     fields |= hints
-    wishes = (name for name, value in hints.items() if value not in _DEFAULTS.get(name, ()))
-    named = (name for name in names if not name.endswith(_CACHE))
-    unknown = (name for name in named if not vendor_fields.is_no_op(name, extra.get(name)))
+    wishes = [name for name, value in hints.items() if value not in _DEFAULTS.get(name, ())]
+    named = [name for name in names if not name.endswith(_CACHE)]
+    unknown = [name for name in named if not vendor_fields.is_no_op(name, extra.get(name))]
     reported = [*wishes, *unknown, *_details(body)]
+    if not fields and not reported:
+        # It says whose protocol the caller speaks, all the same: who answers tells of what that vendor alone has.
+        request.vendor.vendor = VENDOR
+        return
     request.vendor.CopyFrom(vendor_fields.envelope(VENDOR, fields, reported[:MOST_NAMED]))
     if request.vendor.names:
         _check_size(request)
@@ -104,9 +108,9 @@ def put_tool(tool: text_pb2.Tool, extra: Extra) -> None:
 
 def _details(body: bodies.ChatBody) -> list[str]:
     """Return the name of the pictures' detail, where it is not what a vendor takes for granted."""
-    parts = (part for message in body.messages if isinstance(message.content, list) for part in message.content)
-    pictures = (part.image_url for part in parts if isinstance(part, bodies.ImagePart))
-    return [_DETAIL] if any(picture.detail not in (None, "auto") for picture in pictures) else []
+    parts = [part for message in body.messages if isinstance(message.content, list) for part in message.content]
+    details = [part.image_url.detail for part in parts if isinstance(part, bodies.ImagePart)]
+    return [_DETAIL] if details and any(detail not in (None, "auto") for detail in details) else []
 
 
 def _put(into: text_pb2.Message | text_pb2.Part | text_pb2.Tool, fields: dict[str, Any]) -> None:

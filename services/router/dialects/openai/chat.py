@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from google.api import httpbody_pb2
 
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
+from services.common.errors import MoaError
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -17,9 +17,8 @@ from services.router.dialects.openai import answers, bodies, chat_reply, chat_re
 from services.router.dialects.openai.deployments import deployment
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
-from services.router.dialects.results import as_the_caller_counts
+from services.router.dialects.results import count_as_the_caller
 from services.router.dialects.unknown import is_strict
-from services.router.domain.answer import Answer
 from services.router.domain.caller import Caller
 from services.router.operations.text import TextCall
 from services.router.serving import begin, note
@@ -39,26 +38,28 @@ class ChatServicer:
         strict = is_strict(metadata_of(context))
         read, prompt = await self._reading(chat_request.read, given, strict=strict)
         call = TextCall(read.request, prompt)
-        if not read.request.stream:
-            async with await self._begin(call, caller, read.shown) as answer:
+        try:
+            if read.request.stream:
+                await self._stream(call, caller, read, context)
+                return
+            async with await self._operations.begin(call, caller) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
                 await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, dialect=self._dialect))
                 await context.write(reply.json_body(body))
-            return
+        except MoaError as error:
+            count_as_the_caller(error, read.shown)
+            raise
+
+    async def _stream(self, call: TextCall, caller: Caller, read: chat_request.Read, context: Any) -> None:
         async with (
             EventStream(context, self._dialect) as stream,
-            await self._begin(call, stream.caller(caller), read.shown) as answer,
+            await self._operations.begin(call, stream.caller(caller)) as answer,
         ):
             note(answer, caller)
             await stream.begin(reply.headers(answer, dialect=self._dialect))
             chunks = chat_reply.Chunks(answer, caller.request_id, include_usage=read.include_usage)
             await stream.answer(answer, chunks.of)
-
-    async def _begin(self, call: TextCall, caller: Caller, shown: Sequence[int]) -> Answer[Any]:
-        """Begin a chat, whose messages at `shown` the caller did not write."""
-        with as_the_caller_counts(shown):
-            return await self._operations.begin(call, caller)
 
 
 METHODS: Final = MethodSet(

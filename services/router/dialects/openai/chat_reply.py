@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import Any
 
 from moa.common.v1 import usage_pb2
@@ -101,20 +102,22 @@ class _Candidate:
             message["reasoning_details"] = self.details.whole()
         if self.calls:
             message["tool_calls"] = self.calls.whole()
-        vendor_fields.merge(message, self.fields.get("message", {}))
+        if self.fields:
+            vendor_fields.merge(message, self.fields.get("message", {}))
         choice: Json = {
             "index": index,
             "message": message,
             "logprobs": {"content": self.logprobs, "refusal": None} if self.logprobs else None,
             "finish_reason": self.finish,
         }
-        vendor_fields.merge(choice, self.fields.get("choice", {}))
+        if self.fields:
+            vendor_fields.merge(choice, self.fields.get("choice", {}))
         return choice
 
 
 async def whole(answer: TextAnswer, request_id: str) -> dict[str, Any]:
     """Drain the answer to one `chat.completion`. Raises MoaError when it failed."""
-    candidates: dict[int, _Candidate] = {}
+    candidates: defaultdict[int, _Candidate] = defaultdict(_Candidate)
     beside: Json = {}
     while (message := await answer.next()) is not None:
         for event in message.events:
@@ -122,12 +125,12 @@ async def whole(answer: TextAnswer, request_id: str) -> dict[str, Any]:
             if kind == "error":
                 raise error_of(event.error)
             if kind in _SHOWN:
-                candidates.setdefault(event.candidate, _Candidate()).take(event, kind)
+                candidates[event.candidate].take(event, kind)
             if event.HasField("vendor"):
                 fields = carried.fields_of(event)
                 vendor_fields.go_on(beside, fields.pop("answer", {}))
                 if fields:
-                    candidates.setdefault(event.candidate, _Candidate()).take_fields(fields, event)
+                    candidates[event.candidate].take_fields(fields, event)
     whole: Json = {
         "id": f"chatcmpl-{request_id}",
         "object": "chat.completion",
@@ -138,7 +141,8 @@ async def whole(answer: TextAnswer, request_id: str) -> dict[str, Any]:
         "service_tier": beside.pop("service_tier", None),
         "system_fingerprint": beside.pop("system_fingerprint", None),
     }
-    vendor_fields.merge(whole, beside)
+    if beside:
+        vendor_fields.merge(whole, beside)
     return whole
 
 

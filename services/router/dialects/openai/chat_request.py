@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from moa.text.v1 import text_pb2, text_service_pb2
-from services.common.errors import InvalidField, Unsupported
+from services.common.errors import InvalidField, MoaError, Unsupported
 from services.router.dialects.media import file_from_base64, image_from_url
 from services.router.dialects.openai import bodies, carried, reasoning
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
-from services.router.dialects.results import Shown, as_the_caller_counts, of_result
+from services.router.dialects.results import Shown, count_as_the_caller, of_result
 from services.router.dialects.sampling import fill
 from services.router.dialects.tools import call_from, split_id, tool_from
 from services.router.dialects.unknown import Extra, at, parse_liberally
@@ -53,6 +53,9 @@ _FORMATS = {
 }
 
 
+_NOTHING: Final[Extra] = {}
+
+
 class Read(NamedTuple):
     """What a body says."""
 
@@ -68,8 +71,11 @@ class Read(NamedTuple):
 def read(data: bytes, *, strict: bool = False) -> tuple[Read, Prompt]:
     """Read the body, and look through its prompt. Raises as `request_from`."""
     result = request_from(data, strict=strict)
-    with as_the_caller_counts(result.shown):
+    try:
         return result, Prompt.of(result.request, whole=is_large(data), conversation=result.conversation)
+    except MoaError as error:
+        count_as_the_caller(error, result.shown)
+        raise
 
 
 def request_from(data: bytes, *, strict: bool = False) -> Read:
@@ -84,23 +90,27 @@ def request_from(data: bytes, *, strict: bool = False) -> Read:
         stream=bool(body.stream),
         # Some clients send both, for servers that know only one.
         max_tokens=min(
-            (most for most in (body.max_completion_tokens, body.max_tokens) if most and most > 0), default=None
+            [most for most in (body.max_completion_tokens, body.max_tokens) if most and most > 0], default=None
         ),
         candidates=body.n or 1,
         user=body.user or "",
         strict=strict,
     )
     shown = Shown()
+    unknown: Mapping[int, Extra] = extra.get("messages", _NOTHING)
     for index, message in enumerate(body.messages):
-        if message.role != "tool":
+        if shown.parts and message.role != "tool":
             shown.put(request)
-        _add_message(request, message, index, at(extra, "messages", index), shown)
-    shown.put(request)
+        _add_message(request, message, index, unknown.get(index, _NOTHING), shown)
+    if shown.parts:
+        shown.put(request)
     if body.stop is not None:
         request.stop.extend([body.stop] if isinstance(body.stop, str) else body.stop)
     _set_sampling(request.sampling, body)
-    _set_tools(request, body, at(extra, "tools"))
-    _set_format(request, body)
+    if body.tools:
+        _set_tools(request, body, extra.get("tools", _NOTHING))
+    if body.response_format is not None:
+        _set_format(request, body.response_format)
     # Clients of this dialect that know of reasoning read `reasoning_content`; others skip it.
     request.reasoning.include = True
     if body.reasoning_effort is not None:
@@ -142,7 +152,8 @@ def _add_message(
     """Add a turn; what a tool's result shows beside its text is added to `shown`."""
     where = f"messages[{index}]"
     turn = request.messages.add(role=_ROLES[message.role])
-    carried.put_message(turn, message, extra)
+    if extra or message.cache_control is not None or message.reasoning_details is not None:
+        carried.put_message(turn, message, extra)
     if message.role == "tool":
         if not message.tool_call_id:
             raise InvalidField(f"{where}.tool_call_id is required", param=f"{where}.tool_call_id")
@@ -152,12 +163,10 @@ def _add_message(
             text_pb2.ToolResult(tool_call_id=call_id, name=message.name or "", content=result)
         )
         return
-    turn.name = message.name or ""
-    if message.role == "assistant":
-        reasoning_text = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
-        call_ids = [call.id for call in message.tool_calls or ()]
-        for thought in reasoning.parts_from(message.reasoning_details, reasoning_text, call_ids):
-            turn.parts.add().reasoning.CopyFrom(thought)
+    if message.name:
+        turn.name = message.name
+    if message.reasoning_details is not None or message.reasoning_content or message.reasoning:
+        _add_reasoning(turn, message)
     if isinstance(message.content, str):
         turn.parts.add(text=message.content)
     else:
@@ -175,6 +184,15 @@ def _add_message(
         turn.parts.add(text="")  # An answer without words, given back.
     if not turn.parts:
         raise InvalidField(f"{where}.content is required", param=f"{where}.content")
+
+
+def _add_reasoning(turn: text_pb2.Message, message: bodies.Message) -> None:
+    """Add what an assistant thought in an earlier turn; nobody else's thoughts count."""
+    if message.role == "assistant":
+        text = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
+        call_ids = [call.id for call in message.tool_calls or ()]
+        for thought in reasoning.parts_from(message.reasoning_details, text, call_ids):
+            turn.parts.add().reasoning.CopyFrom(thought)
 
 
 def _result_of(message: bodies.Message, where: str, shown: Shown, call_id: str) -> str:
@@ -225,7 +243,8 @@ def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
 def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody, extra: Extra) -> None:
     for index, tool in enumerate(body.tools or ()):
         request.tools.append(tool_from(tool))
-        carried.put_tool(request.tools[-1], at(extra, index))
+        if index in extra:
+            carried.put_tool(request.tools[-1], extra[index])
     if not request.tools:
         return  # A choice among none is none.
     choice = body.tool_choice
@@ -258,10 +277,7 @@ def _choose(request: text_service_pb2.GenerateTextRequest, choice: bodies.ToolCh
     request.tool_choice.mode = _CHOICES[choice.allowed_tools.mode]
 
 
-def _set_format(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody) -> None:
-    form = body.response_format
-    if form is None:
-        return
+def _set_format(request: text_service_pb2.GenerateTextRequest, form: bodies.ResponseFormat) -> None:
     request.response_format.kind = _FORMATS[form.type]
     if form.type == "json_schema":
         schema = form.json_schema

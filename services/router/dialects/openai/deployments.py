@@ -12,4 +12,7 @@ DEPLOYMENT_KEY: Final = "moa-deployment"
 
 def deployment(context: Any) -> str:
     """Return the model that the path names; the edge has moved it to a header. Empty where it names none."""
-    return next((str(value) for name, value in metadata_of(context) if name == DEPLOYMENT_KEY), "")
+    for name, value in metadata_of(context):
+        if name == DEPLOYMENT_KEY:
+            return str(value)
+    return ""
