@@ -149,7 +149,7 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Models of one's own tell that they work, whatever they do, and need no more time for that.
         """
         timeouts = self.timeouts
-        if timeouts.first_token_s < REASONING_S and model.load is None and model.can("reasoning"):
+        if timeouts.first_token_s < REASONING_S and model.load is None and "reasoning" in model.capabilities:
             return msgspec.structs.replace(timeouts, first_token_s=REASONING_S)
         return timeouts
 
@@ -323,7 +323,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
     def price(self, day: dt.date | None = None) -> Price | None:
         """Return what its owner asks on a day, or today (UTC); None where no price is known."""
-        prices = self.price_list
+        prices = self.known_prices if self.prices is None else self.price_list
         return price_at(prices, day or today()) if prices else None
 
     def cost_on(self, day: dt.date | None = None) -> Cost:

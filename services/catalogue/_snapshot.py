@@ -227,7 +227,7 @@ class Catalogue:
         """
         if provider:
             self.provider(provider)
-        if (variant := self._variants.of(name, provider)) is not None:
+        if self._variants.exist and (variant := self._variants.of(name, provider)) is not None:
             return self._variants.row(variant[0], self.find(variant[1], provider=self._variants.base(variant[0])))
         if row := self._found(name, provider):
             return row
@@ -255,24 +255,26 @@ class Catalogue:
 
     def route(self, model: Model) -> tuple[Route, RouteTargets] | None:
         """Return what a virtual model stands for, with the model of each target; None for other models."""
-        return self._virtual.of(model)
+        return self._virtual.of(model) if self._virtual.models else None
 
     def is_reachable(self, model: Model) -> bool:
         """Return whether a model's provider is configured; of a virtual model, that of one of its targets."""
-        if self._virtual.of(model) is None:
+        if not self._virtual.models or self._virtual.of(model) is None:
             return model.provider in self.configured
         return any(each.provider in self.configured for each in self._virtual.leaves(model))
 
     def _row(self, provider: str, model: str) -> Model | None:
         """Return the model that answered, or would, by a row or a wildcard row; of a variant its provider's."""
-        base = self._variants.base(provider)
+        base = self._variants.base(provider) if self._variants.exist else provider
         found = self._names.get(f"{base}/{model}")
         return found[0] if found else self._wildcards.of(base, model)
 
     def _found(self, name: str, provider: str) -> Model | None:
         """Return the model whose row has a name, of those of configured providers where there are several."""
         fits = [m for m in self._names.get(name, ()) if not provider or m.provider == provider]
-        return next((m for m in fits if m.provider in self.configured), fits[0]) if fits else None
+        if len(fits) < 2:
+            return fits[0] if fits else None
+        return next((m for m in fits if m.provider in self.configured), fits[0])
 
     def batch_price_factor(self, model: Model) -> float | None:
         """Return what an answer in a batch costs, of its price alone; None where its provider is asked for none."""

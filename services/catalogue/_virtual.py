@@ -23,6 +23,8 @@ class Variants:
     def __init__(self, providers: Iterable[Provider]) -> None:
         self._bases = {f"{p.id}@{name}": p.id for p in providers for name in p.variants}
         self._rows: dict[str, Model] = {}
+        self.exist = bool(self._bases)
+        """Whether there are any."""
 
     def base(self, provider: str) -> str:
         """Return the provider that a variant is one of; of no variant itself."""
@@ -30,8 +32,6 @@ class Variants:
 
     def of(self, name: str, provider: str) -> tuple[str, str] | None:
         """Return the variant that a model's name is of, and its name there; None where it is of none."""
-        if not self._bases:
-            return None
         if not provider:
             provider, _, name = name.partition("/")
         return (provider, name) if provider in self._bases else None

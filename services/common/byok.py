@@ -19,4 +19,7 @@ KEY_ID: Final = "key_byok"
 
 def caller_key(metadata: Iterable[tuple[str, Any]] | None) -> str:
     """Return the caller's own key out of an internal call's metadata; empty when there is none."""
-    return next((str(value) for name, value in metadata or () if name == METADATA_KEY), "")
+    for name, value in metadata or ():
+        if name == METADATA_KEY:
+            return str(value)
+    return ""

@@ -298,6 +298,8 @@ class LeaseStore:
 
     def starts(self) -> tuple[int, int] | None:
         """Return the requests a minute that bind most, and how many of them are left; None where none bind."""
+        if not self.paces:
+            return None
         bound = [(share.a_minute, share.free_starts + int(share.starts)) for share in self.paces if share.a_minute]
         return min(bound, key=lambda pair: pair[1], default=None)
 

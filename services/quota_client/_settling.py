@@ -182,7 +182,7 @@ class Settling:
                 _log.error("journal.failed", why=error.strerror)
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
-        if self._due() >= _BATCH:
+        if len(self._pending) >= _BATCH and self._due() >= _BATCH:
             self._hurry.set()
 
     def covered(self, names: Iterable[str]) -> None:

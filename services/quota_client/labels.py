@@ -34,7 +34,7 @@ class Labels(NamedTuple):
 
     def header(self) -> str:
         """Return these as `read` takes them, for the metadata of a call."""
-        return ",".join([self.dialect, *(quote(tag, safe="") for tag in self.tags)])
+        return ",".join([self.dialect, *[quote(tag, safe="") for tag in self.tags]])
 
 
 NO_LABELS: Final = Labels()

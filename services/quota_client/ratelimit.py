@@ -112,10 +112,12 @@ def headers(left: Remaining) -> list[tuple[str, str]]:
         found.setdefault(f"x-ratelimit-remaining-{unit}", written(max(0, free)))
         found.setdefault(f"x-ratelimit-reset-{unit}", f"{reset_s}s")
     policies = ", ".join(
-        f'"{name}";q={limit};qu="{_FIELD_UNITS.get(unit, unit)}";w={window_s}'
-        for name, unit, limit, _, window_s, _ in windows
+        [
+            f'"{name}";q={limit};qu="{_FIELD_UNITS.get(unit, unit)}";w={window_s}'
+            for name, unit, limit, _, window_s, _ in windows
+        ]
     )
-    limits = ", ".join(f'"{name}";r={max(0, free)};t={reset_s}' for name, _, _, free, _, reset_s in windows)
+    limits = ", ".join([f'"{name}";r={max(0, free)};t={reset_s}' for name, _, _, free, _, reset_s in windows])
     return [*found.items(), ("ratelimit-policy", policies), ("ratelimit", limits)]
 
 

@@ -95,7 +95,7 @@ class Generation:
         """What came before the first word: a role, or what is the vendor's own."""
         self._rewritten: ObjectsOnly | ChoicesOnly | None = None
         """Where the provider has no mode for the answer's form."""
-        self._shown = TextMeter(0)
+        self._shown: TextMeter | None = None
         """Meters what is shown where that is not what the provider says."""
         self._started: Started | None = None
         """What is told before the first events."""
@@ -112,10 +112,11 @@ class Generation:
     async def __aenter__(self) -> Self:
         target = self._target
         timeouts = self._timeouts
-        if json_object.is_emulated(self._request, self._model):
-            self._rewritten = ObjectsOnly()
-        elif choice.is_emulated(self._request, target.adapter):
-            self._rewritten = ChoicesOnly(tuple(self._request.stop))
+        if self._request.HasField("response_format"):
+            if json_object.is_emulated(self._request, self._model):
+                self._rewritten, self._shown = ObjectsOnly(), TextMeter(0)
+            elif choice.is_emulated(self._request, target.adapter):
+                self._rewritten, self._shown = ChoicesOnly(tuple(self._request.stop)), TextMeter(0)
         stream = self._request.stream or may_be_long(self._request, self._model)
         outgoing, ignored = await prepare.outgoing(
             self._request, self._model, target, stream=stream, helper=self._helper
@@ -212,7 +213,7 @@ class Generation:
 
     def _shaped(self, events: list[TextEvent]) -> list[TextEvent]:
         """Return events as they are told: in the form that was asked for, and before the first what they answer."""
-        if events and self._rewritten is not None:
+        if events and self._rewritten is not None and self._shown is not None:
             events = self._rewritten.of(events)
             for event in events:
                 self._shown.saw(event, event.WhichOneof("event"))
@@ -271,7 +272,7 @@ class Generation:
         """
         if self._reader is None:
             return Usage()
-        return (self._shown if self._rewritten is not None else self._reader.meter).owed(delivers=delivers)
+        return (self._reader.meter if self._shown is None else self._shown).owed(delivers=delivers)
 
 
 def _says_something(event: TextEvent) -> bool:

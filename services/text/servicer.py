@@ -18,7 +18,7 @@ from moa.text.v1.text_service_pb2 import (
     GenerateWholeTextResponse,
 )
 from moa.text.v1.text_service_pb2_grpc import TextServiceServicer, add_TextServiceServicer_to_server
-from services.catalogue import Model, Watched
+from services.catalogue import Model, Watched, today
 from services.common import byok
 from services.common.errors import MoaError, UpstreamBroken, detail_of
 from services.common.helper_process import HelperProcess, is_large_request
@@ -74,7 +74,7 @@ class TextServicer(TextServiceServicer):
             await context.send_initial_metadata(())
         streams = request.stream
         over = False
-        cost = model.cost_on()
+        began_on = today()
         generation = Generation(request, model, target, self._helper)
         try:
             async with generation:
@@ -103,7 +103,7 @@ class TextServicer(TextServiceServicer):
                     usage=generation.owed(delivers=generation.relayed),
                     operation=quota_pb2.OPERATION_TEXT,
                     model=model,
-                    cost=cost,
+                    cost=model.cost_on(began_on),
                     count=lambda: count.of_prompt(request, model, target, self._helper),
                 )
             if generation.upstream_request_id:

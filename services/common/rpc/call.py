@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
-from uuid import uuid4
 
 from google.protobuf.message import Message
 
@@ -110,7 +110,7 @@ def begin(method: str, request_id: str, address: str = "") -> Call:
 
     An id that is not 1 to 128 visible ASCII characters is replaced by a new one: it is repeated in logs and answers.
     """
-    call = Call(method, request_id if _REQUEST_ID.fullmatch(request_id) else uuid4().hex, address)
+    call = Call(method, request_id if _REQUEST_ID.fullmatch(request_id) else os.urandom(16).hex(), address)
     _CURRENT.set(call)
     return call
 

@@ -91,7 +91,8 @@ class ConnectionWatch:
     @property
     def is_restarting(self) -> bool:
         """Return whether the process was there and is not, for no longer than `PATIENCE_S`."""
-        self.watch()
+        if self._watching is None:
+            self.watch()
         return self._lost_at is not None and self._clock() - self._lost_at < PATIENCE_S
 
     async def returned(self) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
-from services.common.credential import Credential
+from services.common.credential import Credential, RotatedCredential
 from services.common.helper_process import HelperProcess
 from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
 from services.common.rpc import call as calls
@@ -92,7 +92,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                     if self._callers is not None and not _is_one_of(self._callers, context):
                         code = "UNAUTHENTICATED"
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service that may call this one")
-                    if not self._allows(metadata):
+                    if self._token is not None and not self._allows(self._token, metadata):
                         code = "UNAUTHENTICATED"
                         await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
                     if self._token is not None and call.account:
@@ -103,7 +103,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         # Its handler alone holds it.
                         return await inner((await receive(call, context)).pop(), context)
                     finally:
-                        await call.let_go()
+                        if call.kept is not None or call.room is not None:
+                            await call.let_go()
                 except asyncio.CancelledError as left:
                     code = "CANCELLED"
                     _forget(left)
@@ -140,14 +141,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
         _forget(error)
         return error
 
-    def _allows(self, metadata: dict[str, str | bytes]) -> bool:
-        """Return whether the caller is a service, where only services may call."""
-        if self._token is None:
-            return True
+    @staticmethod
+    def _allows(token: bytes | RotatedCredential, metadata: dict[str, str | bytes]) -> bool:
+        """Return whether the caller is a service, by the credential of one."""
         given = str(metadata.get(calls.SERVICE_KEY, ""))
-        if isinstance(self._token, bytes):
-            return hmac.compare_digest(given.encode(), self._token)
-        return self._token.accepts(given)
+        return hmac.compare_digest(given.encode(), token) if isinstance(token, bytes) else token.accepts(given)
 
 
 def _is_one_of(callers: Collection[bytes], context: Any) -> bool:
@@ -173,7 +171,8 @@ class _Served:
         request_id = str(metadata.get(calls.REQUEST_ID_KEY, ""))
         call = calls.begin(self._method, request_id, calls.address_in(metadata))
         call.account = str(metadata.get(calls.ACCOUNT_KEY, ""))
-        call.body_bytes = _count(metadata.get(calls.BODY_BYTES_KEY))
+        if (size := metadata.get(calls.BODY_BYTES_KEY)) is not None:
+            call.body_bytes = _count(size)
         RPC_RUNNING.inc()
         return call, tracing.serving(self._method, metadata)
 
@@ -194,7 +193,7 @@ class _Served:
             _close(span, call, code)
 
 
-def _count(text: str | bytes | None) -> int:
+def _count(text: str | bytes) -> int:
     return int(text) if isinstance(text, str) and text.isdecimal() and len(text) < 12 else 0
 
 

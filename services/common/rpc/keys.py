@@ -32,7 +32,7 @@ def key_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
         if name in _HEADERS and isinstance(values, str):
             for value in map(str.strip, values.split(",")):
                 scheme, key = _parted(value)
-                if scheme == "bearer" and _parted(key)[0] == "bearer":
+                if scheme == "bearer" and " " in key and _parted(key)[0] == "bearer":
                     twice = True
                     continue
                 if name != "authorization":
