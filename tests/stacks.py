@@ -7,12 +7,14 @@ import functools
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from deploy.local import keep
 from deploy.local.stack import Stack
+from deploy.local.supervisor import Spec, Started
 from deploy.local.topology import PROCESSES
 from tests import forking
 from tests.emulators.painter import painting
@@ -51,6 +53,7 @@ def gateway(
     environment: Mapping[str, str] | None = None,
     processes: Collection[str] | None = None,
     workers: Mapping[str, int] | None = None,
+    start: Callable[[Spec, Path, BinaryIO], Started] = forking.spawn,
 ) -> Stack:
     """Return a gateway in `root`, not started; its start is a second start, which takes half of a first one's time."""
     begun(root)
@@ -61,7 +64,7 @@ def gateway(
         environment={**QUICK, **(environment or {})},
         processes=processes,
         workers=workers,
-        start=forking.spawn,
+        start=start,
     )
 
 

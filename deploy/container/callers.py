@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import aiohttp
@@ -78,7 +79,12 @@ class Callers:
         self.tasks: list[str] = []
         self.not_made = 0
         self.unfinished: list[str] = []
-        self.charged = 0
+        self.unknown = 0
+        """Tasks of which nothing is known any more."""
+        self.longest_s = 0.0
+        """Of the tasks that were done, from creation to end."""
+        self.charged, self.images_charged = 0, 0
+        """Tokens and images, since the block began."""
 
     @contextlib.asynccontextmanager
     async def asking(self) -> AsyncIterator[None]:
@@ -91,6 +97,7 @@ class Callers:
                 self._again(self._chat(self.bounded, self._little), 5 * _EVERY_S),
                 self._again(self._task, 4.0),
             ]
+            before = await self._charges()
             running = [asyncio.create_task(each) for each in work]
             try:
                 yield
@@ -99,6 +106,8 @@ class Callers:
                     each.cancel()
                 await asyncio.gather(*running, return_exceptions=True)
             await self._ended()
+            tokens, images = await self._charges()
+            self.charged, self.images_charged = tokens - before[0], images - before[1]
 
     async def _again(self, act: Callable[[], Any], pause_s: float) -> None:
         while True:
@@ -179,7 +188,7 @@ class Callers:
         self.not_made += 1
 
     async def _ended(self) -> None:
-        """Wait for the tasks, and keep those that did not succeed, and what was charged for chats and streams."""
+        """Wait for the tasks, and keep those that did not succeed."""
         ends = time.monotonic() + _TASKS_S
         left, states = list(self.tasks), dict[str, str]()
         while left and time.monotonic() < ends:
@@ -190,12 +199,23 @@ class Callers:
                     found = await answer.json() if answer.status == 200 else {"status": str(answer.status)}
                     if found["status"] != "succeeded":
                         still.append(each)
-                        states[each] = f"{found['status']} {found.get('error') or ''}"
+                        states[each] = f"{found['status']} {found.get('error') or ''} {found.get('created_at', '')}"
+                    else:
+                        made, ended = (datetime.fromisoformat(found[at]) for at in ("created_at", "completed_at"))
+                        self.longest_s = max(self.longest_s, (ended - made).total_seconds())
             left = still
+            if all(states[each].startswith("404") for each in left):
+                break
             await asyncio.sleep(1.0)
-        self.unfinished = [f"{each}: {states[each]}" for each in left]
+        gone = [each for each in left if states[each].startswith("404")]
+        self.unknown = len(gone)
+        self.unfinished = [f"{each}: {states[each]}" for each in left if each not in gone]
+
+    async def _charges(self) -> tuple[int, int]:
+        """Return the tokens of chats and streams and the images of tasks that were charged until now."""
         head = {"Authorization": f"Bearer {self._key}"}
         async with self._session.get(f"{self._urls[0]}/account/usage?group_by=model", headers=head) as answer:
-            rows = (await answer.json())["rows"]
+            rows = (await answer.json()).get("rows", [])
         ours = [row for row in rows if str(row.get("model", "")).endswith(MODEL)]
-        self.charged = sum(int(row.get(kind, 0)) for row in ours for kind in ("prompt_tokens", "completion_tokens"))
+        tokens = sum(int(row.get(kind, 0)) for row in ours for kind in ("prompt_tokens", "completion_tokens"))
+        return tokens, sum(int(row.get("charged_images", 0)) for row in rows)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -39,6 +40,10 @@ class Release:
     objects: Sequence[Mapping[str, Any]]
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By their names, decoded."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Volumes in place of unnamed ones, by container and path with a colon between."""
+    words_of: Callable[[str], Sequence[str]] = lambda _: ()
+    """More words of an engine's `run`, by the container's name."""
 
     def of_kind(self, *kinds: str) -> list[Mapping[str, Any]]:
         """Return the objects of some kinds."""
@@ -114,8 +119,9 @@ def line_of(release: Release, workload: Mapping[str, Any], name: str, more: Sequ
             words += ["--tmpfs", "/tmp:rw,mode=1777"]  # noqa: S108
         else:
             # An engine has a tmpfs owned as the folder under it is; a volume without a name goes with its container.
-            words += ["--volume", mount["mountPath"]]
-    return [*words, container["image"], *container["command"]]
+            named = release.volumes.get(f"{name}:{mount['mountPath']}")
+            words += ["--volume", f"{named}:{mount['mountPath']}:U" if named else mount["mountPath"]]
+    return [*words, *release.words_of(name), container["image"], *container["command"]]
 
 
 @contextlib.contextmanager
@@ -148,11 +154,12 @@ def database(tools: Engine, password: str) -> str:
     variables = [word for pair in account for word in ("--env", pair)]
     call(*tools.run, "run", "-d", "--name", name, "--network", NETWORK, *variables, DATABASE_IMAGE)
     asks = ("pg_isready", "--host", "127.0.0.1", "--username", "moa")
-    _until(lambda: works(*tools.run, "exec", name, *asks), f"{name} never answers")
+    until(lambda: works(*tools.run, "exec", name, *asks), f"{name} never answers")
     return f"postgresql://moa:{password}@{name}/moa"
 
 
-def _until(done: Any, otherwise: str) -> None:
+def until(done: Callable[[], bool], otherwise: str) -> None:
+    """Return when something is so; raise Broken where that takes too long."""
     ends = time.monotonic() + _START_S
     while not done():
         if time.monotonic() > ends:
@@ -200,7 +207,7 @@ def serving(tools: Engine, found: Release, *, replicas: int = 1) -> None:
             name = f"{workload['metadata']['name']}-{number}"
             line = (*tools.run, "exec", name, "python", "-m", "services.common.probe", asked)
             try:
-                _until(lambda line=line: works(*line), f"{name} never serves at {asked}")
+                until(functools.partial(works, *line), f"{name} never serves at {asked}")
             except Broken as error:
                 raise Broken(f"{error}: {_last_words(tools, name)}") from None
         tell(f"{workload['metadata']['name']} serves")
