@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Final
 
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
@@ -13,6 +16,7 @@ from services.common.errors import InvalidField, Malformed, TooLarge, Unsupporte
 MAX_PARTS = 64
 MAX_FIELD_BYTES = 128 * 1024
 """Largest value that is not a file."""
+_PIECE_BYTES: Final = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -55,16 +59,23 @@ def parse(data: bytes, content_type: str) -> Form:
 
 def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
     segment: MultipartSegment | None = None
-    pieces: list[bytes | bytearray] = []
-    for event in chain(parser.parse(data), parser.parse(b"")):
+    content = io.BytesIO()
+    for event in chain.from_iterable(parser.parse(piece) for piece in _pieces(data)):
         if isinstance(event, MultipartSegment):
-            segment, pieces = event, []
+            segment, content = event, io.BytesIO()
         elif event is None:
             assert segment is not None
-            _keep(form, segment, b"".join(pieces))
-            pieces = []
+            _keep(form, segment, content.getvalue())
+            content = io.BytesIO()
         else:
-            pieces.append(event)
+            content.write(event)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Yield a body piece by piece, and nothing at its end: the parser copies what it is given."""
+    for start in range(0, len(data), _PIECE_BYTES):
+        yield data[start : start + _PIECE_BYTES]
+    yield b""
 
 
 def _keep(form: Form, segment: MultipartSegment, content: bytes) -> None:

@@ -31,13 +31,18 @@ def main() -> None:
             return
         holder = [data]
         del data  # it is freed with the work that takes it
-        answer = _answer(asked, holder)
-        sizes = answer.sizes
-        link.sendall(HEADER.pack(len(answer.pickled), len(sizes)) + struct.pack(f">{len(sizes)}Q", *sizes))
-        link.sendall(answer.pickled)
-        for buffer in answer.buffers:
-            link.sendall(buffer.raw())
-        del answer
+        _send(link, _answer(asked, holder))
+
+
+def _send(link: socket.socket, answer: Packed) -> None:
+    """Send an answer, of which nothing is kept here: the next request may be a while in coming."""
+    sizes = answer.sizes
+    link.sendall(HEADER.pack(len(answer.pickled), len(sizes)) + struct.pack(f">{len(sizes)}Q", *sizes))
+    link.sendall(answer.pickled)
+    answer.buffers.reverse()
+    while answer.buffers:
+        with answer.buffers.pop().raw() as data:
+            link.sendall(data)
 
 
 def _answer(asked: bytes, holder: list[bytes]) -> Packed:

@@ -101,13 +101,13 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
         if not isinstance(value, Message):
             return NotImplemented
-        # A writable buffer is handed on as it is, and parsed where it lies.
-        return message_from, (type(value), pickle.PickleBuffer(bytearray(value.SerializeToString())))
+        return message_from, (type(value), pickle.PickleBuffer(value.SerializeToString()))
 
 
-def message_from(kind: type[Message], data: bytearray) -> Message:
-    """Return a message of a kind from its bytes."""
-    return kind.FromString(data)  # type: ignore[arg-type]  # any buffer will do
+def message_from(kind: type[Message], data: memoryview) -> Message:
+    """Return a message of a kind from a view of its bytes."""
+    # Of a view Protobuf makes a copy; it parses a bytearray, as it was received into, where that lies.
+    return kind.FromString(data.obj)  # type: ignore[arg-type]
 
 
 class Raised(Exception):
