@@ -132,6 +132,13 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return inference_service(self.pool)
         return "image" if self.makes == "image" else "text"
 
+    @property
+    def needs(self) -> str:
+        """What it is configured by, in words for the operator: the variables of each way there is."""
+        ways = [" + ".join(way.values()) for way in (self.credentials, *self.alternatives) if way]
+        address = [] if self.base_url else ["its address"]
+        return "; ".join([*address, *([", or ".join(ways)] if ways else [])])
+
     def takes_key(self, key: str) -> bool:
         """Return whether a key is one of its own rather than this gateway's, by its shape."""
         begins = self.caller_keys

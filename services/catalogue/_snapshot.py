@@ -105,6 +105,7 @@ class Catalogue:
         """Whether any row says how much its provider takes of one key."""
         self._inner = inner
         self.providers: Mapping[str, Provider] = {p.id: p for p in all_providers.values() if p.id not in inner}
+        configured &= self.providers.keys()
         self._key_takers = tuple(p for p in self.providers.values() if p.caller_keys is not None)
         self.models: tuple[Model, ...] = tuple(m for m in all_models if m.provider not in inner and not m.is_wildcard)
         self._variants = Variants(all_providers.values())

@@ -242,7 +242,9 @@ def test_batches_are_asked_for_where_a_configured_provider_or_a_model_of_it_has_
 
     def asked(provider: Provider, model: Model, *, configured: bool = True) -> bool:
         known = frozenset({"eyes", "p"} if configured else {"eyes"})
-        return Catalogue([eyes, provider], [model], known).has_batches
+        catalogue = Catalogue([eyes, provider], [model], known)
+        assert catalogue.configured == known - {"eyes"}, "it names those alone that calls may find"
+        return catalogue.has_batches
 
     plain, batched = (Provider(id="p", adapter="openai", makes="text", batch_price_factor=f) for f in (None, half))
     model, cheap = (Model(id="m", provider="p", batch_price_factor=factor) for factor in (None, half))

@@ -108,7 +108,7 @@ async def world(root: Path, begin: Begin = begun) -> AsyncIterator[World]:
         shipped.written(catalogue, providers, models)
         environment = {**_ENVIRONMENT, "MOA_CATALOGUE": str(catalogue), **stacks.QUICK}
         stack = begin(root / "state", environment, _PROCESSES)
-        await asyncio.to_thread(stack.start)
+        await asyncio.to_thread(stack.start, wait_s=300)
         try:
             yield World(stack, fakes)
         finally:

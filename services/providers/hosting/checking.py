@@ -54,7 +54,7 @@ async def checked(targets: Targets[C], catalogue: Catalogue, provider: Provider)
     except ProviderNotConfigured as error:
         if provider.id in catalogue.configured:
             return CheckResult(provider.id, "failed", error.message)
-        return CheckResult(provider.id, "hidden", f"needs {needs(provider)}")
+        return CheckResult(provider.id, "hidden", f"needs {provider.needs}")
     make = target.adapter.check_request
     if not callable(make):
         return CheckResult(provider.id, "untried", "its protocol has no call that costs nothing")
@@ -71,13 +71,6 @@ async def checked(targets: Targets[C], catalogue: Catalogue, provider: Provider)
     finally:
         await target.pool.close()
     return CheckResult(provider.id, "ok", str(outgoing.url.origin()))
-
-
-def needs(provider: Provider) -> str:
-    """Return the variables by which a provider is configured, of each way there is."""
-    ways = [" + ".join(way.values()) for way in (provider.credentials, *provider.alternatives) if way]
-    address = [] if provider.base_url else ["its address"]
-    return "; ".join([*address, *([", or ".join(ways)] if ways else [])])
 
 
 def table(findings: list[CheckResult]) -> str:

@@ -104,7 +104,7 @@ class ProviderStates(provider_state_service_pb2_grpc.ProviderStateServiceService
     def _state(self, catalogue: Catalogue, provider: Provider) -> pb.ProviderState:
         state = pb.ProviderState(provider=provider.id, unavailable=self._lists.unavailable(provider.id))
         if provider.id not in catalogue.configured:
-            state.why = f"needs {checking.needs(provider)}"
+            state.why = f"needs {provider.needs}"
             return state
         state.key_source = self._source(provider)
         targets = next(each for each in self._targets if each.serves(provider))

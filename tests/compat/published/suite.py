@@ -97,7 +97,7 @@ class Suite:
             environment = {**self.credentials, "MOA_CATALOGUE": str(catalogue), **stacks.QUICK}
             processes = ("auth", "text", "image", "tasks", "router", "edge")
             stack = Stack(root / "state", durable=False, environment=environment, processes=processes)
-            await asyncio.to_thread(stack.start)
+            await asyncio.to_thread(stack.start, wait_s=300)
             try:
                 yield stack
             finally:
