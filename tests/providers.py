@@ -80,7 +80,7 @@ IMAGE_FAILURES: Columns = (
     ("failure after some images", "test_a_failure_after_some_images_is_an_event", ""),
     ("upstream restart", "test_the_upstream_comes_back", ""),
     ("split at every byte", "test_every_byte_boundary", ""),
-    ("20 MB, not doubled in memory", "test_a_large_image_is_not_doubled", ""),
+    ("12 MB, not doubled in memory", "test_a_large_image_is_not_doubled", ""),
     ("stream: leaver closes socket", "test_a_caller_who_leaves_a_stream_closes_the_upstream_socket", "preview"),
     ("stream: slow first picture", "test_slow_first_picture", "preview"),
     ("stream: silence", "test_silence_between_pictures", "preview"),

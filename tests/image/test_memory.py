@@ -22,7 +22,7 @@ from tests.emulators.pictures import ImageScript, png
 from tests.image.harness import ImageClient, images_of, shipped_rows
 from tests.image.subjects import STREAMING, SUBJECTS, Subject
 
-SIZE: Final = 20 * 2**20
+SIZE: Final = 12 * 2**20
 COPIES: Final = 2.5
 """The image itself, gRPC's copy of it while it is sent, and half a one for all else."""
 
@@ -63,7 +63,7 @@ async def _served(subject: Subject, upstream: Emulator, folder: Path) -> AsyncIt
     ],
 )
 async def test_a_large_image_is_not_doubled(subject: Subject, tmp_path: Path, streamed: bool) -> None:
-    """While 20 MB come, the service holds the image once, and gRPC once more while it is sent."""
+    """While 12 MB come, the service holds the image once, and gRPC once more while it is sent."""
     ask = GenerateImageRequest(model=subject.model, provider=subject.provider, prompt="A sea")
     if streamed:
         ask.stream, ask.preview_every = True, 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ import openai
 import psycopg
 import pytest
 
+from tests import waiting
 from tests.dialects import ANSWERING, PAINTING
 from tests.emulators.pictures import ImageScript
 from tests.emulators.script import Counts, Script
@@ -72,11 +74,12 @@ def charges(world: World, cuts: list[Cut]) -> dict[str, Charge]:
 
 async def until(true: Callable[[], bool], why: str) -> None:
     """Wait for what another process does, which nothing announces."""
-    for _ in range(round(WAIT_S / 0.02)):
+    end = time.monotonic() + WAIT_S
+    for pause_s in waiting.pauses():
         if true():
             return
-        await asyncio.sleep(0.02)
-    pytest.fail(why)
+        assert time.monotonic() < end, why
+        await asyncio.sleep(pause_s)
 
 
 async def play(world: World, session: aiohttp.ClientSession, cut: Cut, path: str, body: Any, cloud: str) -> None:

@@ -10,12 +10,12 @@ import pytest
 from moa.task.v1 import task_pb2
 from tests.tasks.system import System, until
 
-LARGE_MB = 3
+LARGE_MB = 2
 AT_ONCE = 8
 """Tasks that the worker runs at once, by the fixture's settings."""
 COUNT = 48
 MOST_MB = AT_ONCE * LARGE_MB * 5
-"""What a process may hold over idle: measured are 85, with what it works in; all images together take 144."""
+"""What a process may hold over idle: measured are 50, with what it works in; all images together take 96."""
 NONE_MB = 8
 """What a process may hold over idle that holds no image."""
 
@@ -55,7 +55,7 @@ def await_state(system: System, made: list[str], state: task_pb2.TaskState.Value
 def test_memory_follows_what_runs_at_once_and_not_what_was_created(system: System, images: int, rounds: int) -> None:
     """Forty-eight large images, of whose tasks eight run at the same moment: the peak is that of eight.
 
-    The processes are new, so that their peak is of these images alone. One that held what is done would need 144 MB.
+    The processes are new, so that their peak is of these images alone. One that held what is done would need 96 MB.
     With one image a task it goes to the store from the worker's memory, in two rounds; with two, from the spool.
     """
     for name in ("worker", "router"):
