@@ -120,6 +120,18 @@ async def test_a_worker_whose_clock_is_off_keeps_its_task(
         await database.close()
 
 
+async def test_a_vanished_workers_task_is_before_those_that_came_later(tasks_database: Database, make: Make) -> None:
+    """Whoever was there first is taken up first again, however many came meanwhile."""
+    tasks, queue = Tasks(tasks_database), queue_of(tasks_database, per_account=1)
+    first = await tasks.create(make())
+    await queue.claim("one", 1)
+    for _ in range(3):
+        await tasks.create(make())
+    await expire(tasks_database)
+    assert await queue.sweep() == 1
+    assert [task.id for task in await queue.claim("two", 1)] == [first.id]
+
+
 async def test_a_task_that_kills_its_workers_fails_in_the_end(tasks_database: Database, make: Make) -> None:
     """After its attempts are used up, a task fails instead of going round for ever."""
     tasks, queue = Tasks(tasks_database), queue_of(tasks_database, attempts=2)

@@ -142,15 +142,16 @@ class Task:
     def put_back(self, why: str, now: datetime, *, pause_s: float = 0.0, counted: bool = True) -> None:
         """It waits again: its worker was lost, or the failure may pass.
 
-        An attempt that is not `counted` (its worker was asked to stop) leaves as many attempts as before.
+        Without a pause it keeps its place among its account's: none that came later is before it. An attempt that is
+        not `counted` (its worker was asked to stop) leaves as many attempts as before.
         """
         self._from(SUBMITTED, RUNNING)
         self.state = PENDING
         self.attempts -= 0 if counted else 1
         self.leased_by = self.leased_until = self.progress = None
-        self.not_before = now + timedelta(seconds=pause_s)
         event = task_pb2.TaskEvent(requeued=task_pb2.TaskRequeued(why=why))
         if pause_s:
+            self.not_before = now + timedelta(seconds=pause_s)
             event.requeued.not_before.FromDatetime(self.not_before)
         self._log(event, now)
 
