@@ -259,7 +259,7 @@ def test_models_in_anthropics_form(url: str) -> None:
     assert page(after_id="absent")["error"]["type"] == "invalid_request_error"
     one = requests.get(f"{url}/v1/models/smart", headers=headers, timeout=60).json()
     assert (one["type"], one["created_at"], one["max_input_tokens"]) == ("model", "2023-11-14T22:13:20Z", 1000)
-    assert one["capabilities"]["image_input"] == {"supported": True}
+    assert one["capabilities"]["image_input"] == one["capabilities"]["batch"] == {"supported": True}
     assert requests.get(f"{url}/v1/models", headers={"x-api-key": KEY}, timeout=60).json()["object"] == "list"
 
 

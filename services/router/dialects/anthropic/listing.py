@@ -18,7 +18,7 @@ MAX_PAGE: Final = 1000
 _MAKES: Final = "text"
 _CAPABILITIES: Final = {"image_input": "vision", "pdf_input": "files", "structured_outputs": "json_schema"}
 """Anthropic's words for what a model can do."""
-_UNSERVED: Final = ("batch", "citations", "code_execution")
+_UNSERVED: Final = ("citations", "code_execution")
 """What this gateway has not, or tells of no model."""
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 _THINKING: Final = ("adaptive", "between_tools", "enabled")
@@ -85,6 +85,7 @@ def _abilities(able: Set[str]) -> dict[str, Any]:
     """Return what a model can do, as Anthropic's clients know it: all keys are there."""
     made: dict[str, Any] = {word: _supported(own in able) for word, own in _CAPABILITIES.items()}
     made |= {word: _supported(False) for word in _UNSERVED}
+    made["batch"] = _supported(True)  # Batches are of any model's requests.
     thinks, searches = "reasoning" in able, _supported("search" in able)
     # An effort, a budget and Anthropic's own choice are each said in the model's words.
     types = {kind: _supported(thinks) for kind in _THINKING} | {"disabled": _supported(True)}
