@@ -27,13 +27,22 @@ def misread(text: bytes, shape: type[Any], error: Exception) -> str:
     """Return what `error`, raised when `text` was read as `shape`, says: one line."""
     whole_text = " ".join(str(error).split())
     if not isinstance(error, msgspec.ValidationError):
-        return whole_text
+        return _unparsed(error.__context__) or whole_text
     place = _PLACE.search(whole_text)
     steps = [result[1] or result[2] for result in _STEP.finditer(place[1])] if place else []
     what = whole_text[: place.start()] if place else whole_text
     where = _row(text, steps)
     field = ".".join(step for step in steps[2 if where else 0 :] if step and not step.isdigit())
     return ": ".join(part for part in (where, field, what + _hint(what, shape, steps)) if part)
+
+
+def _unparsed(cause: Any) -> str:
+    """Return where a text stops being YAML, and why; empty where the parser did not say."""
+    mark, context = getattr(cause, "problem_mark", None), getattr(cause, "context_mark", None)
+    if mark is None:
+        return ""
+    within = f" ({cause.context} that begins in line {context.line + 1})" if context is not None else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {cause.problem}{within}"
 
 
 def option_fault(options: Mapping[str, Any], shape: type[Any]) -> str:

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from google.protobuf.json_format import MessageToJson
 
+from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from services.common import idempotency
 from services.common.errors import InvalidField
+from services.common.limits.fields import demands_of
 from services.common.rpc import call as calls
 from services.quota_client.tags import tags_of
 from services.tasks import reply
@@ -17,6 +19,12 @@ from services.tasks.operations import Operations, Order
 
 _PAGE: Final = 50
 _MOST: Final = 200
+_WITHOUT_PROMPT: Final = frozenset(
+    number
+    for number, demands in demands_of(GenerateImageRequest.DESCRIPTOR.fields_by_name["operation"]).items()
+    if "prompt" not in demands.fields
+)
+"""Operations whose input image says all: a variation, an upscaling, …"""
 
 # Streaming handlers are coroutines that call `context.write`; the stubs know only generators, hence the `override`
 # ignores.
@@ -97,7 +105,7 @@ def _order(request: task_service_pb2.CreateTaskRequest, key: str) -> Order:
     if kind != "image":
         raise InvalidField("work.image is required; desks are styled by POST /v1/generate", param="work")
     image = request.work.image
-    if not image.prompt.strip():
+    if not image.prompt.strip() and image.operation not in _WITHOUT_PROMPT:
         raise InvalidField("prompt is required", param="work.image.prompt")
     return Order(
         work=request.work,

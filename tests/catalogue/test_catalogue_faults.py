@@ -50,7 +50,8 @@ models:
         ("temperature: 1", "temperature: 3", "model small: defaults.temperature: temperature must be from 0 to 2"),
         ("top_k: 40", "top_k: many", "model small: defaults.top_k: 'many' is not a value of the field"),
         ("first_token_s: 5}", "first_token_s: 5}, pool: gpu", "provider openai-text: pool: only the"),
-        ("models:", "models: [", "while parsing a flow"),
+        ("models:", "models: [", "line 5, column 1: did not find expected node content (while parsing a flow node"),
+        ("models:", "\tmodels:", "line 4, column 1: found character that cannot start any token"),
     ],
 )
 def test_a_fault_is_named_by_its_row_its_field_and_the_nearest_word(

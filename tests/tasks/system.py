@@ -38,7 +38,8 @@ providers:
 models:
   - id: moa-tiny-image
     provider: local-image
-    capabilities: [size, steps, seed, negative_prompt, edit, preview, mask, quality, style, moderation, background]
+    capabilities: [size, steps, seed, negative_prompt, edit, variation, preview, mask, quality, style, moderation,
+                   background]
     load: {source: nowhere}
     credits: 0.5
     aliases: [google/gempix2, google/gemini-2.5-flash-image, gpt-image-1, dall-e-3, ideogram-v3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import grpc
 import pytest
 import requests
+from PIL import Image
 
-from moa.image.v1 import image_service_pb2
+from moa.common.v1 import media_pb2
+from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2, task_service_pb2, task_service_pb2_grpc
 from tests.tasks.system import System, until
 
@@ -248,3 +251,18 @@ def test_a_key_sees_the_tasks_that_it_could_have_made(system: System) -> None:
     assert statuses(key(model="other-*")) == [404, 404, 200, 404]
     wide = key(operations=["OPERATION_TASK"])
     assert requests.get(f"{system.url}/v1/tasks/{task_id}", headers=wide, timeout=20).status_code == 200
+
+
+def test_a_variation_needs_no_prompt(system: System, stub: task_service_pb2_grpc.TaskServiceStub) -> None:
+    """Its image says all; what is made of words alone is refused without any."""
+    image = io.BytesIO()
+    Image.new("RGB", (64, 64), "white").save(image, "PNG")
+    given = media_pb2.ImageInput(data=image.getvalue(), mime_type="image/png")
+    with pytest.raises(grpc.RpcError, match="prompt is required"):
+        create(system, stub, " ")
+    with pytest.raises(grpc.RpcError, match="prompt is required"):
+        create(system, stub, "", images=[given])
+    task = create(system, stub, "", operation=image_pb2.OPERATION_VARIATION, images=[given])
+    request = task_service_pb2.WatchTaskRequest(id=task.id)
+    *_, last = [event for answer in stub.WatchTask(request, metadata=metadata(system)) for event in answer.events]
+    assert last.WhichOneof("event") == "succeeded"
