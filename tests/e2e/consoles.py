@@ -52,6 +52,20 @@ class House:
     port: int
     """Where the provider listens, while a test plays it."""
 
+    def claimed(self, email: str) -> None:
+        """Set the first administrator's address, and `PASSWORD`."""
+        token = self.stack.first_login_url().partition("#setup=")[2]
+        body = {"setup_token": token, "email": email, "password": PASSWORD}
+        requests.post(self.stack.url + "/account/setup", json=body, timeout=20).raise_for_status()
+
+    def administrator(self) -> str:
+        """Make an administrator whose password is `PASSWORD`; return the email."""
+        email = f"{uuid4().hex}@example.com"
+        body = {"email": email, "password": PASSWORD, "role": "ROLE_ADMIN"}
+        headers = {"X-API-Key": self.stack.api_key}
+        requests.post(f"{self.stack.url}/admin/accounts", json=body, headers=headers, timeout=20).raise_for_status()
+        return email
+
     def grant(self, account_id: str) -> None:
         """Let an account use every model."""
         headers = {"X-API-Key": self.stack.api_key}
@@ -72,10 +86,13 @@ class House:
 
 
 @contextmanager
-def house(root: Path, *, environment: dict[str, str] | None = None, engine: bool = False) -> Iterator[House]:
+def house(
+    root: Path, *, environment: dict[str, str] | None = None, engine: bool = False, spare: bool = False
+) -> Iterator[House]:
     """Yield a running gateway whose sign-ups and log-ins are its own: they are counted by address.
 
-    With `engine`, the models that ship run in an inference service; else a painter answers for those of images.
+    With `engine`, the models that ship run in an inference service; else a painter answers for those of images. With
+    `spare`, there is a second provider, which has no key yet, and a virtual model over both.
     """
     shipped = msgspec.yaml.decode((REPOSITORY / "gateway" / "catalogue.yaml").read_bytes())
     port = Ports().any()
@@ -99,8 +116,14 @@ def house(root: Path, *, environment: dict[str, str] | None = None, engine: bool
     ]
     used = {row["provider"] for row in local}
     providers = [cloud, *(row for row in shipped["providers"] if row["id"] in used)]
+    rows: dict[str, Any] = {"providers": providers, "models": models}
+    if spare:
+        providers.append({**cloud, "id": "spare", "credentials": {"api_key": "SPARE_KEY"}})
+        models.append({**model, "provider": "spare", "id": "o4-mini"})
+        targets = [{"model": "spare/o4-mini", "weight": 3}, {"model": "cloud/gpt-4o", "weight": 1}]
+        rows["routes"] = [{"id": "best", "strategy": "weighted", "targets": targets}]
     catalogue = root / "catalogue.yaml"
-    catalogue.write_bytes(msgspec.yaml.encode({"providers": providers, "models": models}))
+    catalogue.write_bytes(msgspec.yaml.encode(rows))
     state = root / "state"
     stacks.begun(state)
     given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", **(environment or {})}

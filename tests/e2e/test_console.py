@@ -26,7 +26,7 @@ PICTURE = base64.b64decode(
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with consoles.house(tmp_path_factory.mktemp("console")) as running:
+    with consoles.house(tmp_path_factory.mktemp("console"), spare=True) as running:
         yield running
 
 
@@ -73,6 +73,29 @@ async def test_the_first_visit(house: House, tmp_path: Path) -> None:
         await page.until("document.querySelector('[role=alert]') && document.querySelector('form#login')")
         assert page.errors == []
     assert house.stack.first_login_url() == ""
+
+
+async def test_an_operator_sets_a_providers_key(house: House) -> None:
+    """It is configured at once, with no more of the key shown than its end; a fault of an edit tells its line."""
+    async with house.played(), consoles.at(house) as console:
+        page = console.page
+        await console.log_in(house.administrator())
+        await console.visit("providers")
+        spare = "[data-provider=spare]"
+        await console.sees("needs SPARE_KEY", spare)
+        await page.click(f"{spare} [aria-label='Set the key: spare']")
+        await page.until("document.activeElement?.matches('#provider-key input')")
+        await page.write("sk-also-good")
+        await page.press("Enter")
+        await console.sees("It answers", spare)
+        await console.sees("SPARE_KEY is stored: it ends in good", spare)
+        assert "sk-also-good" not in await page.run("document.documentElement.outerHTML")
+        await console.visit("catalogue")
+        await console.set("#catalogue-text", "providers:\n  } bad")
+        await page.click("#preview-catalogue")
+        await console.sees("line 2, column 3", "main .note.bad")
+        assert await page.run("document.querySelector('#apply-catalogue').disabled")
+        await console.unharmed()
 
 
 async def test_a_person_signs_up_and_works(house: House) -> None:

@@ -25,7 +25,7 @@ export const ko: Record<Word, string> = {
 
   hello: "안녕하세요", helloName: "{name} 님, 안녕하세요", startNote: "사용 한도와 지금까지 사용한 양을 확인하세요.", steps: "첫 단계",
   step1: "로컬 모델 써 보기", step1Note: "{model}에게 물어보세요. 이 컴퓨터에서 실행되며 데이터가 밖으로 나가지 않습니다.", step1Any: "모델 써 보기", step1AnyNote: "질문을 보내고 답변과 비용을 바로 확인하세요.", openChat: "채팅 열기",
-  step2: "공급자 키 추가", step2Note: "OpenAI, Gemini, Anthropic 등을 같은 주소로 사용할 수 있습니다.", openProviders: "방법 보기",
+  step2: "공급자 키 추가", step2Note: "OpenAI, Gemini, Anthropic 등을 같은 주소로 사용할 수 있습니다.", openProviders: "키 설정",
   step3: "동료에게 키 만들어 주기", step3Note: "한도를 정해 동료의 계정을 만드세요.", openAccounts: "계정 만들기",
   stepKey: "API 키 만들기", stepKeyNote: "OpenAI 클라이언트로 내 프로그램에서 Moa를 사용하세요.", openKeys: "키 관리로 이동",
   spent30: "30일 지출", requests30: "30일 요청", tokens30: "30일 토큰", modelsYouMayUse: "사용 가능한 모델",
@@ -99,9 +99,9 @@ export const ko: Record<Word, string> = {
   health_ok: "정상", health_degraded: "문제 있음", health_idle: "최근 요청 없음", health_unconfigured: "설정되지 않음", breakerOpen: "일시 제외", triedAgain: "{when} 다시 시도", requestsLeft: "분당 요청 {most}회 중 {left}회 남음", tokensLeft: "분당 토큰 {most}개 중 {left}개 남음",
   makes_text: "텍스트", makes_image: "이미지", makes_embedding: "벡터", makes_vision: "비전", KEY_SOURCE_UNSPECIFIED: "", KEY_SOURCE_NONE_NEEDED: "키가 필요 없습니다.", KEY_SOURCE_ENVIRONMENT: "환경 변수의 키를 사용합니다.", KEY_SOURCE_STORED: "여기에 저장된 키를 사용합니다.",
   storedKey: "{variable} 저장됨: 끝자리 {last}, 설정 {when}.", storedUnreadable: "저장된 키를 복호화할 수 없습니다. 암호화에 쓴 운영자 키가 없습니다.", testNow: "지금 테스트", testing: "테스트 중…", setProviderKey: "키 설정", replaceProviderKey: "키 교체", deleteProviderKey: "키 삭제", askDeleteProviderKey: "{name}의 저장된 키를 삭제할까요? 같은 변수를 쓰는 모든 공급자가 20초 안에 이 키를 잃습니다.",
-  providerKeySet: "키를 저장했습니다.", providerKeysNote: "여기서 설정한 키는 암호화되어 저장되고 다시 표시되지 않으며 20초 안에 적용됩니다. 환경 변수가 우선하며, 운영 환경에서는 환경 변수를 권장합니다.", providerKeyNote: "{name}과(와) 같은 변수를 읽는 카탈로그의 모든 공급자에 적용됩니다.", environmentWins: "환경 변수에 키가 있어 그 키가 우선합니다. 저장한 키는 환경 변수가 없어진 뒤에 사용됩니다.", credentialForm: "방식",
+  searchProviders: "이름 또는 주소", providerKeySet: "키를 저장했습니다.", providerKeysNote: "여기서 설정한 키는 암호화되어 저장되고 다시 표시되지 않으며 20초 안에 적용됩니다. 환경 변수가 우선하며, 운영 환경에서는 환경 변수를 권장합니다.", providerKeyNote: "{name}과(와) 같은 변수를 읽는 카탈로그의 모든 공급자에 적용됩니다.", environmentWins: "환경 변수에 키가 있어 그 키가 우선합니다. 저장한 키는 환경 변수가 없어진 뒤에 사용됩니다.", credentialForm: "방식",
   TEST_OUTCOME_ANSWERED: "응답함", TEST_OUTCOME_NOT_CONFIGURED: "설정되지 않음", TEST_OUTCOME_FAILED: "실패", TEST_OUTCOME_UNTRIED: "테스트하지 않음",
   catalogue: "카탈로그", catalogueNote: "파일에 있는 공급자와 모델, 그리고 공급자가 알려 준 모델입니다.", catalogueRows: "모델 {count}개", rowKind: "종류", rowState: "상태", ROW_KIND_MODEL: "행", ROW_KIND_WILDCARD: "와일드카드", ROW_KIND_DISCOVERED: "발견됨", ROW_KIND_VIRTUAL: "가상", configuredRow: "제공 중", hiddenRow: "숨김", unpricedRow: "가격 없음", moreRows: "{count}개가 더 있습니다. 검색해 보세요.",
-  catalogueFile: "파일", discard: "되돌리기", previewChanges: "미리보기", applyChanges: "적용", catalogueApplied: "카탈로그를 변경했습니다. 10초 안에 모두 적용됩니다.", changesCount: "변경 {count}건", CHANGE_KIND_ADDED: "추가", CHANGE_KIND_REMOVED: "삭제", CHANGE_KIND_CHANGED: "변경", what_provider: "공급자", what_model: "모델", what_route: "가상 모델",
+  catalogueFile: "파일", discard: "되돌리기", previewChanges: "미리보기", applyChanges: "적용", catalogueApplied: "카탈로그를 변경했습니다. 10초 안에 모두 적용됩니다.", catalogueMoved: "파일을 연 뒤에 다른 곳에서 변경되었습니다. 아래 목록은 입력한 내용이 최신 파일에서 바꾸는 항목이며, 다른 사람의 변경도 직접 넣지 않으면 되돌려집니다.", takeNewer: "최신 파일 불러오기", keepMine: "내 내용 유지", changesCount: "변경 {count}건", CHANGE_KIND_ADDED: "추가", CHANGE_KIND_REMOVED: "삭제", CHANGE_KIND_CHANGED: "변경", what_provider: "공급자", what_model: "모델", what_route: "가상 모델",
   inference: "추론", inferenceNote: "직접 운영하는 장비에서 실행되는 모델의 현재 상태입니다.", inferenceAway: "추론 서비스가 응답하지 않습니다.", memoryFree: "{free} 남음", memoryOf: "전체 {total}", noEngines: "메모리에 올라온 모델이 없습니다", noEnginesNote: "첫 요청이 오면 모델을 불러옵니다.", queueWaiting: "대기", queueRunning: "실행 중", queueWork: "남은 작업", stepRate: "초당 스텝", batchFill: "스텝당 행", busyPart: "사용률",
 };
