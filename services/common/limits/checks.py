@@ -35,18 +35,23 @@ class Violation(Exception):
 class Required:
     """A field that must be given."""
 
-    __slots__ = ("_is_text", "name", "sentence")
+    __slots__ = ("_is_text", "_many", "name")
 
     def __init__(self, field: FieldDescriptor) -> None:
         self.name = field.name
         self._is_text = field.type == field.TYPE_STRING and not field.is_repeated
-        self.sentence = f"at least one of {self.name} is required" if field.is_repeated else f"{self.name} is required"
+        self._many = field.is_repeated
 
     def check(self, message: Any) -> None:
         """Raise Violation where a message does not have it, or blank text."""
         value = getattr(message, self.name)
         if not value or (self._is_text and not value.strip()):
-            raise Violation(self.name, self.sentence)
+            raise self.violation()
+
+    def violation(self) -> Violation:
+        """Return what is raised where it is missing."""
+        name = self.name
+        return Violation(name, f"at least one of {name} is required" if self._many else f"{name} is required")
 
 
 def checks_of(field: FieldDescriptor) -> Iterator[Check]:
@@ -73,11 +78,11 @@ def checks_of(field: FieldDescriptor) -> Iterator[Check]:
 
 
 def _not_blank(field: FieldDescriptor) -> Check:
-    required = Required(field)
+    name = field.name
 
     def run(message: Any, value: Any) -> None:
         if not value.strip():
-            raise Violation(required.name, required.sentence)
+            raise Violation(name, f"{name} is required")
 
     return run
 

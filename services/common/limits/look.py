@@ -79,7 +79,7 @@ def look(message: Any, plan: Plan) -> Sequence[Need]:
     """
     for required in plan.required:
         if not getattr(message, required.name):
-            raise Violation(required.name, required.sentence)
+            raise required.violation()
     rules = plan.rules
     for union, members in plan.unions:
         if (rule := members.get(message.WhichOneof(union))) is not None:
