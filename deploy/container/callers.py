@@ -118,9 +118,10 @@ class Callers:
     async def _asked(self, path: str, body: object, key: str, **head: str) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the answer of the first edge that can be reached."""
         self._turn += 1
+        turn = self._turn  # others have theirs meanwhile
         head = {"Authorization": f"Bearer {key}", **head}
         for number in range(len(self._urls)):
-            url = self._urls[(self._turn + number) % len(self._urls)]
+            url = self._urls[(turn + number) % len(self._urls)]
             try:
                 async with self._session.post(url + path, json=body, headers=head) as answer:
                     yield answer

@@ -257,7 +257,7 @@ async def _spend_replica(config: AuthSettings, stack: AsyncExitStack) -> SpendRe
     url = config.database_replica_url.get_secret_value()
     if not url:
         return None
-    postgres = Postgres(url, size=4, wait_s=config.database_wait_s)
+    postgres = Postgres(url, size=4, wait_s=config.database_wait_s, tells_time=False)
     await postgres.open()
     stack.push_async_callback(postgres.close)
     return SpendReplica(postgres, config.database_replica_lag_s)

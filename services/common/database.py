@@ -49,6 +49,7 @@ class Database:
         at_once: Whether callers are told at once, without a connection, until a database that was away is back.
         pooled: Whether a pooler is between that gives each transaction any of its sessions (PgBouncer's transaction
             mode): nothing is left in a session then, no setting and no prepared statement.
+        tells_time: Whether this process goes by its time (`clock`): one server's, not that of a replica beside it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Database:
         answer_s: float,
         at_once: bool = False,
         pooled: bool = False,
+        tells_time: bool = True,
     ) -> None:
         self.url = url
         self._what = what
@@ -82,7 +84,7 @@ class Database:
             timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
             check=partial(check, within_s=check_s),
-            configure=partial(ask_time, within_s=_TIME_S),
+            configure=partial(ask_time, within_s=_TIME_S) if tells_time else None,
             reconnect_timeout=5.0,
             kwargs={"connect_timeout": 2, **of_sessions},
         )

@@ -19,10 +19,12 @@ class Postgres(database.Database):
         url: As libpq takes it.
         size: Connections at most.
         wait_s: How long a connection, or its sign of life, is waited for before the database counts as away.
-        pooled: As `database.Database`.
+        pooled, tells_time: As `database.Database`.
     """
 
-    def __init__(self, url: str, *, size: int = 8, wait_s: float = 1.0, pooled: bool = False) -> None:
+    def __init__(
+        self, url: str, *, size: int = 8, wait_s: float = 1.0, pooled: bool = False, tells_time: bool = True
+    ) -> None:
         super().__init__(
             url,
             what="accounts",
@@ -34,4 +36,5 @@ class Postgres(database.Database):
             answer_s=ANSWER_S,
             at_once=True,
             pooled=pooled,
+            tells_time=tells_time,
         )
