@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from moa.account.v1 import (
     account_service_pb2,
@@ -56,133 +57,163 @@ from services.common.rpc.tls import Tls
 from services.common.signing import Secrets
 
 
-def public_server(
-    postgres: Postgres,
-    *,
-    pepper: bytes,
-    signup: SignUpMode,
-    first_login: FirstLogin,
-    offered: Offered,
-    check_url: Callable[..., object],
-    secrets: Secrets,
-    mailer: Mailer,
-    mails: bool,
-    public_url: str,
-    oidc: OidcLogins | None,
-    oidc_name: str,
-    request_log: RequestLog,
-    seals: bool,
-    tls: Tls | None,
-    provider_keys: ProviderKeys,
-    callers: Callers,
-    spend: Spend,
-    fresh_s: float,
-) -> Server:
-    """Return a server, not started, of moa.account.v1."""
-    accounts, keys, sessions, usage = Accounts(postgres), Keys(postgres), Sessions(postgres), Usage(postgres)
-    passwords = Passwords()
-    logins, session_tokens = Logins(postgres, pepper=pepper), SessionTokens(sessions, pepper=pepper)
-    second_factors, identities = SecondFactors(postgres, pepper=pepper), Identities(postgres, pepper=pepper)
-    server = Server(service_token=None, around=limited, tls=tls)
-    account_service_pb2_grpc.add_AccountServiceServicer_to_server(
-        AccountServicer(
-            postgres=postgres,
-            accounts=accounts,
-            keys_kept=keys,
+@dataclass(frozen=True, kw_only=True)
+class PublicServices:
+    """The services of moa.account.v1, over one database.
+
+    Args:
+        pepper: What keys, passwords' links and second factors are digested with.
+        signup: Who may make an account.
+        mails: Whether mail is sent at all.
+        public_url: Where people reach the console.
+        check_url: Raises for an address that webhooks may not have.
+        seals: Whether the content of requests can be kept: there is a key for it.
+        fresh_s: For how long a router uses a key without asking.
+    """
+
+    postgres: Postgres
+    pepper: bytes
+    signup: SignUpMode
+    first_login: FirstLogin
+    offered: Offered
+    check_url: Callable[..., object]
+    secrets: Secrets
+    mailer: Mailer
+    mails: bool
+    public_url: str
+    oidc: OidcLogins | None
+    oidc_name: str
+    request_log: RequestLog
+    seals: bool
+    provider_keys: ProviderKeys
+    callers: Callers
+    spend: Spend
+    fresh_s: float
+
+    def server(self, tls: Tls | None) -> Server:
+        """Return a server of them, not started."""
+        server = Server(service_token=None, around=limited, tls=tls)
+        grpc = server.grpc
+        passwords = Passwords()
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(self._account(passwords), grpc)
+        oidc_service_pb2_grpc.add_OidcServiceServicer_to_server(self._oidc(), grpc)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(self._admin(passwords), grpc)
+        team_service_pb2_grpc.add_TeamServiceServicer_to_server(self._team(), grpc)
+        request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(self._logged_requests(), grpc)
+        budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(self._budget(), grpc)
+        provider_key_service_pb2_grpc.add_ProviderKeyServiceServicer_to_server(self._provider_key(), grpc)
+        server.offer(
+            account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
+            admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+            team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
+            budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
+            oidc_service_pb2.DESCRIPTOR.services_by_name["OidcService"].full_name,
+            request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name,
+            provider_key_service_pb2.DESCRIPTOR.services_by_name["ProviderKeyService"].full_name,
+        )
+        return server
+
+    def _account(self, passwords: Passwords) -> AccountServicer:
+        sessions = Sessions(self.postgres)
+        resets = PasswordResets(
+            self.postgres,
+            self.mailer,
+            passwords,
+            pepper=self.pepper,
+            public_url=self.public_url,
+            mails=self.mails,
+        )
+        return AccountServicer(
+            postgres=self.postgres,
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
             sessions=sessions,
-            usage=usage,
-            spend=spend,
-            verified_keys=VerifiedKeys(postgres),
-            callers=callers,
+            usage=Usage(self.postgres),
+            spend=self.spend,
+            verified_keys=VerifiedKeys(self.postgres),
+            callers=self.callers,
             passwords=passwords,
-            pepper=pepper,
-            signup=signup,
-            first_login=first_login,
-            resets=PasswordResets(postgres, mailer, passwords, pepper=pepper, public_url=public_url, mails=mails),
-            logins=logins,
-            second_factors=second_factors,
-            session_tokens=session_tokens,
-            oidc=oidc,
-            paces=PacesKept(postgres),
-            fresh_s=fresh_s,
-        ),
-        server.grpc,
-    )
-    oidc_service_pb2_grpc.add_OidcServiceServicer_to_server(
-        OidcServicer(
-            oidc=oidc,
-            name=oidc_name,
-            identities=identities,
-            accounts=accounts,
-            callers=callers,
-            logins=logins,
-            second_factors=second_factors,
-            session_tokens=session_tokens,
+            pepper=self.pepper,
+            signup=self.signup,
+            first_login=self.first_login,
+            resets=resets,
+            logins=Logins(self.postgres, pepper=self.pepper),
+            second_factors=SecondFactors(self.postgres, pepper=self.pepper),
+            session_tokens=SessionTokens(sessions, pepper=self.pepper),
+            oidc=self.oidc,
+            paces=PacesKept(self.postgres),
+            fresh_s=self.fresh_s,
+        )
+
+    def _oidc(self) -> OidcServicer:
+        sessions = Sessions(self.postgres)
+        return OidcServicer(
+            oidc=self.oidc,
+            name=self.oidc_name,
+            identities=Identities(self.postgres, pepper=self.pepper),
+            accounts=Accounts(self.postgres),
+            callers=self.callers,
+            logins=Logins(self.postgres, pepper=self.pepper),
+            second_factors=SecondFactors(self.postgres, pepper=self.pepper),
+            session_tokens=SessionTokens(sessions, pepper=self.pepper),
             sessions=sessions,
-            signup=signup,
-            mails=mails,
-        ),
-        server.grpc,
-    )
-    admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-        AdminServicer(
-            accounts=accounts,
-            keys_kept=keys,
-            sessions=sessions,
-            usage=usage,
-            spend=spend,
-            callers=callers,
+            signup=self.signup,
+            mails=self.mails,
+        )
+
+    def _admin(self, passwords: Passwords) -> AdminServicer:
+        return AdminServicer(
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
+            sessions=Sessions(self.postgres),
+            usage=Usage(self.postgres),
+            spend=self.spend,
+            callers=self.callers,
             passwords=passwords,
-            pepper=pepper,
-            offered=offered,
-            second_factors=second_factors,
-            identities=identities,
-        ),
-        server.grpc,
-    )
-    team_service_pb2_grpc.add_TeamServiceServicer_to_server(
-        TeamServicer(
-            teams=Teams(postgres),
-            accounts=accounts,
-            keys_kept=keys,
-            callers=callers,
-            pepper=pepper,
-            check_url=check_url,
-            secrets=secrets,
-            seals=seals,
-            paces=PacesKept(postgres),
-        ),
-        server.grpc,
-    )
-    request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
-        LoggedRequestsServicer(log=request_log, accounts=accounts, keys_kept=keys, callers=callers), server.grpc
-    )
-    budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(
-        BudgetServicer(
-            budgets=Budgets(postgres),
-            teams=Teams(postgres),
-            accounts=accounts,
-            keys_kept=keys,
-            callers=callers,
-            check_url=check_url,
-            secrets=secrets,
-            paces=PacesKept(postgres),
-        ),
-        server.grpc,
-    )
-    provider_key_service_pb2_grpc.add_ProviderKeyServiceServicer_to_server(
-        ProviderKeyServicer(
-            provider_keys=provider_keys, offered=offered, accounts=accounts, keys_kept=keys, callers=callers
-        ),
-        server.grpc,
-    )
-    server.offer(
-        account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,
-        admin_service_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
-        team_service_pb2.DESCRIPTOR.services_by_name["TeamService"].full_name,
-        budget_service_pb2.DESCRIPTOR.services_by_name["BudgetService"].full_name,
-        oidc_service_pb2.DESCRIPTOR.services_by_name["OidcService"].full_name,
-        request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name,
-        provider_key_service_pb2.DESCRIPTOR.services_by_name["ProviderKeyService"].full_name,
-    )
-    return server
+            pepper=self.pepper,
+            offered=self.offered,
+            second_factors=SecondFactors(self.postgres, pepper=self.pepper),
+            identities=Identities(self.postgres, pepper=self.pepper),
+        )
+
+    def _team(self) -> TeamServicer:
+        return TeamServicer(
+            teams=Teams(self.postgres),
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
+            callers=self.callers,
+            pepper=self.pepper,
+            check_url=self.check_url,
+            secrets=self.secrets,
+            seals=self.seals,
+            paces=PacesKept(self.postgres),
+        )
+
+    def _logged_requests(self) -> LoggedRequestsServicer:
+        return LoggedRequestsServicer(
+            log=self.request_log,
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
+            callers=self.callers,
+        )
+
+    def _budget(self) -> BudgetServicer:
+        return BudgetServicer(
+            budgets=Budgets(self.postgres),
+            teams=Teams(self.postgres),
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
+            callers=self.callers,
+            check_url=self.check_url,
+            secrets=self.secrets,
+            paces=PacesKept(self.postgres),
+        )
+
+    def _provider_key(self) -> ProviderKeyServicer:
+        return ProviderKeyServicer(
+            provider_keys=self.provider_keys,
+            offered=self.offered,
+            accounts=Accounts(self.postgres),
+            keys_kept=Keys(self.postgres),
+            callers=self.callers,
+        )

@@ -58,12 +58,12 @@ from services.auth.idempotency_servicer import IdempotencyServicer
 from services.auth.log_exporter import LogExporter
 from services.auth.oidc_logins import CALLBACK, OidcLogins
 from services.auth.operator_store_servicer import OperatorStoreServicer
-from services.auth.public import public_server
+from services.auth.public import PublicServices
 from services.auth.quota_servicer import QuotaServicer
 from services.auth.request_log_servicer import RequestLogServicer, Told
 from services.auth.response_servicer import ResponseStoreServicer, book_left
 from services.auth.settings import AuthSettings
-from services.auth.storing import responses_of, storing_of
+from services.auth.storing import Kept, responses_of, storing_of
 from services.auth.sweeper import Sweeper
 from services.auth.warner import Warner
 from services.common import otlp
@@ -71,7 +71,7 @@ from services.common.content_sealing import ContentKeys
 from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.rpc.server import Server
-from services.common.rpc.tls import tls_of
+from services.common.rpc.tls import Tls, tls_of
 from services.common.signing import Secrets
 
 
@@ -85,132 +85,191 @@ class Replica:
     public_port: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What several services of a replica stand on."""
+
+    postgres: Postgres
+    ledger: Ledger
+    quota: Quota
+    sessions: Sessions
+    paces: Paces
+    paces_kept: PacesKept
+    arrivals: Arrivals
+    callers: Callers
+    answers: Answers
+    stored: Kept
+    content_keys: ContentKeys
+    provider_keys: ProviderKeys
+    traffic: Traffic
+    exports: Exports | None
+    request_log: RequestLog
+    egress: Egress
+    secrets: Secrets
+    mailer: Mailer
+
+
 @asynccontextmanager
 async def serving(config: AuthSettings) -> AsyncIterator[Replica]:
     """Serve a migrated database while the context is open; at its end, drain, and return what was borrowed."""
-    url, pepper = config.database_url.get_secret_value(), config.key_pepper.get_secret_value().encode()
-    grace_s = config.lease_s / 2  # how long after its end a block still takes settlements
     async with AsyncExitStack() as stack:
-        postgres = Postgres(url, wait_s=config.database_wait_s, pooled=config.is_pooled)
-        await postgres.open()
-        stack.push_async_callback(postgres.close)
-        verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), config.session_url))
-        ledger = Ledger(postgres, grace_s=grace_s, alive_s=max(4.0, config.lease_s))
-        quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
-        stack.push_async_callback(quota.pools.close)
-        tls = tls_of(config)
-        token = credential_of(config)
-        server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
-        kept = PacesKept(postgres)
-        paces = Paces(verified_keys, kept, ttl_s=config.lease_s)
-        arrivals = Arrivals(kept, Sessions(postgres), ttl_s=config.lease_s)
-        guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
-        carried = CarriedCredits(CarriedBlocks(postgres), ledger, LeaseIds(pepper))
-        servicer = QuotaServicer(
-            *(quota, Sessions(postgres), paces, guesses, arrivals, carried),
-            fresh_s=config.fresh_s,
-            pepper=pepper,
-            storing=storing_of(config),
-        )
-        quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(servicer, server.grpc)
-        answers = Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s)
-        idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(IdempotencyServicer(answers), server.grpc)
-        responses, background, conversations = responses_of(config, postgres)
-        response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
-            ResponseStoreServicer(responses, background, quota), server.grpc
-        )
-        conversation_store_service_pb2_grpc.add_ConversationStoreServiceServicer_to_server(
-            ConversationStoreServicer(conversations), server.grpc
-        )
-        server.offer(
-            conversation_store_service_pb2.DESCRIPTOR.services_by_name["ConversationStoreService"].full_name,
-            response_store_service_pb2.DESCRIPTOR.services_by_name["ResponseStoreService"].full_name,
-            quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
-            idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
-        )
-        content_keys = ContentKeys(config.request_log_keys.get_secret_value())
-        provider_keys, traffic = ProviderKeys(postgres, content_keys), Traffic(postgres)
-        wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
-        callers = Callers(quota, Sessions(postgres), wrong, arrivals, pepper=pepper)
-        operator_store_service_pb2_grpc.add_OperatorStoreServiceServicer_to_server(
-            OperatorStoreServicer(
-                postgres=postgres,
-                provider_keys=provider_keys,
-                traffic=traffic,
-                accounts=Accounts(postgres),
-                keys_kept=Keys(postgres),
-                callers=callers,
-            ),
-            server.grpc,
-        )
-        server.offer(operator_store_service_pb2.DESCRIPTOR.services_by_name["OperatorStoreService"].full_name)
-        exports = _exports(config, postgres, stack)
-        request_log = RequestLog(postgres, content_keys, exports)
-        collector = await _collector(stack)
-        request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
-            RequestLogServicer(request_log, told=collector), server.grpc
-        )
-        server.offer(request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name)
-        first = FirstLogin(postgres, token=config.setup_token.get_secret_value(), until=config.setup_until)
-        egress = Egress(config.egress_allow.split(","))
-        stack.push_async_callback(egress.aclose)
-        secrets = Secrets(config.key_pepper.get_secret_value())
-        mailer = Mailer(config.smtp_url.get_secret_value(), config.mail_from)
-        public = public_server(
-            postgres,
-            pepper=pepper,
+        parts, tls = await _parts(config, stack), tls_of(config)
+        server = await _internal(config, parts, tls, stack)
+        public = PublicServices(
+            postgres=parts.postgres,
+            pepper=_pepper(config),
             signup=config.signup,
-            first_login=first,
+            first_login=FirstLogin(
+                parts.postgres, token=config.setup_token.get_secret_value(), until=config.setup_until
+            ),
             offered=Offered(config.catalogue),
-            mailer=mailer,
+            mailer=parts.mailer,
             mails=bool(config.smtp_url.get_secret_value()),
             public_url=config.public_url,
-            check_url=egress.check,
-            secrets=secrets,
-            oidc=_oidc(config, postgres, stack),
+            check_url=parts.egress.check,
+            secrets=parts.secrets,
+            oidc=_oidc(config, parts.postgres, stack),
             oidc_name=config.oidc_name,
-            request_log=request_log,
-            seals=bool(content_keys),
-            spend=Spend(postgres, await _spend_replica(config, stack)),
-            tls=tls.called_by("edge") if tls is not None else None,
-            provider_keys=provider_keys,
-            callers=callers,
+            request_log=parts.request_log,
+            seals=bool(parts.content_keys),
+            spend=Spend(parts.postgres, await _spend_replica(config, stack)),
+            provider_keys=parts.provider_keys,
+            callers=parts.callers,
             fresh_s=config.fresh_s,
-        )
-
-        tidies: dict[str, Callable[[], Awaitable[None]]] = {
-            "paces": kept.tidy,
-            "tries": partial(tidy, postgres),
-            "answers": answers.tidy,
-            "responses": responses.tidy,
-            "conversations": conversations.tidy,
-            "traffic": traffic.tidy,
-            "background": partial(book_left, background, quota),
-        }
-        if exports is not None:
-            tidies["exports"] = exports.tidy
-            await stack.enter_async_context(LogExporter(exports, every_s=config.request_log_every_s))
-        backlogs = [RequestLogSweep(postgres).tidy, Resealing(postgres, content_keys).tidy]
-        if config.ledger_retention_days is not None:
-            retention = Retention(postgres, Checker(config.session_url), days=config.ledger_retention_days)
-            stack.push_async_callback(retention.close)
-            backlogs.append(retention.tidy)
-        await stack.enter_async_context(Backlogs(backlogs))
-        sweeper = Sweeper(
-            ledger,
-            quota.pools,
-            tidies,
-            every_s=config.lease_s / 20,
-            rest_s=min(config.lease_s, config.block_s) / 2,
-            patience_s=grace_s,
-        )
-        await stack.enter_async_context(sweeper)
-        await stack.enter_async_context(Warner(Warnings(postgres), egress, mailer, secrets))
+        ).server(tls.called_by("edge") if tls is not None else None)
+        await _looked_after(config, parts, stack)
         public_port = await public.start(config.public_listen)
         stack.push_async_callback(public.stop, config.drain_s)
         port = await server.start(config.listen)
         stack.push_async_callback(server.stop, config.drain_s)
-        yield Replica(postgres=postgres, quota=quota, port=port, public_port=public_port)
+        yield Replica(postgres=parts.postgres, quota=parts.quota, port=port, public_port=public_port)
+
+
+def _pepper(config: AuthSettings) -> bytes:
+    return config.key_pepper.get_secret_value().encode()
+
+
+def _grace_s(config: AuthSettings) -> float:
+    """Return how long after its end a block still takes settlements."""
+    return config.lease_s / 2
+
+
+async def _parts(config: AuthSettings, stack: AsyncExitStack) -> _Parts:
+    """Open what the services stand on."""
+    pepper = _pepper(config)
+    postgres = Postgres(config.database_url.get_secret_value(), wait_s=config.database_wait_s, pooled=config.is_pooled)
+    await postgres.open()
+    stack.push_async_callback(postgres.close)
+    verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), config.session_url))
+    ledger = Ledger(postgres, grace_s=_grace_s(config), alive_s=max(4.0, config.lease_s))
+    quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
+    stack.push_async_callback(quota.pools.close)
+    sessions, kept = Sessions(postgres), PacesKept(postgres)
+    arrivals = Arrivals(kept, sessions, ttl_s=config.lease_s)
+    wrong = Tries(postgres, pepper=pepper, kind="credential", tries=20, every_s=3)
+    content_keys = ContentKeys(config.request_log_keys.get_secret_value())
+    exports = _exports(config, postgres, stack)
+    egress = Egress(config.egress_allow.split(","))
+    stack.push_async_callback(egress.aclose)
+    return _Parts(
+        postgres=postgres,
+        ledger=ledger,
+        quota=quota,
+        sessions=sessions,
+        paces=Paces(verified_keys, kept, ttl_s=config.lease_s),
+        paces_kept=kept,
+        arrivals=arrivals,
+        callers=Callers(quota, sessions, wrong, arrivals, pepper=pepper),
+        answers=Answers(postgres, pepper=pepper, lease_s=config.idempotency_lease_s),
+        stored=responses_of(config, postgres),
+        content_keys=content_keys,
+        provider_keys=ProviderKeys(postgres, content_keys),
+        traffic=Traffic(postgres),
+        exports=exports,
+        request_log=RequestLog(postgres, content_keys, exports),
+        egress=egress,
+        secrets=Secrets(config.key_pepper.get_secret_value()),
+        mailer=Mailer(config.smtp_url.get_secret_value(), config.mail_from),
+    )
+
+
+async def _internal(config: AuthSettings, parts: _Parts, tls: Tls | None, stack: AsyncExitStack) -> Server:
+    """Return the server, not started, of what only other services call."""
+    pepper, postgres = _pepper(config), parts.postgres
+    server = Server(service_token=credential_of(config), connection_age_s=config.connection_age_s, tls=tls)
+    guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
+    carried = CarriedCredits(CarriedBlocks(postgres), parts.ledger, LeaseIds(pepper))
+    quota = QuotaServicer(
+        *(parts.quota, parts.sessions, parts.paces, guesses, parts.arrivals, carried),
+        fresh_s=config.fresh_s,
+        pepper=pepper,
+        storing=storing_of(config),
+    )
+    quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(quota, server.grpc)
+    idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(
+        IdempotencyServicer(parts.answers), server.grpc
+    )
+    response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
+        ResponseStoreServicer(parts.stored.responses, parts.stored.background, parts.quota), server.grpc
+    )
+    conversation_store_service_pb2_grpc.add_ConversationStoreServiceServicer_to_server(
+        ConversationStoreServicer(parts.stored.conversations), server.grpc
+    )
+    operator = OperatorStoreServicer(
+        postgres=postgres,
+        provider_keys=parts.provider_keys,
+        traffic=parts.traffic,
+        accounts=Accounts(postgres),
+        keys_kept=Keys(postgres),
+        callers=parts.callers,
+    )
+    operator_store_service_pb2_grpc.add_OperatorStoreServiceServicer_to_server(operator, server.grpc)
+    told = await _collector(stack)
+    request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
+        RequestLogServicer(parts.request_log, told=told), server.grpc
+    )
+    server.offer(
+        conversation_store_service_pb2.DESCRIPTOR.services_by_name["ConversationStoreService"].full_name,
+        response_store_service_pb2.DESCRIPTOR.services_by_name["ResponseStoreService"].full_name,
+        quota_service_pb2.DESCRIPTOR.services_by_name["QuotaService"].full_name,
+        idempotency_service_pb2.DESCRIPTOR.services_by_name["IdempotencyService"].full_name,
+        operator_store_service_pb2.DESCRIPTOR.services_by_name["OperatorStoreService"].full_name,
+        request_log_service_pb2.DESCRIPTOR.services_by_name["RequestLogService"].full_name,
+    )
+    return server
+
+
+async def _looked_after(config: AuthSettings, parts: _Parts, stack: AsyncExitStack) -> None:
+    """Begin what is done in the background."""
+    postgres = parts.postgres
+    tidies: dict[str, Callable[[], Awaitable[None]]] = {
+        "paces": parts.paces_kept.tidy,
+        "tries": partial(tidy, postgres),
+        "answers": parts.answers.tidy,
+        "responses": parts.stored.responses.tidy,
+        "conversations": parts.stored.conversations.tidy,
+        "traffic": parts.traffic.tidy,
+        "background": partial(book_left, parts.stored.background, parts.quota),
+    }
+    if parts.exports is not None:
+        tidies["exports"] = parts.exports.tidy
+        await stack.enter_async_context(LogExporter(parts.exports, every_s=config.request_log_every_s))
+    backlogs = [RequestLogSweep(postgres).tidy, Resealing(postgres, parts.content_keys).tidy]
+    if config.ledger_retention_days is not None:
+        retention = Retention(postgres, Checker(config.session_url), days=config.ledger_retention_days)
+        stack.push_async_callback(retention.close)
+        backlogs.append(retention.tidy)
+    await stack.enter_async_context(Backlogs(backlogs))
+    sweeper = Sweeper(
+        parts.ledger,
+        parts.quota.pools,
+        tidies,
+        every_s=config.lease_s / 20,
+        rest_s=min(config.lease_s, config.block_s) / 2,
+        patience_s=_grace_s(config),
+    )
+    await stack.enter_async_context(sweeper)
+    await stack.enter_async_context(Warner(Warnings(postgres), parts.egress, parts.mailer, parts.secrets))
 
 
 def _oidc(config: AuthSettings, postgres: Postgres, stack: AsyncExitStack) -> OidcLogins | None:
