@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from moa.text.v1 import text_pb2, text_service_pb2
+from moa.text.v1 import text_service_pb2
 from services.common.errors import error_of
 
 Handler = Callable[[text_service_pb2.GenerateTextRequest, Any], Awaitable[None]]
@@ -16,10 +16,12 @@ class _Gathering:
 
     def __init__(self, context: Any) -> None:
         self._context = context
-        self.events: list[text_pb2.TextEvent] = []
+        self.whole = text_service_pb2.GenerateWholeTextResponse()
 
     async def write(self, message: text_service_pb2.GenerateTextResponse) -> None:
-        self.events.extend(message.events)
+        # The two have one field, of one number: its bytes say the same in both, and are copied in a quarter of the
+        # time of its objects.
+        self.whole.MergeFromString(message.SerializeToString())
 
     async def send_initial_metadata(self, metadata: Any) -> None:
         await self._context.send_initial_metadata(metadata)
@@ -38,6 +40,7 @@ async def whole_text(
     gathering = _Gathering(context)
     request.request.stream = False
     await generate(request.request, gathering)
-    if gathering.events and gathering.events[-1].HasField("error"):
-        raise error_of(gathering.events[-1].error)
-    return text_service_pb2.GenerateWholeTextResponse(events=gathering.events)
+    whole = gathering.whole
+    if whole.events and (last := whole.events[-1]).HasField("error"):
+        raise error_of(last.error)
+    return whole

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import msgspec
 
-from moa.text.v1.text_pb2 import CandidateFinished, Finished, FinishReason, TextEvent, ToolCallDelta
+from moa.text.v1.text_pb2 import FinishReason, TextEvent, ToolCallDelta
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common import errors
 from services.common.estimate import ReportedUsage, prompt_tokens
@@ -368,12 +368,17 @@ class BaseReader(abc.ABC):
         if self._mended:
             self._surrogates.end(candidate)
         # Why an answer was withheld is the provider's text, not the model's.
-        ended = CandidateFinished(reason=reason)
+        # Field by field, in a sixth of the time of arguments.
+        event = TextEvent()
+        ended = event.candidate_finished
+        ended.reason = reason
+        if candidate:
+            event.candidate = candidate
         if refusal:
             ended.refusal = scrub(refusal)
         if stop_sequence:
             ended.stop_sequence = scrub(stop_sequence)
-        self._events.append(TextEvent(candidate=candidate, candidate_finished=ended))
+        self._events.append(event)
         self._finished.add(candidate)
         self.ending = len(self._finished) >= self._wanted
 
@@ -389,4 +394,6 @@ class BaseReader(abc.ABC):
             usage.completion_tokens = min(usage.completion_tokens, self._limit * self._wanted)
             usage.reasoning_tokens = min(usage.reasoning_tokens, usage.completion_tokens)
             usage.exact = False
-        self._events.append(TextEvent(finished=Finished(usage=usage)))
+        event = TextEvent()
+        event.finished.usage.CopyFrom(usage)
+        self._events.append(event)

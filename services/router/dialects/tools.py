@@ -92,23 +92,24 @@ class CustomTool(Struct, tag_field="type", tag="custom", forbid_unknown_fields=T
 SYNTAXES: Final = {"lark": text_pb2.Grammar.SYNTAX_LARK, "regex": text_pb2.Grammar.SYNTAX_REGEX}
 
 
-def tool_from(tool: FunctionTool | CustomTool) -> text_pb2.Tool:
-    """Return a tool as the contract has it."""
-    if isinstance(tool, CustomTool):
-        given = tool.custom
-        made = text_pb2.Tool(name=given.name, description=given.description or "", custom=text_pb2.CustomInput())
+def put_tool(made: text_pb2.Tool, tool: FunctionTool | CustomTool) -> None:
+    """Write a tool as the contract has it."""
+    given = tool.custom if isinstance(tool, CustomTool) else tool.function
+    # Field by field: arguments, and a copy of what is made of them, take twice the time.
+    made.name = given.name
+    if given.description:
+        made.description = given.description
+    if isinstance(given, Custom):
+        made.custom.SetInParent()
         if isinstance(given.format, GrammarFormat):
             grammar = given.format.grammar
             made.custom.grammar.syntax = SYNTAXES[grammar.syntax]
             made.custom.grammar.definition = grammar.definition
-        return made
-    function = tool.function
-    return text_pb2.Tool(
-        name=function.name,
-        description=function.description or "",
-        parameters_json=encode(function.parameters).decode() if function.parameters else "",
-        strict=function.strict,
-    )
+        return
+    if given.parameters:
+        made.parameters_json = encode(given.parameters).decode()
+    if given.strict is not None:
+        made.strict = given.strict
 
 
 GOOGLE: Final = "google"

@@ -62,7 +62,8 @@ class Prompt:
         # The vendors' own fields may be words of the prompt: their bytes count.
         total, count, pictures, files = PER_REQUEST, len(request.messages), [], False
         for number, message in enumerate(request.messages):
-            count += len(message.parts)
+            parts = message.parts
+            count += len(parts)
             if count > MOST_PARTS:
                 break
             total += PER_MESSAGE
@@ -70,12 +71,11 @@ class Prompt:
                 total += len(message.name)
             if message.HasField("vendor"):
                 total += message.vendor.ByteSize()
-            for index, part in enumerate(message.parts):
-                kind = part.WhichOneof("part")
-                if kind == "text":
+            for index, part in enumerate(parts):
+                if text := part.text:
                     # Nearly all parts: written out.
-                    total += len(part.text.encode())
-                else:
+                    total += len(text) if text.isascii() else len(text.encode())
+                elif (kind := part.WhichOneof("part")) != "text":
                     if kind == "image":
                         pictures.append((number, index))
                     files = files or kind == "file"

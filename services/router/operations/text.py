@@ -102,7 +102,8 @@ TEXT: Final = CountingOperation[GenerateTextRequest, GenerateTextResponse](
         response=GenerateWholeTextResponse,
         asked=lambda request: GenerateWholeTextRequest(request=request),
         inner=_inner,
-        answered=lambda response: GenerateTextResponse(events=response.events),
+        # Of one field with one number: its bytes are copied in a quarter of the time of its objects.
+        answered=lambda response: GenerateTextResponse.FromString(response.SerializeToString()),
         gathered=lambda messages: GenerateWholeTextResponse(events=[e for each in messages for e in each.events]),
     ),
     count=Method(name="CountTokens", request=CountTokensRequest, response=CountTokensResponse),

@@ -16,7 +16,7 @@ from services.router.dialects.native.bodies import Message, TextBody
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import end_mark, failure, frame
 from services.router.dialects.sampling import fill
-from services.router.dialects.tools import Calls, call_from, split_id, tool_from
+from services.router.dialects.tools import Calls, call_from, put_tool, split_id
 from services.router.domain.prompt import Prompt
 from services.router.operations.text import TextAnswer
 
@@ -60,7 +60,8 @@ def request_from(data: bytes) -> text_service_pb2.GenerateTextRequest:
     )
     for index, message in enumerate(body.messages):
         _add_message(request, message, f"messages[{index}]")
-    request.tools.extend(tool_from(tool) for tool in body.tools or ())
+    for tool in body.tools or ():
+        put_tool(request.tools.add(), tool)
     if body.tool_choice is not None:
         request.tool_choice.mode = _CHOICES[body.tool_choice]
     if body.image_data is not None:

@@ -17,7 +17,7 @@ from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
 from services.router.dialects.results import Shown, count_as_the_caller, of_result
 from services.router.dialects.sampling import fill
-from services.router.dialects.tools import call_from, split_id, tool_from
+from services.router.dialects.tools import call_from, put_tool, split_id
 from services.router.dialects.unknown import Extra, at, parse_liberally
 from services.router.domain.prompt import Prompt
 
@@ -151,7 +151,9 @@ def _add_message(
 ) -> None:
     """Add a turn; what a tool's result shows beside its text is added to `shown`."""
     where = f"messages[{index}]"
-    turn = request.messages.add(role=_ROLES[message.role])
+    # Field by field: arguments take twice the time.
+    turn = request.messages.add()
+    turn.role = _ROLES[message.role]
     if extra or message.cache_control is not None or message.reasoning_details is not None:
         carried.put_message(turn, message, extra)
     if message.role == "tool":
@@ -168,7 +170,7 @@ def _add_message(
     if message.reasoning_details is not None or message.reasoning_content or message.reasoning:
         _add_reasoning(turn, message)
     if isinstance(message.content, str):
-        turn.parts.add(text=message.content)
+        turn.parts.add().text = message.content
     else:
         for number, part in enumerate(message.content or ()):
             _add_part(turn, part, f"{where}.content[{number}]")
@@ -242,7 +244,7 @@ def _set_sampling(sampling: text_pb2.Sampling, body: bodies.ChatBody) -> None:
 
 def _set_tools(request: text_service_pb2.GenerateTextRequest, body: bodies.ChatBody, extra: Extra) -> None:
     for index, tool in enumerate(body.tools or ()):
-        request.tools.append(tool_from(tool))
+        put_tool(request.tools.add(), tool)
         if index in extra:
             carried.put_tool(request.tools[-1], extra[index])
     if not request.tools:
