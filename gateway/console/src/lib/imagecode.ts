@@ -108,11 +108,14 @@ ${READ}`,
   };
 }
 
+/** Google's API has no variations: what asks for one is words. */
+const LIKE_IT = "Another picture like this one.";
+
 function google(work: Json, origin: string, picture: Beside | undefined, own: string[]): Pick<Sample, "code" | "leaves"> {
   const beyond = { width: work.width, height: work.height, count: work.count > 1 ? work.count : undefined, negative_prompt: work.negative_prompt, seed: work.seed, mask: work.mask };
-  const leaves = [...Object.entries(beyond).filter(([, value]) => value !== undefined).map(([name]) => name), ...own];
+  const leaves = [...Object.entries(beyond).filter(([, value]) => value !== undefined).map(([name]) => name), ...(work.prompt ? [] : ["operation"]), ...own];
   const contents = picture
-    ? [{ inline_data: { mime_type: picture.type, data: picture.as("bytes") } }, ...(work.prompt ? [{ text: work.prompt }] : [])]
+    ? [{ inline_data: { mime_type: picture.type, data: picture.as("bytes") } }, { text: work.prompt || LIKE_IT }]
     : work.prompt;
   const code = `${imports(contents, ["os"], true)}
 
