@@ -73,3 +73,11 @@ def test_a_pipe_is_read_empty() -> None:
     finally:
         reading.close()
         writing.close()
+
+
+def test_grpc_is_told_how_to_read_before_it_is_imported() -> None:
+    """What the services set of gRPC is set before it reads it, and is a word that this release of gRPC knows."""
+    code = "import sys, services; assert 'grpc' not in sys.modules; import grpc"
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_EXPERIMENTS"}
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert told.stderr == ""
