@@ -150,13 +150,13 @@ def table(found: Found) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def bench(rounds: int, seconds: float) -> dict[str, Any]:
-    """Start everything, measure, stop everything."""
+def bench(rounds: int, seconds: float, *, beside: bool = True) -> dict[str, Any]:
+    """Start everything, measure, stop everything; `beside`: with the peers that are installed."""
     with ExitStack() as running:
         direct = running.enter_context(gateway.upstream())
         targets = [Target(name="direct", base_url=direct)]
         targets += [running.enter_context(_gateway(name, direct)) for name in _GATEWAYS]
-        targets += running.enter_context(peers.running(direct))
+        targets += running.enter_context(peers.running(direct, wanted=beside))
         load = os.getloadavg()[0]
         return {"cores": os.cpu_count(), "load": load, "results": measure(targets, rounds, seconds)}
 
@@ -166,10 +166,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement")
+    parser.add_argument("--alone", action="store_true", help="without the peers that are installed")
     options = parser.parse_args()
     # Whoever ends the bench ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    report = bench(options.rounds, options.seconds)
+    report = bench(options.rounds, options.seconds, beside=not options.alone)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(report, indent=2) + "\n")
     print(table(report["results"]))
