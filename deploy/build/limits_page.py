@@ -60,9 +60,12 @@ def _bytes(count: int) -> str:
 
 def requests() -> list[Row]:
     """Return what bounds one request, in the order in which it is met."""
+    return [*_of_connections(), *_of_bodies(), *_of_reading(), *_of_large_requests(), *_of_images(), *_of_answers()]
+
+
+def _of_connections() -> list[Row]:
     heap = edge.overload(EdgeSettings())["resource_monitors"]
     connections = heap[0]["typed_config"]["max_active_downstream_connections"]
-    bounds = byte_admission.Bounds()
     return [
         Row(
             "connections to the edge",
@@ -83,6 +86,11 @@ def requests() -> list[Row]:
             "HTTP/2 makes the next wait",
         ),
         Row("a key", f"{MAX_KEY_CHARS} characters", "longer ones are none of ours, and cost a digest", "401"),
+    ]
+
+
+def _of_bodies() -> list[Row]:
+    return [
         Row(
             "a body that is not multipart",
             _bytes(_setting(EdgeSettings, "json_limit_bytes")),
@@ -119,6 +127,11 @@ def requests() -> list[Row]:
             "64 MiB at 2 Mbit/s",
             "400",
         ),
+    ]
+
+
+def _of_reading() -> list[Row]:
+    return [
         Row(
             "values in a JSON body",
             f"{protojson.MOST_VALUES:,}",
@@ -137,6 +150,12 @@ def requests() -> list[Row]:
             "larger ones would delay all others; they are read in a helper process, in turn",
             "nothing: it waits its turn",
         ),
+    ]
+
+
+def _of_large_requests() -> list[Row]:
+    bounds = byte_admission.Bounds()
+    return [
         Row(
             "large requests that a router serves at once",
             f"{_bytes(bounds.served)}, {_bytes(bounds.served_of_account)} of an account",
@@ -155,6 +174,11 @@ def requests() -> list[Row]:
             "they lie in the edge's memory",
             "503, `Retry-After: 5`",
         ),
+    ]
+
+
+def _of_images() -> list[Row]:
+    return [
         Row(
             "an image",
             f"{_bytes(images.MAX_BYTES)}, {images.MAX_SIDE}×{images.MAX_SIDE} pixels",
@@ -174,6 +198,11 @@ def requests() -> list[Row]:
             "one account does not take all of it",
             f"it waits for {fetching.WAIT_S:g} s, then 503",
         ),
+    ]
+
+
+def _of_answers() -> list[Row]:
+    return [
         Row(
             "an idempotency key",
             f"{idempotency.MOST_CHARS} characters",
