@@ -310,18 +310,20 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
     doomed.kill()
     await doomed.wait()
     assert other.taken(account)[0] > 1000
+    # Half a second longer than its time, for settlements that come late.
+    ends = "select count(*) from blocks where account_id = %s and closed_at is null and expires_at > now() + interval '2.6 s'"
+    assert other.query(ends, account) == [(0,)]
     await router.stop()
     await link.close()
     router = await admit(other, journal=None)
-    began = asked = time.monotonic()
+    end = time.monotonic() + 60
     while True:
         try:
             reservation = await reserve(router, key, 9000)
             break
         except QuotaExhausted:
-            assert asked - began < 6
+            assert time.monotonic() < end
             await asyncio.sleep(0.05)
-            asked = time.monotonic()
     settle(reservation, 9000)
     await until(lambda: other.spent(account) == (10_000, 0))
     await audited(other.url)
