@@ -152,6 +152,15 @@ class Page:
         """Write into the field that has the focus."""
         await self.call("Input.insertText", text=text)
 
+    async def paste(self) -> None:
+        """Put what was copied into the field that has the focus."""
+        await self.call("Input.dispatchKeyEvent", type="rawKeyDown", key="v", modifiers=2, commands=["paste"])
+        await self.call("Input.dispatchKeyEvent", type="keyUp", key="v", modifiers=2)
+
+    async def save_into(self, folder: Path) -> None:
+        """Have files saved in a folder."""
+        await self.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+
     async def fill(self, form: str, values: dict[str, str | bool]) -> None:
         """Fill the named fields of a form as a person does, and send it."""
         script = """(() => {
@@ -223,7 +232,7 @@ async def _first_tab(session: aiohttp.ClientSession, port: str) -> str | None:
 
 
 @asynccontextmanager
-async def browser(url: str) -> AsyncIterator[Page]:
+async def browser(url: str, *flags: str) -> AsyncIterator[Page]:
     """Open a page in a browser of its own."""
     assert CHROMIUM, (
         "Chromium is missing: apt-get install chromium (`python3 -m deploy.build.tools` tells of all tools)"
@@ -232,6 +241,7 @@ async def browser(url: str) -> AsyncIterator[Page]:
         process = await asyncio.create_subprocess_exec(
             CHROMIUM,
             *_FLAGS,
+            *flags,
             f"--user-data-dir={profile}",
             url,
             stdout=asyncio.subprocess.DEVNULL,

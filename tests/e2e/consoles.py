@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -14,6 +17,7 @@ from uuid import uuid4
 import msgspec
 import requests
 
+from deploy.build.console import SOURCES
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY, Stack
 from services.common.pages import FOLDER
@@ -44,6 +48,9 @@ MARKUP: Final = (
 """What would run, were it ever taken for markup."""
 
 
+_WORD: Final = re.compile(r'(\w+): ("(?:[^"\\]|\\.)*")')
+
+
 @dataclass(frozen=True)
 class House:
     """The gateway, and its provider."""
@@ -51,6 +58,8 @@ class House:
     stack: Stack
     port: int
     """Where the provider listens, while a test plays it."""
+    gates: Path
+    """The folder of gates of the painter."""
 
     def claimed(self, email: str) -> None:
         """Set the first administrator's address, and `PASSWORD`."""
@@ -124,14 +133,15 @@ def house(
         rows["routes"] = [{"id": "best", "strategy": "weighted", "targets": targets}]
     catalogue = root / "catalogue.yaml"
     catalogue.write_bytes(msgspec.yaml.encode(rows))
-    state = root / "state"
+    state, gates = root / "state", root / "gates"
+    gates.mkdir()
     stacks.begun(state)
     given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", **(environment or {})}
     names = ("auth", "text", "router", "tasks", "edge", *(("inference",) if engine else ()))
     with ExitStack() as held:
         if not engine:
-            given["MOA_INFERENCE_ADDRESS"] = held.enter_context(painting(stacks.token_of(state)))
-        yield House(held.enter_context(stacks.gateway(state, environment=given, processes=names)), port)
+            given["MOA_INFERENCE_ADDRESS"] = held.enter_context(painting(stacks.token_of(state), gates))
+        yield House(held.enter_context(stacks.gateway(state, environment=given, processes=names)), port, gates)
 
 
 def _rooted(load: dict[str, Any]) -> None:
@@ -142,9 +152,10 @@ def _rooted(load: dict[str, Any]) -> None:
 class Console:
     """A person at the console."""
 
-    def __init__(self, page: browser.Page, url: str) -> None:
+    def __init__(self, page: browser.Page, url: str, language: str = "en") -> None:
         self.page = page
         self.url = url
+        self.words = words(language)
 
     async def sees(self, text: str, within: str = "body") -> None:
         """Wait until a text is to be seen."""
@@ -241,15 +252,24 @@ class Console:
 
 @asynccontextmanager
 async def at(
-    house: House, *, path: str = "", link: str = "", width: int = 1280, language: str = "en"
+    house: House, *, path: str = "", link: str = "", width: int = 1280, language: str = "en", host: str = ""
 ) -> AsyncIterator[Console]:
-    """Open the console in a browser of its own."""
-    async with browser.browser("about:blank") as page:
+    """Open the console in a browser of its own; with `host`, at that name, which stands for this machine."""
+    flags = (f"--host-resolver-rules=MAP {host} 127.0.0.1",) if host else ()
+    url = house.stack.url.replace("127.0.0.1", host) if host else house.stack.url
+    async with browser.browser("about:blank", *flags) as page:
         await page.size(width, 900)
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=f"localStorage.language ??= '{language}'")
-        await page.go(link or f"{house.stack.url}/{path}")
+        await page.go(link or f"{url}/{path}")
         await page.until("document.querySelector('main form, main h1') !== null")
-        yield Console(page, house.stack.url)
+        yield Console(page, url, language)
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """Return the words of the console in a language, by name."""
+    text = (SOURCES / "src" / "lib" / f"words.{language}.ts").read_text()
+    return {name: json.loads(word) for name, word in _WORD.findall(text)}
 
 
 def first_load() -> dict[str, Path]:
@@ -257,3 +277,13 @@ def first_load() -> dict[str, Path]:
     text = (FOLDER / "index.html").read_text()
     names = [part.split('"')[0] for part in text.split('src="/')[1:] + text.split('href="/')[1:]]
     return {"index.html": FOLDER / "index.html", **{name: FOLDER / name for name in names}}
+
+
+def filled(word: str, **values: str) -> str:
+    """Return a word with what it leaves open."""
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], word)
+
+
+def time_of(text: str) -> datetime:
+    """Return the time that an answer names."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

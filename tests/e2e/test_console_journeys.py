@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 import requests
 
-from deploy.build.console import SOURCES
 from tests.e2e import consoles
+from tests.e2e.accessible import NOTHING_SCROLLS, faults_of
 from tests.e2e.consoles import ADMIN_PAGES, MARKUP, PAGES, PASSWORD, Console, House
 from tests.emulators.script import Call, Script
 
 pytestmark = pytest.mark.long
 
-AXE = SOURCES / "node_modules" / "axe-core" / "axe.min.js"
-"""Deque's checks of accessibility; `npm ci` in the console's sources fetches them, as `make browser` does."""
 BOSS = "boss@example.com"
-NOTHING_SCROLLS = "document.documentElement.scrollWidth <= innerWidth"
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +32,6 @@ async def boss(house: House) -> AsyncIterator[Console]:
     async with consoles.at(house) as console:
         await console.log_in(BOSS)
         yield console
-
-
-async def faults_of(console: Console) -> list[Any]:
-    """Return what axe finds on the page."""
-    assert AXE.is_file(), f"axe-core is missing: npm ci in {SOURCES}"
-    await console.page.run(AXE.read_text() + ";0")
-    found: list[Any] = await console.page.run(
-        "axe.run().then(result => result.violations.map(one => [one.id, one.nodes.map(node => node.html)]))"
-    )
-    return found
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])

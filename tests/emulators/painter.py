@@ -2,8 +2,8 @@
 
 It answers `moa.image.v1.ImageService` as the inference service does, checks the service credential, and paints what a
 few words of the prompt say (`steps=4`, `pause=0.05` seconds a step, `gate=NAME`: half-way, wait until the file NAME
-lies in the folder of gates, `fail=REASON`, `megabytes=10`: so large a file). Every call is written to a log, so that
-a test can count them.
+lies in the folder of gates, `queue=NAME`: before that, tell of a place in the queue and wait for this
+file, `fail=REASON`, `megabytes=10`: so large a file). Every call is written to a log, so that a test can count them.
 Run as `python -m tests.emulators.painter`.
 """
 
@@ -70,6 +70,11 @@ class Painter(image_service_pb2_grpc.ImageServiceServicer):
         steps = int(said.get("steps", request.diffusion.steps or 2))
         width, height = request.width or 64, request.height or 64
         await _write(context, image_pb2.ImageEvent(queued=image_pb2.Queued(position=0)))
+        if "queue" in said:
+            queued = image_pb2.Queued(position=3)
+            queued.eta.FromSeconds(12)
+            await _write(context, image_pb2.ImageEvent(queued=queued))
+            await self._wait(said["queue"])
         for step in range(1, steps + 1):
             await asyncio.sleep(float(said.get("pause", "0")))
             if step == (steps + 1) // 2 and "gate" in said:
@@ -118,11 +123,11 @@ async def serve(stop: asyncio.Event, token: str, listen: str, painter: Painter) 
 
 
 @contextmanager
-def painting(token: str) -> Iterator[str]:
+def painting(token: str, gates: Path | None = None) -> Iterator[str]:
     """Serve from a thread until the block ends; yield the address."""
     address = f"127.0.0.1:{Ports().any()}"
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
-    serving = serve(stop, token, address, Painter(None, None))
+    serving = serve(stop, token, address, Painter(None, gates))
     thread = threading.Thread(target=loop.run_until_complete, args=(serving,), name="painter")
     thread.start()
     try:

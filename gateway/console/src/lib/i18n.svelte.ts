@@ -24,8 +24,9 @@ export function speak(language: Language): void {
   document.documentElement.lang = language;
 }
 
+/** Return a word with its values; what has none, as a state that a newer gateway names, stays as it is. */
 export function t(word: Word, values: Record<string, string | number> = {}): string {
-  return WORDS[chosen.language][word].replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
+  return (WORDS[chosen.language][word] ?? word).replace(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? ""));
 }
 
 /** Return a word that an answer named, or what it is where there is no word for it. */

@@ -1,7 +1,7 @@
 export const en = {
   // The frame.
   skip: "Skip to content", menu: "Menu", theme: "Colours", theme_system: "As the system", theme_light: "Light", theme_dark: "Dark",
-  logout: "Log out", loading: "Loading…", close: "Close", cancel: "Cancel", save: "Save", saveFile: "Save as a file", saved: "Saved.", create: "Create",
+  logout: "Log out", loading: "Loading…", close: "Close", cancel: "Cancel", goBack: "Go back", save: "Save", saveFile: "Save as a file", saved: "Saved.", create: "Create",
   change: "Change", copy: "Copy", copied: "Copied", copyFailed: "Your browser did not let it be copied. Select it and copy it by hand.",
   copyCommand: "Copy the command", search: "Search", refresh: "Refresh", more: "Show more", hide: "Hide", done: "done", never: "never", actions: "Actions",
   noPage: "There is no such page.", toStart: "To the start", administration: "Administration", apiDocs: "API reference",

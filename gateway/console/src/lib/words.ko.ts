@@ -2,7 +2,7 @@ import type { Word } from "./i18n.svelte";
 
 export const ko: Record<Word, string> = {
   skip: "본문으로 건너뛰기", menu: "메뉴", theme: "화면 테마", theme_system: "시스템 설정", theme_light: "라이트", theme_dark: "다크",
-  logout: "로그아웃", loading: "불러오는 중…", close: "닫기", cancel: "취소", save: "저장", saveFile: "파일로 저장", saved: "저장했습니다.", create: "만들기",
+  logout: "로그아웃", loading: "불러오는 중…", close: "닫기", cancel: "취소", goBack: "돌아가기", save: "저장", saveFile: "파일로 저장", saved: "저장했습니다.", create: "만들기",
   change: "수정", copy: "복사", copied: "복사됨", copyFailed: "브라우저가 복사를 허용하지 않았습니다. 직접 선택해 복사하세요.",
   copyCommand: "명령 복사", search: "검색", refresh: "새로고침", more: "더 보기", hide: "숨기기", done: "완료", never: "없음", actions: "작업",
   noPage: "페이지를 찾을 수 없습니다.", toStart: "홈으로", administration: "관리", apiDocs: "API 문서",
