@@ -311,7 +311,7 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
     await doomed.wait()
     assert other.taken(account)[0] > 1000
     # Half a second longer than its time, for settlements that come late.
-    longer = "select 1 from blocks where account_id = %s and closed_at is null and expires_at > now() + interval '2.6 s'"
+    longer = "select 1 from blocks where account_id = %s and closed_at is null and expires_at > now() + interval '3 s'"
     assert other.query(longer, account) == []
     await router.stop()
     await link.close()
