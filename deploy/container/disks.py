@@ -39,7 +39,7 @@ class Disks:
 
     def fill(self, name: str) -> Sequence[str]:
         """Return the command that leaves no room on a disk."""
-        return self.within(f"dd if=/dev/zero of=/disks/{name}/filler bs=64k 2>/dev/null; sync; true")
+        return self.within(f"dd if=/dev/zero of=/disks/{name}/filler bs=64k 2>/dev/null; true")
 
     def free(self, name: str) -> Sequence[str]:
         """Return the command that gives it back."""
