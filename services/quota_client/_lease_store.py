@@ -161,7 +161,8 @@ class LeaseStore:
         self.budgets = _budgets.renewed(self.budgets, grant) if grant.budgets else None
         self.version = grant.version
         self.fresh_s = grant.fresh_for.ToMilliseconds() / 1000
-        self.fresh_until = max(self.fresh_until, asked_at + self.fresh_s)
+        # Of this grant: an answer that was overtaken by a newer one is no fresher for it.
+        self.fresh_until = asked_at + self.fresh_s
         for one in self.lanes.values():
             one.take(grant, asked_at)
         if grant.HasField("lease") and Amount.read(grant.lease.amount) and tuple(grant.lease.budgets) == self.lane:

@@ -189,7 +189,8 @@ class Refreshing:
             if not self._orphans:
                 self._settling.orphans_reported()
         for place in answer.unchanged:
-            keys[place].keep(asked_at)
+            if keys[place].version == request.versions[place]:  # else it has another by now
+                keys[place].keep(asked_at)
         for grant in answer.grants:
             store = self._stores.by_key_id.get(grant.key_id)
             if store is not None:

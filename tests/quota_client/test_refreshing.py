@@ -89,6 +89,27 @@ def held(auth: Any, now: float, count: int = ACTIVE) -> tuple[Refreshing, dict[s
     return refreshing, stores.by_key_id
 
 
+async def test_an_answer_that_comes_late_is_as_fresh_as_when_it_was_asked_for(
+    auth: _Auth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a newer one overtook counts no longer than it would have, nor is it kept for what is said of another."""
+    now = 1000.0
+    monkeypatch.setattr("services.quota_client._refreshing.time.monotonic", lambda: now)
+    refreshing, keys = held(auth, now, count=1)
+    await refreshing.round()
+    key = keys["key_0"]
+    answered = auth.Refresh
+
+    async def overtaken(request: Any, **more: Any) -> Any:
+        answer = await answered(request, **more)
+        key.take(_grant("key_0"), now - 1)
+        return answer
+
+    monkeypatch.setattr(auth, "Refresh", overtaken)
+    await refreshing.round()
+    assert (key.version, key.fresh_until) == (0, now + 0.5)
+
+
 async def test_all_keys_are_asked_about_in_small_calls(auth: _Auth, monkeypatch: pytest.MonkeyPatch) -> None:
     """3,000 active keys: none goes stale and no lease expires; what has not changed is not told again."""
     now = 1000.0
