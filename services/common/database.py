@@ -30,6 +30,9 @@ AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OS
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
 _PROBE_S: Final = 0.3
+_MOST_IDLE_S: Final = 60.0
+"""After so long without need for it the server ends a session, one in each such time: it takes 2 MB there, and a start
+needs many for a moment."""
 _TIME_S: Final = 5.0
 """How long a new connection is waited for to tell the time."""
 
@@ -86,6 +89,7 @@ class Database:
             check=partial(check, within_s=check_s),
             configure=partial(ask_time, within_s=_TIME_S) if tells_time else None,
             reconnect_timeout=5.0,
+            max_idle=_MOST_IDLE_S,
             kwargs={"connect_timeout": 2, **of_sessions},
         )
         self._probe: asyncio.Task[None] | None = None

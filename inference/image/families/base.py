@@ -8,15 +8,17 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from inference.image import schedulers
-from inference.image.codec import Pixels
 from inference.image.families import prompts
+
+if TYPE_CHECKING:
+    from inference.image.codec import Pixels
 
 Inputs = dict[str, Tensor]
 """What a denoiser is given beside latents and timesteps, by argument; one lane each, (1, …)."""
