@@ -46,9 +46,9 @@ def main(control: socket.socket, catalogue: str = "") -> None:
         control: Where it is asked.
         catalogue: The file of the catalogue that most of the processes will read; empty: none.
     """
-    importlib.import_module(PRELOADED)
+    # Before the other imports, which take as long on another core.
     keep = _read_apart(Path(catalogue)) if catalogue else None
-    for module in LIBRARIES:
+    for module in (PRELOADED, *LIBRARIES):
         importlib.import_module(module)
     if keep is not None:
         keep()

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -296,17 +296,23 @@ class Stack:
             self._postponed = Postponed(self._start_others)
             self.plan.large_fd = self._postponed.fd
         self._write_dev_env(self.api_key)  # who waits for the edge to answer finds the key there
-        # Whoever needs no database starts at once; the rest waits for it. The edge takes the longest.
-        order = sorted(self._running, key=lambda name: (self.plan.kind_of(name).needs_database, name != EDGE.name))
-        with ThreadPoolExecutor(max_workers=len(order) + 1) as threads:
-            try:
-                waits, url = [], None
-                for name in order:
-                    if url is None and self.plan.kind_of(name).needs_database:
-                        url = self._prepared_database(began, until)
-                    self._launch(name, url or "")
+        # Whoever needs no database starts beside it; the rest waits for it. The edge takes the longest.
+        order = sorted(self._running, key=lambda name: name != EDGE.name)
+        needing = [name for name in order if self.plan.kind_of(name).needs_database]
+        others = [name for name in order if name not in needing]
+        with ThreadPoolExecutor(max_workers=len(order) + 2) as threads:
+
+            def launched(names: list[str], url: str) -> list[Future[None]]:
+                waits = []
+                for name in names:
+                    self._launch(name, url)
                     waits.append(threads.submit(self._ready, name, began, until))
-                for wait in waits:
+                return waits
+
+            try:
+                beside = threads.submit(launched, others, "")
+                url = self._prepared_database(began, until) if needing else ""
+                for wait in [*beside.result(), *launched(needing, url)]:
                     wait.result()
             except BaseException:
                 self._given_up.set()
