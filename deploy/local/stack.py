@@ -303,16 +303,16 @@ class Stack:
         with ThreadPoolExecutor(max_workers=len(order) + 2) as threads:
 
             def launched(names: list[str], url: str) -> list[Future[None]]:
-                waits = []
+                made = []
                 for name in names:
                     self._launch(name, url)
-                    waits.append(threads.submit(self._ready, name, began, until))
-                return waits
+                    made.append(threads.submit(self._ready, name, began, until))
+                return made
 
             try:
-                beside = threads.submit(launched, others, "")
+                waits = threads.submit(launched, others, "")
                 url = self._prepared_database(began, until) if needing else ""
-                for wait in [*beside.result(), *launched(needing, url)]:
+                for wait in [*waits.result(), *launched(needing, url)]:
                     wait.result()
             except BaseException:
                 self._given_up.set()
