@@ -137,7 +137,7 @@ def house(
     gates.mkdir()
     stacks.begun(state)
     given = {"MOA_CATALOGUE": str(catalogue), "CLOUD_KEY": "sk-good", **(environment or {})}
-    names = ("auth", "text", "router", "tasks", "edge", *(("inference",) if engine else ()))
+    names = ("auth", "text", "router", "tasks", "edge", *(("inference", "desk") if engine else ()))
     with ExitStack() as held:
         if not engine:
             given["MOA_INFERENCE_ADDRESS"] = held.enter_context(painting(stacks.token_of(state), gates))

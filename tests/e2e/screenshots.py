@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -24,11 +25,11 @@ from tests.emulators.script import Script
 
 INTO: Final = REPOSITORY / "docs" / "images"
 BOSS: Final = "boss@example.com"
-DESK, PHONE = (1280, 800), (360, 720)
+DESK, PHONE = (1280, 900), (360, 720)
 _SHOWN: Final = 904
 """How wide a page of a desk is on its sheet."""
 _GAP: Final = 8
-_COLOURS: Final = 96
+_COLOURS: Final = 200
 
 Doing = Callable[[Console], Awaitable[None]]
 
@@ -80,12 +81,21 @@ async def in_catalogue(console: Console) -> None:
     await console.set("#catalogue-text", text.replace("models:\n", row))
     await console.page.click("#preview-catalogue")
     await console.page.until("document.querySelector('main h3') !== null")
-    await console.page.run("document.querySelector('#catalogue-text').rows = 8")
+    await console.page.run(
+        "document.querySelector('#catalogue-text').rows = 14;"
+        "document.querySelector('#apply-catalogue').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
 
 
 async def while_it_draws(console: Console) -> None:
     """Have the engine at work."""
-    await console.page.until("document.querySelector('main li.panel') !== null")
+    body = {"model": "moa-tiny-image", "prompt": "a red circle", "n": 4, "steps": 100}
+    await console.page.run(
+        "void fetch('/v1/images/generations', {method: 'POST', headers: {'moa-console': '1', 'content-type':"
+        f" 'application/json'}}, body: {json.dumps(json.dumps(body))}}})"
+    )
+    figures = "[...document.querySelectorAll('main dd')].map(one => parseFloat(one.innerText))"
+    await console.page.until(f"(all => all[3] > 1 || all[9] > 1)({figures})")
 
 
 SHEETS: Final[dict[str, Sequence[tuple[str, Doing | None]]]] = {
