@@ -107,7 +107,7 @@ class Server:
         age = [("grpc.max_connection_age_ms", round(connection_age_s * 1000))] if connection_age_s else []
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=[*SERVER_OPTIONS, *age])
         # For methods that generated code registers apart, grpc.aio has a task each, and at every call waits anew for
-        # any of them: 60 Python calls at 18 methods. Found by their names they need one task, and the interceptor
+        # any of them: fifty Python calls at 18 methods. Found by their names they need one task, and the interceptor
         # remembers what it found.
         self.grpc.add_registered_method_handlers = _ignore  # type: ignore[method-assign]
         self.health = HealthServicer()
