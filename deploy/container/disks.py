@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from deploy.container.images import DATABASE_IMAGE
@@ -27,11 +27,10 @@ class Disks:
 
     def __init__(self, tools: Engine, sizes: Mapping[str, int], network: str) -> None:
         self._run = tools.run
-        self.names = tuple(sizes)
+        removed(tools, sizes)
         for name, size in sizes.items():
             of = ("type=tmpfs", "device=tmpfs", f"o=nr_blocks={size * _BLOCKS},mode=1777")
             options = [word for each in of for word in ("--opt", each)]
-            works(*self._run, "volume", "rm", "-f", name)
             call(*self._run, "volume", "create", *options, name)
         volumes = [word for name in sizes for word in ("--volume", f"{name}:/disks/{name}")]
         words = ("--network", network, *volumes, "--entrypoint", "sleep", DATABASE_IMAGE, "infinity")
@@ -49,7 +48,8 @@ class Disks:
         """Return the command that runs a script where the disks are."""
         return (*self._run, "exec", KEEPER, "sh", "-c", script)
 
-    def removed(self) -> None:
-        """Remove them, when nobody has them any more."""
-        for name in self.names:
-            works(*self._run, "volume", "rm", "-f", name)
+
+def removed(tools: Engine, names: Iterable[str]) -> None:
+    """Remove disks that no container has any more."""
+    for name in names:
+        works(*tools.run, "volume", "rm", "-f", name)

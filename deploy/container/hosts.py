@@ -28,7 +28,7 @@ from deploy.build.breaking import NOT_RUN
 from deploy.build.chart import ROOT
 from deploy.container import pods, provider
 from deploy.container.callers import TOKENS, Callers
-from deploy.container.disks import Disks
+from deploy.container.disks import Disks, removed
 from deploy.container.failover import Servers
 from deploy.container.faults import Clocks, Fault, Ways, done, faults
 from deploy.container.trial import Broken, Engine, NotHere, build, call, engine, fetch_bases, works
@@ -165,9 +165,9 @@ def running(tools: Engine) -> Iterator[Trial]:
         clocks = Clocks(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moa-clocks-"))))
         if not clocks.possible:
             print("  no C compiler here: clocks stay right")
+        stack.callback(removed, tools, DISKS)
         stack.enter_context(pods.network(tools))
         disks = Disks(tools, DISKS, pods.NETWORK)
-        stack.callback(disks.removed)
         servers = Servers(tools, disks, secrets.token_hex(16))
         servers.begin()
         release = dataclasses.replace(
