@@ -140,7 +140,8 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Beg
     processes.extend(process for process, _ in replicas)
     addresses = "ipv4:" + ",".join(address for _, address in replicas)
     shares = [plan.requests // ROUTERS + (n < plan.requests % ROUTERS) for n in range(ROUTERS)]
-    routers = [await _router(addresses, key, folder, n, share, plan) for n, share in enumerate(shares)]
+    # At once: on a busy machine each takes its time to import.
+    routers = await asyncio.gather(*(_router(addresses, key, folder, n, share, plan) for n, share in enumerate(shares)))
     processes.extend(routers)
     told = [asyncio.create_task(_outcomes(router)) for router in routers]
 
@@ -201,7 +202,9 @@ async def _filled(addresses: str, key: str, folder: Path, plan: Plan, room: int)
     time at most; give how many were answered."""
     shares = [room // ROUTERS + (n < room % ROUTERS) for n in range(ROUTERS)]
     patient = replace(plan, spread_s=0.5, patience_s=plan.block_s + plan.lease_s, leavers=0.0)
-    routers = [await _router(addresses, key, folder, ROUTERS + n, share, patient) for n, share in enumerate(shares)]
+    routers = await asyncio.gather(
+        *(_router(addresses, key, folder, ROUTERS + n, share, patient) for n, share in enumerate(shares))
+    )
     try:
         return sum(await asyncio.gather(*map(_outcomes, routers)), Counter[str]())["answered"]
     finally:
