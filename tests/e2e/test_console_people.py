@@ -21,9 +21,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield running
 
 
-async def test_a_session_that_ends_costs_no_message(house: House) -> None:
+@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ko", 360)])
+async def test_a_session_that_ends_costs_no_message(house: House, language: str, width: int) -> None:
     """What was asked when the session had ended is there after logging in, with what to do; two tabs go together."""
-    async with house.played(Script(), Script()), consoles.at(house) as console:
+    async with house.played(Script(), Script()), consoles.at(house, width=width, language=language) as console:
         page = console.page
         email = await console.sign_up(house)
         await console.visit("chat")
@@ -33,7 +34,7 @@ async def test_a_session_that_ends_costs_no_message(house: House) -> None:
             await other.until("document.querySelector('main h1') !== null")
             await page.run("fetch('/account/logout', {method: 'POST', headers: {'moa-console': '1'}, body: '{}'})")
             await console.ask("Are you still there?")
-            await console.sees("Your session has ended", "main")
+            await console.sees(console.words["ended"], "main")
             await other.until("document.querySelector('form#login') !== null")
             await console.log_in(email)
             await other.until("document.querySelector('main h1') !== null && !document.querySelector('form#login')")
