@@ -24,7 +24,8 @@ class Reading(Struct, frozen=True, array_like=True):
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Reading)
-_readings: Final[dict[Path, Reading]] = {}
+READINGS: Final[dict[Path, Reading]] = {}
+"""What was kept in this process."""
 
 
 def reading_of(text: bytes, rows: bytes) -> bytes:
@@ -34,7 +35,7 @@ def reading_of(text: bytes, rows: bytes) -> bytes:
 
 def keep(path: Path, reading: bytes) -> None:
     """Have `load` use what `reading_of` gave, for as long as the file says the same."""
-    _readings[path] = _DECODER.decode(reading)
+    READINGS[path] = _DECODER.decode(reading)
 
 
 def rows_of(path: Path, facts: Path | None) -> Compact | None:
@@ -44,7 +45,7 @@ def rows_of(path: Path, facts: Path | None) -> Compact | None:
         path: The file.
         facts: Where an operator's document of facts is kept; rows that it would fill in are not here.
     """
-    reading = _readings.get(path)
+    reading = READINGS.get(path)
     if reading is None or (facts is not None and facts.exists()):
         return None
     try:

@@ -78,7 +78,7 @@ def test_a_large_file_is_parsed_by_another_process_at_the_start_too(tmp_path: Pa
 
 def test_rows_that_were_kept_are_those_of_the_file_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever was forked parses nothing, unless the file has changed or an operator's facts belong to it."""
-    monkeypatch.setattr(prepared, "_readings", {})
+    monkeypatch.setattr(prepared, "READINGS", {})
     path, facts = written(tmp_path / "catalogue.yaml", 3), tmp_path / "facts.kept"
     prepared.keep(path, reading.read(path))
     with monkeypatch.context() as patch:

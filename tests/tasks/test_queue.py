@@ -96,8 +96,9 @@ async def test_a_worker_whose_clock_is_off_keeps_its_task(
 ) -> None:
     """Five minutes ahead or behind: no other worker takes its task while it is held."""
     queue = queue_of(tasks_database)
-    monkeypatch.setattr(clock.CLOCK, "_wall", lambda: datetime.now(UTC) + timedelta(seconds=off_s))
-    monkeypatch.setattr(clock.CLOCK, "_ahead", None)
+    off = clock.SharedClock(wall=lambda: datetime.now(UTC) + timedelta(seconds=off_s))
+    for module in ("services.common.clock", "services.common.database", "services.tasks.adapters.queue"):
+        monkeypatch.setattr(f"{module}.CLOCK", off)
     assert abs((now_utc() - datetime.now(UTC)).total_seconds()) > 200
     database = Database(tasks_url)
     await database.open()
