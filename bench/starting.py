@@ -81,8 +81,12 @@ def started(checkout: Path, home: Path, direct: str) -> Start:
         "MOA_EDGE_PROCESSES": "1",
     }
     began = time.monotonic()
-    launcher = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local"], cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True
+    launcher = subprocess.Popen(  # noqa: S603  # this very program
+        [sys.executable, "-m", "deploy.local.child", str(os.getpid()), "deploy.local"],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert launcher.stdout is not None
     try:
