@@ -102,13 +102,17 @@ def measure(targets: Sequence[Target], rounds: int, seconds: float) -> dict[str,
 
 
 def _warm(target: Target) -> None:
-    """Have a target answer until it does in time: the first answers of some take longer than is waited for them."""
+    """Have a target answer until it does in time: the first answers of some take longer than is waited for them.
+
+    One at first: several at once, of a process that is still loading, would wait for each other.
+    """
     for body in (CHAT, STREAM):
-        for _ in range(WARM_TRIES):
-            result = load.run(target.url, body, headers=target.headers, seconds=WARM_S)
-            if not result.unfinished:
-                break
-        _checked(target, result)
+        for connections in (1, 16):
+            for _ in range(WARM_TRIES):
+                result = load.run(target.url, body, headers=target.headers, connections=connections, seconds=WARM_S)
+                if not result.unfinished:
+                    break
+            _checked(target, result)
 
 
 def _round(target: Target, seconds: float) -> dict[str, float]:
