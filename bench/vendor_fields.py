@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest, GenerateTextResponse
 from services.catalogue import Model
+from services.common import limits
 from services.providers.openai.text import ADAPTER
 from services.providers.openai.text.request import Options, body_from
 from services.providers.text.ignored import Ignored
@@ -38,12 +39,12 @@ def _body(**more: Any) -> bytes:
 
 
 def _request(body: bytes, *, carrier: bool = True) -> None:
-    (found, *_), prompt = read(body)
+    (found, *_), _ = read(body)
     if not carrier:
         found.ClearField("vendor")
     found = GenerateTextRequest.FromString(found.SerializeToString())
     ignored = Ignored.of(found)
-    prompt.check(found)
+    limits.check(found)
     check(found, MODEL, ADAPTER, ignored)
     encode(body_from(found, MODEL, Options(), ignored))
 
