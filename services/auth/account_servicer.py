@@ -118,7 +118,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
                 name=name,
                 email=email,
                 password_hash=password_hash,
-                invitation=None if is_open else keys.digest(self._pepper, request.invitation),
+                invitation=keys.digest(self._pepper, request.invitation) if request.invitation else None,
+                is_open=is_open,
             )
         except Conflict:
             if is_open:

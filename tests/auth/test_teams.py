@@ -41,6 +41,13 @@ async def put(client: Client, root: str, team_id: str, account_id: str, role: An
     await client.team.AddMember(request, metadata=client.sent(root))
 
 
+async def accounts_with(client: Client, root: str, query: str) -> list[str]:
+    """Return the addresses of the accounts that a search finds."""
+    request = admin_pb.ListAccountsRequest(query=query)
+    found = await client.admin.ListAccounts(request, metadata=client.sent(root))
+    return [account.email for account in found.accounts]
+
+
 async def refusal(client: Client, request: Message, who: Any) -> grpc.StatusCode:
     """Return what the method fails with that takes such a request."""
     method = getattr(client.team, type(request).__name__.removesuffix("Request"))
@@ -262,9 +269,6 @@ async def test_invitations_into_a_team_are_used_once_listed_and_taken_back(clien
 
     by_owner = await invite(role=OWNER, expires_in=Duration(seconds=600))
     boss = await client.sign_up("invited@example.com", invitation=by_owner.invitation)
-    if not boss.account.team_id:  # sign-up is open here, and takes no notice of invitations: join by it
-        join = pb.JoinTeamRequest(invitation=by_owner.invitation)
-        boss.account.CopyFrom((await client.team.JoinTeam(join, metadata=client.sent(boss.session_token))).account)
     assert (boss.account.team_id, boss.account.team_role) == (team_id, OWNER)
     late, taken_back = await invite(expires_in=Duration(nanos=1_000_000)), await invite()
     revoke = pb.RevokeInvitationRequest(invitation_id=taken_back.made.invitation_id, team_id=team_id)
@@ -274,12 +278,35 @@ async def test_invitations_into_a_team_are_used_once_listed_and_taken_back(clien
     for one in (by_owner, late, taken_back):
         join = pb.JoinTeamRequest(invitation=one.invitation)
         assert await code_of(client.team.JoinTeam(join, metadata=other)) == grpc.StatusCode.ABORTED
+        with pytest.raises(grpc.aio.AioRpcError, match="this invitation is unknown, was used or taken back") as refused:
+            await client.sign_up("by.a.spent.one@example.com", invitation=one.invitation)
+        assert refused.value.code() == grpc.StatusCode.ABORTED
+    assert not await accounts_with(client, root, "by.a.spent.one@example.com")
     listed = await client.team.ListInvitations(pb.ListInvitationsRequest(team_id=team_id), metadata=as_owner)
     assert [(one.used_by, one.revoked) for one in listed.invitations] == [
         ("", True),
         ("", False),
         (boss.account.account_id, False),
     ]
+
+
+async def test_an_invitation_at_an_open_sign_up_makes_one_of_three_a_member(client: Client, root: str) -> None:
+    """Of three at once one has an account, in the team; a taken address leaves an invitation good for joining."""
+    team_id, admin = await team(client, root), client.sent(root)
+    invite = pb.CreateTeamInvitationRequest(team_id=team_id)
+    one, other = [(await client.team.CreateTeamInvitation(invite, metadata=admin)).invitation for _ in range(2)]
+    racing = [client.sign_up(f"racer.{place}@example.com", invitation=one) for place in range(3)]
+    ended = await asyncio.gather(*racing, return_exceptions=True)
+    entered = [each.account.team_id for each in ended if isinstance(each, account_service.SignUpResponse)]
+    refused = [each.code() for each in ended if isinstance(each, grpc.aio.AioRpcError)]
+    assert (entered, refused) == ([team_id], [grpc.StatusCode.ABORTED] * 2)
+    assert len(await accounts_with(client, root, "racer.")) == 1
+    mine = await client.sign_up("has.an.account@example.com")
+    taken = client.sign_up("has.an.account@example.com", invitation=other)
+    assert await code_of(taken) == grpc.StatusCode.ABORTED
+    join = pb.JoinTeamRequest(invitation=other)
+    joined = await client.team.JoinTeam(join, metadata=client.sent(mine.session_token))
+    assert joined.account.team_id == team_id
 
 
 async def test_the_last_owner_joins_no_other_team(client: Client, root: str) -> None:

@@ -52,6 +52,9 @@ _NO_INVITED: Final = (
     "no account can be made with this email and invitation; if you have an account already, log in, else ask an"
     " administrator for another invitation"
 )
+_SPENT_INVITATION: Final = (
+    "this invitation is unknown, was used or taken back, or has ended; ask for another, or sign up without one"
+)
 _NO_SIGN_UP: Final = "no account can be made with this email and password; if you have an account already, log in"
 _BOOTSTRAP_LOCK: Final = 0x6D6F6162
 
@@ -75,12 +78,14 @@ class Accounts:
         priority: str = priorities.NORMAL,
         actor: str | None = None,
         invitation: bytes | None = None,
+        is_open: bool = False,
         key: keys.NewKey | None = None,
     ) -> str:
         """Create an account; give its id.
 
         Raises Conflict when the email is taken or the invitation is not good. Which of them is not told to those who
-        sign up: and an invitation is used up by either, so that it asks after one address only.
+        sign up by invitation alone: and an invitation is used up by either, so that it asks after one address only.
+        Where whoever likes signs up (`is_open`) a taken email leaves the invitation as it was: it is good for joining.
         """
         account_id = keys.new_id("acc")
         async with self._postgres.transaction() as link:
@@ -92,6 +97,8 @@ class Accounts:
                     (account_id, invitation),
                 )
                 if (team := await cursor.fetchone()) is None:
+                    if is_open:
+                        raise Conflict(_SPENT_INVITATION, param="invitation")
                     raise Conflict(_NO_INVITED)
             try:
                 async with link.transaction():
@@ -108,6 +115,8 @@ class Accounts:
                         priority=priority,
                     )
             except psycopg.errors.UniqueViolation:
+                if is_open:
+                    raise Conflict(_NO_SIGN_UP) from None
                 taken = True
             else:
                 taken = False
@@ -117,7 +126,7 @@ class Accounts:
         if taken and actor is not None:
             raise Conflict("an account with this email exists", param="email")
         if taken:
-            raise Conflict(_NO_SIGN_UP if invitation is None else _NO_INVITED)
+            raise Conflict(_NO_INVITED)
         return account_id
 
     async def _equip(
