@@ -112,12 +112,27 @@ class _Module:
             if len(node.args) > at:
                 for template in self._of(node.args[at], scope):
                     yield kind, template
+        yield from self._lengthened()
         # A table from classes to sentences, of which one is raised by its key.
         for table in ast.walk(self._tree):
             if isinstance(table, ast.Dict):
                 for key, value in zip(table.keys, table.values, strict=True):
                     if key is not None and _called(key) in self._kinds and isinstance(value, ast.Constant):
                         yield _called(key), str(value.value)
+
+    def _lengthened(self) -> Iterator[tuple[str, str]]:
+        """Yield what functions add to the message of an error that they are given, behind a gap for the message."""
+        for function in ast.walk(self._tree):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            given = {each.arg: _called(each.annotation) for each in function.args.args if each.annotation}
+            for node in ast.walk(function):
+                match node:
+                    case ast.AugAssign(
+                        target=ast.Attribute(value=ast.Name(id=name), attr="message"), op=ast.Add(), value=added
+                    ) if given.get(name) in self._kinds:
+                        for template in self._of(added, (function,)):
+                            yield given[name], f"<message>{template}"
 
     def _of(self, node: ast.expr, scope: tuple[ast.AST, ...]) -> Iterator[str]:
         """Yield the templates that an expression comes to."""

@@ -86,6 +86,15 @@ def sweep_of(auth: Auth) -> RequestLogSweep:
     return RequestLogSweep(auth.postgres, clock=lambda: 0.0)
 
 
+class Overtaken(RequestLogSweep):
+    """A sweep before which another replica's sweeps, once it knows the months."""
+
+    async def _months(self) -> list[str]:
+        names = await super()._months()
+        await RequestLogSweep(self._postgres, clock=lambda: 0.0).tidy()
+        return names
+
+
 async def found(log: RequestLog, **search: Any) -> list[str]:
     """Return the ids of the requests that a search finds."""
     requests, _ = await log.page(Search(**search), limit=100)
@@ -341,7 +350,10 @@ async def test_deleting_an_account_or_a_team_takes_its_requests_along(auth: Auth
 
 
 async def test_what_is_older_than_its_team_keeps_goes_in_batches(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is read by nobody from then on; months of which nothing is left are dropped, others stay."""
+    """It is read by nobody from then on; months of which nothing is left are dropped, others stay.
+
+    Another replica may do so between two steps of this one.
+    """
     monkeypatch.setattr("services.auth.adapters.request_log_sweep.BATCH", 2)
     short, long, log = content_team(auth, days=3), content_team(auth, days=300), log_of(auth)
     now = datetime.now(UTC)
@@ -358,7 +370,7 @@ async def test_what_is_older_than_its_team_keeps_goes_in_batches(auth: Auth, mon
                 (secrets.token_hex(8), at, team_id),
             )
     assert len(await found(log, team_id=short)) == 1
-    await sweep_of(auth).tidy()
+    await Overtaken(auth.postgres, clock=lambda: 0.0).tidy()
     left = "select count(*)::int from request_log where team_id = %s"
     assert (auth.query(left, short), auth.query(left, long)) == ([(1,)], [(2,)])
     months = {

@@ -41,11 +41,12 @@ def test_a_message_without_a_sentence_of_its_own_is_refused(tmp_path: Path) -> N
         ("raise NotFound(_WHY)", ["constant"]),
         ("raise NotFound(_TABLE[x])", ["first", "second"]),
         ('raise Gone("of a class of its own")', ["of a class of its own"]),
+        ('pass\ndef g(error: NotFound, name):\n    error.message += f"; not {name}"', ["<message>; not <name>"]),
         ('raise ValueError("nobody outside sees this")', []),
     ],
 )
 def test_messages_are_found_however_they_are_written(tmp_path: Path, code: str, templates: list[str]) -> None:
-    """As text, with gaps, by the name of a local or a constant, and of classes that inherit a reason."""
+    """As text, with gaps, by the name of a local or a constant, of classes that inherit a reason, and added later."""
     path = tmp_path / "services" / "router" / "new.py"
     path.parent.mkdir(parents=True)
     head = 'class Gone(NotFound): ...\n_WHY = "constant"\n_TABLE = {1: "first", 2: "second"}\n'

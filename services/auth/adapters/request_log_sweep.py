@@ -151,6 +151,11 @@ class RequestLogSweep:
                 stay.append(name)
                 continue
             async with self._postgres.transaction() as link:
+                # Another replica may sweep at once: whoever comes second finds the month gone.
+                await link.execute("select pg_advisory_xact_lock(hashtext('months of the request log'))")
+                cursor = await link.execute("select to_regclass(%s) is null", (name,))
+                if (await cursor.fetchone()) == (True,):
+                    continue
                 if ends > now - timedelta(days=days):
                     cursor = await link.execute(sql.SQL("select 1 from {} limit 1").format(sql.Identifier(name)))
                     if await cursor.fetchone() is not None:
