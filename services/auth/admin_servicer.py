@@ -112,7 +112,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             key=key,
         )
         account = render.account(await self._accounts.get(account_id))
-        warnings = [f"rules[{at}]: {text}" for at, text in enumerate(await self._offered.warnings(rules)) if text]
+        warnings = await self._offered.numbered(rules)
         return pb.CreateAccountResponse(account=account, api_key=key.secret if key else "", warnings=warnings)
 
     async def GetAccount(self, request: pb.GetAccountRequest, context: Any) -> pb.GetAccountResponse:

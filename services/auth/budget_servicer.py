@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from moa.account.v1 import budget_service_pb2 as pb
 from moa.account.v1 import budget_service_pb2_grpc
+from moa.quota.v1 import quota_pb2
 from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.offered import COUNTS_NOTHING, Offered
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.teams import Teams
 from services.auth.callers import Callers
@@ -49,7 +51,9 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         check_url: Callable[..., object],
         secrets: Secrets,
         paces: PacesKept,
+        offered: Offered,
     ) -> None:
+        self._offered = offered
         self._paces = paces
         self._check_url = check_url
         self._secrets = secrets
@@ -69,7 +73,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         found = await self._budgets.page(request.owner, limit=size + 1, after=after)
         more = len(found) > size
         return pb.ListBudgetsResponse(
-            budgets=[_shown(record) for record in found[:size]],
+            budgets=list(map(_budget, found[:size], await self._warnings(found[:size]))),
             next_page_token=page_tokens.written([found[size - 1].created_at, found[size - 1].id]) if more else "",
         )
 
@@ -101,7 +105,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             **limits,
             **team_messages.read_warnings(request.warnings, self._check_url),
         )
-        return pb.CreateBudgetResponse(budget=_shown(record))
+        return pb.CreateBudgetResponse(budget=await self._shown(record))
 
     async def GetBudget(self, request: pb.GetBudgetRequest, context: Any) -> pb.GetBudgetResponse:
         """Describe a budget."""
@@ -110,7 +114,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         await self._check_within(record, manager)
         minutes = await minute_standings(self._paces, [Subject(record.id, record)])
         return pb.GetBudgetResponse(
-            budget=_shown(record),
+            budget=await self._shown(record),
             standings=[*render.standings(record, "", spent), *minutes],
             webhook_secret=self._secrets.secret(record.id, 1) if _is_theirs(record, manager) else "",
         )
@@ -126,13 +130,21 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         if request.HasField("warnings"):
             changes |= team_messages.read_warnings(request.warnings, self._check_url)
         record = await self._budgets.update(request.budget_id, actor=manager.account_id, **changes)
-        return pb.UpdateBudgetResponse(budget=_shown(record))
+        return pb.UpdateBudgetResponse(budget=await self._shown(record))
 
     async def DeleteBudget(self, request: pb.DeleteBudgetRequest, context: Any) -> pb.DeleteBudgetResponse:
         """Take a budget away, which gives whom it bound more."""
         manager = await self._changer(context, request.budget_id)
         await self._budgets.delete(request.budget_id, actor=manager.account_id)
         return pb.DeleteBudgetResponse()
+
+    async def _shown(self, record: BudgetRecord) -> pb.Budget:
+        return _budget(record, *await self._warnings([record]))
+
+    async def _warnings(self, records: Sequence[BudgetRecord]) -> list[str]:
+        """Return why each budget counts nothing; empty where it may count something."""
+        rules = [quota_pb2.Rule(provider=record.provider, model=record.model) for record in records]
+        return await self._offered.warnings(rules, COUNTS_NOTHING)
 
     async def _manager(self, context: Any, *, gives: bool) -> _Manager:
         """Return the administrator who calls, or the owner of a team.
@@ -176,7 +188,7 @@ def _is_theirs(record: BudgetRecord, manager: _Manager) -> bool:
     return manager.team_id is None or record.team_id == manager.team_id
 
 
-def _shown(record: BudgetRecord) -> pb.Budget:
+def _budget(record: BudgetRecord, warning: str) -> pb.Budget:
     return pb.Budget(
         budget_id=record.id,
         name=record.name,
@@ -186,5 +198,6 @@ def _shown(record: BudgetRecord) -> pb.Budget:
         tag=record.tag,
         limits=render.limits(record),
         created_at=render.timestamp(record.created_at),
+        warning=warning,
         warnings=team_messages.warnings(record.warn_url, record.warn_emails),
     )

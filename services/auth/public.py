@@ -187,6 +187,7 @@ class PublicServices:
             secrets=self.secrets,
             seals=self.seals,
             paces=PacesKept(self.postgres),
+            offered=self.offered,
         )
 
     def _logged_requests(self) -> LoggedRequestsServicer:
@@ -207,6 +208,7 @@ class PublicServices:
             check_url=self.check_url,
             secrets=self.secrets,
             paces=PacesKept(self.postgres),
+            offered=self.offered,
         )
 
     def _provider_key(self) -> ProviderKeyServicer:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from moa.account.v1 import account_pb2, team_service_pb2
+from moa.quota.v1 import quota_pb2
 from services.auth import render
 from services.auth.adapters.verified_keys import rule_of
 from services.auth.domain.records import InvitationRecord, TeamRecord
@@ -14,20 +15,26 @@ from services.common.errors import Conflict, InvalidField
 _MOST_EMAILS: Final = 10
 
 
-def team(record: TeamRecord) -> team_service_pb2.Team:
-    """Return a team."""
+def team(record: TeamRecord, rule_warnings: Sequence[str] = ()) -> team_service_pb2.Team:
+    """Return a team, with what is odd of its rules."""
     return team_service_pb2.Team(
         team_id=record.id,
         name=record.name,
         account_id=record.account_id,
         limits=render.limits(record),
-        rules=[rule_of(rule) for rule in record.rules],
+        rules=rules(record),
+        rule_warnings=rule_warnings,
         created_at=render.timestamp(record.created_at),
         warnings=warnings(record.warn_url, record.warn_emails),
         request_log=team_service_pb2.RequestLog(
             on=record.log_requests, content=record.log_content, days=record.log_days
         ),
     )
+
+
+def rules(record: TeamRecord) -> list[quota_pb2.Rule]:
+    """Return what a team's accounts may use."""
+    return [rule_of(rule) for rule in record.rules]
 
 
 def read_request_log(given: team_service_pb2.RequestLog, *, seals: bool) -> dict[str, Any]:

@@ -13,12 +13,13 @@ from moa.account.v1 import team_service_pb2 as pb
 from services.auth import render, team_messages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
+from services.auth.adapters.offered import Offered
 from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.teams import KEYS, MEMBER, Teams
 from services.auth.callers import INVITATION_PREFIX, Caller, Callers
 from services.auth.domain import keys
 from services.auth.domain.powers import ACCOUNT, ADMIN
-from services.auth.domain.records import AccountRecord
+from services.auth.domain.records import AccountRecord, TeamRecord
 from services.auth.domain.teams import check_beneath
 from services.auth.lifetimes import read_overlap
 from services.auth.managers import Manager, manager_of
@@ -47,7 +48,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         secrets: Secrets,
         seals: bool,
         paces: PacesKept,
+        offered: Offered,
     ) -> None:
+        self._offered = offered
         self._paces = paces
         self._seals = seals
         self._check_url = check_url
@@ -82,7 +85,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             rules=render.read_rules(request.rules, "rules"),
             actor=actor,
         )
-        return pb.CreateTeamResponse(team=team_messages.team(record))
+        return pb.CreateTeamResponse(team=await self._team(record))
 
     async def GetTeam(self, request: pb.GetTeamRequest, context: Any) -> pb.GetTeamResponse:
         """Describe a team."""
@@ -91,7 +94,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         spent = await self._teams.spent(record)
         minutes = await minute_standings(self._paces, [Subject(record.id, record)])
         return pb.GetTeamResponse(
-            team=team_messages.team(record),
+            team=await self._team(record),
             standings=[*render.standings(record, "", spent), *minutes],
             webhook_secret=self._secrets.secret(record.id, 1) if manages else "",
         )
@@ -111,7 +114,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         if request.HasField("request_log"):
             changes |= team_messages.read_request_log(request.request_log, seals=self._seals)
         record = await self._teams.update(request.team_id, actor=manager.account_id, **changes)
-        return pb.UpdateTeamResponse(team=team_messages.team(record))
+        return pb.UpdateTeamResponse(team=await self._team(record))
 
     async def DeleteTeam(self, request: pb.DeleteTeamRequest, context: Any) -> pb.DeleteTeamResponse:
         """End a team."""
@@ -264,6 +267,10 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         await self._check_account(caller)
         record = await self._teams.join(caller.account_id, keys.digest(self._pepper, request.invitation))
         return pb.JoinTeamResponse(account=render.account(record))
+
+    async def _team(self, record: TeamRecord) -> pb.Team:
+        rules = team_messages.rules(record)
+        return team_messages.team(record, await self._offered.numbered(rules))
 
     async def _administrator(self, context: Any, *, gives: bool) -> str:
         caller = await self._callers.of(context)

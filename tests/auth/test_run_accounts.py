@@ -16,6 +16,8 @@ from google.protobuf.duration_pb2 import Duration
 from moa.account.v1 import account_pb2
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2 as admin_pb
+from moa.account.v1 import budget_service_pb2 as budget_pb
+from moa.account.v1 import team_service_pb2 as team_pb
 from moa.quota.v1 import quota_pb2
 from services.auth.adapters.offered import Offered
 from services.common.errors import Conflict, NotFound, PermissionDenied
@@ -256,9 +258,11 @@ CATALOGUE = """
 providers:
   - {id: one, adapter: openai, base_url: "http://127.0.0.1:1/v1", makes: text}
   - {id: two, adapter: openai, base_url: "http://127.0.0.1:1/v1", makes: text}
+  - {id: three, adapter: openai, base_url: "http://127.0.0.1:1/v1", makes: image}
 models:
   - {id: small, provider: one}
   - {id: "*", provider: two}
+  - {id: "*", provider: three}
 routes:
   - {id: team, targets: [{model: one/small}]}
 """
@@ -268,8 +272,16 @@ async def test_rules_that_match_nothing_are_told(tmp_path: Path) -> None:
     """Of providers whose models are listed by themselves anything may be there."""
     path = tmp_path / "catalogue.yaml"
     path.write_text(CATALOGUE)
-    warnings = {
+    image, text = quota_pb2.OPERATION_IMAGE, quota_pb2.OPERATION_TEXT
+    warnings: dict[tuple[Any, ...], str] = {
         ("one", "small"): "",
+        ("one", "small", text): "",
+        ("one", "small", image, text): "",
+        ("one", "*", quota_pb2.OPERATION_TASK): "",
+        ("three", "*", image): "",
+        ("t*", "whatever", image): "",
+        ("one", "*", image): "no model of 'one' called '*' in the catalogue is asked for image, so it permits nothing",
+        ("two", "x", image): "no model of 'two' called 'x' in the catalogue is asked for image, so it permits nothing",
         ("o*", "sm*"): "",
         ("", ""): "",
         ("virtual-*", "team"): "",
@@ -278,7 +290,7 @@ async def test_rules_that_match_nothing_are_told(tmp_path: Path) -> None:
         ("one", "smal"): "no model of 'one' in the catalogue is called 'smal', so it permits nothing",
         ("onne", "*"): "no provider of the catalogue is called 'onne', so it permits nothing",
     }
-    rules = [quota_pb2.Rule(provider=provider, model=model) for provider, model in warnings]
+    rules = [quota_pb2.Rule(provider=provider, model=model, operations=asked) for provider, model, *asked in warnings]
     assert await Offered(path).warnings(rules) == list(warnings.values())
 
 
@@ -320,3 +332,25 @@ async def test_a_grant_that_permits_nothing_says_so(client: Client, root: str, a
         admin_pb.CreateAccountRequest(rules=[quota_pb2.Rule(provider="local-*"), rule]), metadata=admin
     )
     assert list(made.warnings) == [f"rules[1]: {granted.rule.warning}"]
+
+
+async def test_a_team_and_a_budget_that_match_nothing_say_so(client: Client, root: str) -> None:
+    """Of a team each rule by its place, of a budget why it counts nothing: when they are made, changed and read."""
+    admin, bad, good = client.sent(root), quota_pb2.Rule(provider="opanai-text"), quota_pb2.Rule(provider="local-*")
+    told = "no provider of the catalogue is called 'opanai-text', so it permits nothing"
+    made = await client.team.CreateTeam(team_pb.CreateTeamRequest(name="odd", rules=[good, bad]), metadata=admin)
+    shown = team_pb.GetTeamRequest(team_id=made.team.team_id)
+    change = team_pb.UpdateTeamRequest(team_id=made.team.team_id, rules=team_pb.Rules(rules=[bad]))
+    assert list(made.team.rule_warnings) == [f"rules[1]: {told}"]
+    assert list((await client.team.UpdateTeam(change, metadata=admin)).team.rule_warnings) == [f"rules[0]: {told}"]
+    assert list((await client.team.GetTeam(shown, metadata=admin)).team.rule_warnings) == [f"rules[0]: {told}"]
+    limits = account_pb2.Limits(tokens_a_day=10)
+    odd = budget_pb.CreateBudgetRequest(owner=made.team.team_id, provider="opanai-text", limits=limits)
+    even = budget_pb.CreateBudgetRequest(owner=made.team.team_id, provider="local-*", limits=limits)
+    budget = (await client.budget.CreateBudget(odd, metadata=admin)).budget
+    await client.budget.CreateBudget(even, metadata=admin)
+    told = told.replace("permits", "counts")
+    listed = budget_pb.ListBudgetsRequest(owner=made.team.team_id)
+    found = (await client.budget.ListBudgets(listed, metadata=admin)).budgets
+    read = await client.budget.GetBudget(budget_pb.GetBudgetRequest(budget_id=budget.budget_id), metadata=admin)
+    assert (budget.warning, read.budget.warning, [one.warning for one in found]) == (told, told, ["", told])

@@ -16,28 +16,47 @@ from services.quota_client.permissions import matches
 
 _log = logs.get("offered")
 
+_MADE: Final = {
+    quota_pb2.OPERATION_TEXT: frozenset({"text", "embedding"}),
+    quota_pb2.OPERATION_IMAGE: frozenset({"image"}),
+    quota_pb2.OPERATION_TASK: frozenset({"text", "image", "embedding"}),
+}
+"""What models make that an operation may ask."""
+_OPERATIONS: Final = {quota_pb2.OPERATION_TEXT: "text", quota_pb2.OPERATION_IMAGE: "image"}
+PERMITS_NOTHING: Final = "it permits nothing"
+COUNTS_NOTHING: Final = "it counts nothing"
+
 
 @dataclass(frozen=True)
 class Offer:
     """The names of one reading of the catalogue."""
 
-    models: frozenset[tuple[str, str]] | None = None
-    """Providers and ids of models, virtual ones too; None: nobody knows them."""
-    open_ended: frozenset[str] = frozenset()
-    """Providers whose models are listed by themselves: anything may be one of theirs."""
+    models: Mapping[tuple[str, str], str] | None = None
+    """What each model makes, virtual ones too, by provider and id; None: nobody knows them."""
+    open_ended: Mapping[str, str] = field(default_factory=dict)
+    """What providers make whose models are listed by themselves: anything may be one of theirs."""
     forms: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
     """Of each provider the ways to give it stored credentials: the variable of each by its name."""
 
-    def warning(self, rule: quota_pb2.Rule) -> str:
-        """Return why a rule permits nothing; empty where it matches a model, or may match one."""
+    def warning(self, rule: quota_pb2.Rule, so: str) -> str:
+        """Return why a rule matches nothing, and what follows; empty where it matches a model, or may match one."""
         provider, model = rule.provider or "*", rule.model or "*"
-        if self.models is None or any(matches(provider, name) for name in self.open_ended):
+        if self.models is None:
             return ""
-        known = {name for name, _ in self.models}
+        wanted = frozenset[str]().union(*(_MADE.get(one, ()) for one in rule.operations))
+        if any(matches(provider, name) and (not wanted or made in wanted) for name, made in self.open_ended.items()):
+            return ""
+        known = {name for name, _ in self.models} | self.open_ended.keys()
         if not any(matches(provider, name) for name in known):
-            return f"no provider of the catalogue is called {provider!r}, so it permits nothing"
-        if not any(matches(provider, name) and matches(model, each) for name, each in self.models):
-            return f"no model of {provider!r} in the catalogue is called {model!r}, so it permits nothing"
+            return f"no provider of the catalogue is called {provider!r}, so {so}"
+        made = {
+            makes for (name, each), makes in self.models.items() if matches(provider, name) and matches(model, each)
+        }
+        if not made and not any(matches(provider, name) for name in self.open_ended):
+            return f"no model of {provider!r} in the catalogue is called {model!r}, so {so}"
+        if wanted and not made & wanted:
+            asked = " or ".join(_OPERATIONS[one] for one in sorted(set(rule.operations)))
+            return f"no model of {provider!r} called {model!r} in the catalogue is asked for {asked}, so {so}"
         return ""
 
 
@@ -57,10 +76,14 @@ class Offered:
         self._offer = _NOTHING_KNOWN
         self._reading = asyncio.Lock()
 
-    async def warnings(self, rules: Iterable[quota_pb2.Rule]) -> list[str]:
-        """Return why each rule permits nothing; empty where it may permit something."""
+    async def warnings(self, rules: Iterable[quota_pb2.Rule], so: str = PERMITS_NOTHING) -> list[str]:
+        """Return why each rule matches nothing, and what follows (`so`); empty where it may match something."""
         offer = await self._now()
-        return [offer.warning(rule) for rule in rules]
+        return [offer.warning(rule, so) for rule in rules]
+
+    async def numbered(self, rules: Iterable[quota_pb2.Rule]) -> list[str]:
+        """Return the warnings of a list of rules, each with the place of its rule in it."""
+        return [f"rules[{at}]: {text}" for at, text in enumerate(await self.warnings(rules)) if text]
 
     async def forms(self, provider_id: str) -> Sequence[Mapping[str, str]]:
         """Return the ways to give a provider stored credentials. Raises NotFound, and Conflict where nobody knows."""
@@ -91,9 +114,18 @@ class Offered:
 
 
 def _offer(catalogue: Catalogue) -> Offer:
-    models = {(model.provider, model.id) for model in catalogue.models}
+    models = {(model.provider, model.id): catalogue.makes(model) for model in catalogue.models}
     # A variant of a provider (`openai-text@eu`) has its models.
     variants = [(name, base) for name in catalogue.providers if (base := name.partition("@")[0]) != name]
-    models |= {(name, model) for name, base in variants for provider, model in models if provider == base}
+    models |= {
+        (name, model): makes
+        for name, base in variants
+        for (provider, model), makes in models.items()
+        if provider == base
+    }
+    listed = catalogue.open_ended_providers
+    open_ended = {
+        name: provider.makes for name, provider in catalogue.providers.items() if name.partition("@")[0] in listed
+    }
     forms = {name: storable_forms(provider) for name, provider in catalogue.providers.items()}
-    return Offer(frozenset(models), catalogue.open_ended_providers, forms)
+    return Offer(models, open_ended, forms)

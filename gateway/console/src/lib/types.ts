@@ -88,6 +88,7 @@ export interface Team {
   account_id: string;
   limits: Limits;
   rules: Rule[];
+  rule_warnings?: string[];
   created_at: string;
   warnings?: { webhook_url: string; emails: string[] };
   request_log?: { on?: boolean; content?: boolean; days?: number };

@@ -14,7 +14,7 @@ export const en = {
 
   // The door.
   welcome: "Log in to Moa", welcomeNote: "One gateway to all your models.", login: "Log in", signup: "Sign up", email: "Email", password: "Password",
-  newPassword: "New password (8 characters or more)", oldPassword: "Present password", totpCode: "Code of your authenticator", name: "Name", invitation: "Invitation",
+  newPassword: "New password (8 characters or more)", oldPassword: "Present password", totpCode: "Code of your authenticator", name: "Name", invitation: "Invitation", invitationIfAny: "Invitation, if you have one",
   signupNote: "A new account may use the local models at once.", toLogin: "Log in instead", toSignup: "Create an account", forgot: "Forgot your password?",
   forgotNote: "We mail you a link to set a new one.", forgotDo: "Send the link", forgotDone: "If the address has an account, a link is on its way.",
   resetTitle: "A new password", resetNote: "All your sessions end; log in again with the new one.", resetDo: "Set the password", resetDone: "The password is set. Log in with it.",

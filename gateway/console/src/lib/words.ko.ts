@@ -13,7 +13,7 @@ export const ko: Record<Word, string> = {
   team: "팀", accounts: "계정", teams: "팀 관리", budgets: "예산", invitations: "초대", providers: "공급자", audit: "감사 로그",
 
   welcome: "Moa 로그인", welcomeNote: "모든 모델을 하나의 게이트웨이로.", login: "로그인", signup: "가입하기", email: "이메일", password: "비밀번호",
-  newPassword: "새 비밀번호 (8자 이상)", oldPassword: "현재 비밀번호", totpCode: "인증 앱 코드", name: "이름", invitation: "초대 코드",
+  newPassword: "새 비밀번호 (8자 이상)", oldPassword: "현재 비밀번호", totpCode: "인증 앱 코드", name: "이름", invitation: "초대 코드", invitationIfAny: "초대 코드 (있는 경우)",
   signupNote: "가입하면 로컬 모델을 바로 사용할 수 있습니다.", toLogin: "로그인하기", toSignup: "계정 만들기", forgot: "비밀번호를 잊으셨나요?",
   forgotNote: "비밀번호를 다시 설정할 수 있는 링크를 이메일로 보내 드립니다.", forgotDo: "링크 받기", forgotDone: "가입된 주소라면 곧 링크가 도착합니다.",
   resetTitle: "비밀번호 재설정", resetNote: "모든 기기에서 로그아웃됩니다. 새 비밀번호로 다시 로그인하세요.", resetDo: "비밀번호 변경", resetDone: "비밀번호를 변경했습니다. 새 비밀번호로 로그인하세요.",
