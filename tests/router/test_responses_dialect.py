@@ -253,7 +253,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown inclusion": ({"include": ["nonsense"]}, "include[0]"),
     "an unknown truncation": ({"truncation": "sometimes"}, "truncation"),
     "metadata that is no object": ({"metadata": "x"}, "metadata"),
-    "metadata of a number": ({"metadata": {"a": 1}}, "metadata[...]"),
+    "metadata of a number": ({"metadata": {"a": 1}}, "metadata.a"),
+    "a key of metadata": ({"metadata": {"b": "", "k" * 65: ""}}, "metadata." + "k" * 64),
     "more metadata than is kept": ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
 }
 

@@ -13,7 +13,7 @@ from services.common import vendor_fields
 from services.common.errors import InvalidField, TooLarge, Unsupported
 from services.router.dialects.reading import is_large
 from services.router.dialects.reply import encode
-from services.router.dialects.responses import bodies, echo
+from services.router.dialects.responses import bodies, echo, noted
 from services.router.dialects.responses.items import Conversation
 from services.router.dialects.responses.offered import Offered
 from services.router.dialects.responses.places import Places, as_the_caller_wrote
@@ -83,7 +83,10 @@ def read(
 
     Raises Malformed, InvalidField, Unsupported, UnsupportedMedia or TooLarge.
     """
-    body, names, extra = parse_liberally(data, _DECODER)
+    try:
+        body, names, extra = parse_liberally(data, _DECODER)
+    except InvalidField as error:
+        raise noted.naming_key(error, data) from None
     _refuse(body)
     ignored = ["store"] if body.store and not stores else []
     refuse(ignored, strict=strict)

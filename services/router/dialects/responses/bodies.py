@@ -186,6 +186,16 @@ ITEMS: Final[Mapping[str, type[Item]]] = {
     "reasoning": ReasoningItem,
 }
 """By type. An item of another type is OpenAI's own."""
+OWN_ITEMS: Final = frozenset(
+    (
+        *("additional_tools", "apply_patch_call", "apply_patch_call_output", "code_interpreter_call", "compaction"),
+        *("computer_call", "computer_call_output", "configuration_update", "file_search_call"),
+        *("image_generation_call", "local_shell_call", "local_shell_call_output", "mcp_approval_request"),
+        *("mcp_approval_response", "mcp_call", "mcp_list_tools", "program", "program_output", "shell_call"),
+        *("shell_call_output", "tool_search_call", "tool_search_output", "web_search_call"),
+    )
+)
+"""The types of OpenAI's own that a conversation takes: one that nobody knows would spoil every later response on it."""
 
 
 class FunctionTool(Struct, forbid_unknown_fields=True, kw_only=True):

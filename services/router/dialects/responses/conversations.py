@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -10,16 +10,17 @@ from google.api import httpbody_pb2
 
 from moa.response.v1 import conversation_store_service_pb2 as store_pb
 from moa.router.v1 import responses_service_pb2 as pb
+from services.common import words
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
-from services.common.errors import Unsupported
+from services.common.errors import InvalidField, Unsupported
 from services.common.rpc import call as calls
 from services.router.dialects import reply
 from services.router.dialects.methods import MethodSet
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Body
-from services.router.dialects.responses import answers, bodies, state
-from services.router.dialects.responses.items import Conversation
+from services.router.dialects.responses import answers, bodies, noted, state
+from services.router.dialects.responses.items import Conversation, kind_of
 from services.router.dialects.responses.keeping import TURN_ON
 from services.router.dialects.responses.stored import listed, read_page
 from services.router.dialects.unknown import parse_liberally
@@ -27,6 +28,7 @@ from services.router.domain.ports import VerifiedKey
 from services.router.serving import begin
 
 Json = dict[str, Any]
+T = TypeVar("T", bound=msgspec.Struct)
 
 _CREATED: Final = msgspec.json.Decoder(bodies.ConversationBody)
 _CHANGED: Final = msgspec.json.Decoder(bodies.ConversationChange)
@@ -131,13 +133,13 @@ class ConversationServicer:
 
 def created(data: bytes) -> tuple[bytes, list[store_pb.StoredItem]]:
     """Return the metadata and the items of a body. Raises Malformed, InvalidField, Unsupported."""
-    body = parse_liberally(data or b"{}", _CREATED).body
-    return reply.encode(body.metadata or {}), _stored(body.items or [])
+    body = _read(data or b"{}", _CREATED)
+    return _encoded(body.metadata), _stored(body.items or [])
 
 
 def changed(data: bytes) -> bytes:
     """Return the metadata of a body. Raises Malformed, InvalidField."""
-    return reply.encode(parse_liberally(data, _CHANGED).body.metadata or {})
+    return _encoded(_read(data, _CHANGED).metadata)
 
 
 def added(data: bytes) -> list[store_pb.StoredItem]:
@@ -145,8 +147,27 @@ def added(data: bytes) -> list[store_pb.StoredItem]:
     return _stored(parse_liberally(data, _ADDED).body.items)
 
 
+def _read(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return parse_liberally(data, decoder).body
+    except InvalidField as error:
+        raise noted.naming_key(error, data) from None
+
+
+def _encoded(metadata: bodies.Metadata | None) -> bytes:
+    """Return metadata as it is stored. Raises InvalidField."""
+    noted.check(metadata or {})
+    return reply.encode(metadata or {})
+
+
 def _stored(items: list[Json]) -> list[store_pb.StoredItem]:
     """Return items as they are stored, once it is known that a request can have them."""
+    for number, item in enumerate(items):
+        where = f"items[{number}]"
+        kind = kind_of(item, where)
+        if kind != "item_reference" and kind not in bodies.ITEMS and kind not in bodies.OWN_ITEMS:
+            step = words.step(kind, sorted({*bodies.ITEMS, *bodies.OWN_ITEMS})) or "; use message"
+            raise InvalidField(f"{where}.type: no item is of the type {kind!r}{step}", param=f"{where}.type")
     Conversation().add_input(items, name="items")
 
     def name(item: Json, _: int) -> str:
