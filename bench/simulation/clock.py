@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import simpy
 
 from services.auth.domain.pools import Pools
+from services.auth.domain.recalls import Recalls
 from services.auth.sweeper import Sweeper
 from services.common.beats import until_beat_s
 from services.common.isolate import Isolation
@@ -28,7 +29,7 @@ BEGAN: Final = 1_800_000_000.0
 """Seconds since 1970 when every simulation begins."""
 _TOOK_THE_CLOCK: Final = (
     until_beat_s,
-    *(made.__init__ for made in (Pools, Sweeper, Isolation, ConnectionWatch, Throttle)),
+    *(made.__init__ for made in (Pools, Recalls, Sweeper, Isolation, ConnectionWatch, Throttle)),
 )
 """What has `time.monotonic` as a default, which was read when it was defined."""
 

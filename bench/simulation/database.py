@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from uuid import UUID
@@ -59,6 +59,8 @@ class Database:
         self.up = True
         self.transactions: Counter[str] = Counter()
         self.busy_s = 0.0
+        self.recalled: list[Callable[[str], None]] = []
+        """Replicas, that hear whose idle quota is wanted."""
         self._processors = simpy.Resource(env, capacity=processors)
 
     async def transaction(
@@ -124,6 +126,16 @@ class Ledger:
     async def further_of(self, reservation_ids: Sequence[str]) -> dict[str, list[str]]:
         """Return further reservations, which nobody has here."""
         return {}
+
+    async def recall(self, subjects: Collection[str]) -> None:
+        """Tell every replica whose idle quota is wanted."""
+
+        def tell() -> None:
+            for hear in self._database.recalled:
+                for subject in subjects:
+                    hear(subject)
+
+        await self._done("recall", tell)
 
     async def owes(self) -> bool:
         """Return whether any block or reservation is open."""

@@ -29,6 +29,7 @@ class Replica:
     def __init__(self, database: Database, *, region: int, lease_s: float, block_s: float) -> None:
         self.region = region
         self.up = True
+        self._database = database
         self._ledger = Ledger(database, region)
         self._keys = VerifiedKeys(database, region)
         self.quota = Quota(self._keys, self._ledger, pepper=PEPPER, lease_s=lease_s, block_s=block_s)
@@ -49,11 +50,13 @@ class Replica:
     async def start(self) -> None:
         """Begin."""
         await self._sweeper.__aenter__()
+        self._database.recalled.append(self.quota.recalled)
         self._tasks = [asyncio.create_task(self._keys.listen()), asyncio.create_task(self._keys.reread())]
 
     async def kill(self) -> None:
         """End, as `kill -9` would."""
         self.up = False
+        self._database.recalled.remove(self.quota.recalled)
         await cancel_and_wait(*self._tasks)
         await self._sweeper.__aexit__(None, None, None)
 

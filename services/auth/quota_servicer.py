@@ -124,6 +124,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
         return quota_service_pb2.RefreshResponse(
             grants=grants,
             unchanged=unchanged,
+            wanted=[places[who.key_id] for who in good if self._quota.recalls.wants(who)] if places else (),
             ended_key_ids=ended,
             reported=reported,
             leases=[quota_pb2.Lease(lease_id=lease_id, expires_in=_duration(lasts_s)) for lease_id, lasts_s in leases],

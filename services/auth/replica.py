@@ -163,6 +163,7 @@ async def _parts(config: AuthSettings, stack: AsyncExitStack) -> _Parts:
     verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), config.session_url))
     ledger = Ledger(postgres, grace_s=_grace_s(config), alive_s=max(4.0, config.lease_s))
     quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)
+    verified_keys.recalled = quota.recalled
     stack.push_async_callback(quota.pools.close)
     sessions, kept = Sessions(postgres), PacesKept(postgres)
     arrivals = Arrivals(kept, sessions, ttl_s=config.lease_s)

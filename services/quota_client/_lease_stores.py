@@ -168,6 +168,13 @@ class LeaseStores:
             pieces.append((piece, lease.alive_until))
         self._settling.give_back(pieces)
 
+    def give_up(self, key: LeaseStore) -> None:
+        """Return what is idle of a key because others need it, and lease nothing ahead of need for a while."""
+        until = time.monotonic() + _POOR_S
+        for store in key.of_key():
+            store.poor_until = until
+            self.give_back(store)
+
     def end(self, digest: bytes) -> None:
         """Refuse a key from now on; what runs under it goes on."""
         ended = self.by_digest.pop(digest, None)

@@ -191,6 +191,8 @@ class Refreshing:
         for place in answer.unchanged:
             if keys[place].version == request.versions[place]:  # else it has another by now
                 keys[place].keep(asked_at)
+        for place in answer.wanted:
+            self._stores.give_up(keys[place])
         for grant in answer.grants:
             store = self._stores.by_key_id.get(grant.key_id)
             if store is not None:

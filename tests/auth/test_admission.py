@@ -225,6 +225,22 @@ async def test_concurrent_requests_never_exceed_the_limit(start: Start, admit: A
     assert not await one(routers[0])
 
 
+async def test_one_caller_is_neither_refused_nor_cut_for_what_another_router_has_idle(
+    start: Start, admit: Admit
+) -> None:
+    """Each of its requests needs most of what is left; once that is used up, it is told at once when it begins anew."""
+    replicas = await start(), await start()
+    account, _, key = await replicas[0].account(tokens=50)
+    routers = [await admit(replica, journal=None) for replica in replicas]
+    for at, (need, used) in enumerate([(26, 16), (26, 16), (18, 18)]):
+        reservation = await reserve(routers[at % 2], key, need, min_tokens=1)
+        assert reservation.tokens == need
+        settle(reservation, used)
+    with pytest.raises(QuotaExhausted, match="50 tokens a day does not cover this request; it begins anew at"):
+        await reserve(routers[0], key, 1)
+    assert replicas[0].spent(account) == (50, 0)
+
+
 async def test_what_a_vanished_router_held_comes_back(start: Start, admit: Admit) -> None:
     """A holder that never returns its lease loses it after the lease's time; others are told that, and not of tomorrow,
     and can then use the quota. What they used up is used up until tomorrow."""
@@ -239,7 +255,7 @@ async def test_what_a_vanished_router_held_comes_back(start: Start, admit: Admit
         )
         started = asked = time.monotonic()
         with pytest.raises(
-            QuotaExhausted, match="the rest is set aside for other requests, and what they do not use is"
+            QuotaExhausted, match="the rest is set aside for requests that run; what they do not use is"
         ):
             await reserve(admission, key, 1000)
     waits: list[float] = []

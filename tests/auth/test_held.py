@@ -52,6 +52,11 @@ A_DAY = Short(Owner.ACCOUNT, "tokens", Period.DAY, 100)
             A_DAY._replace(back_in_s=40),
         ),
         ([standing("acc", 50, tokens_a_day=100)], [], None),
+        (
+            [standing("acc", 100, tokens_a_month=100), standing("team_1", 0, tokens_a_day=49)],
+            [held(100, 3)],
+            Short(Owner.TEAM, "tokens", Period.DAY, 49, needed=50),
+        ),
     ],
 )
 def test_a_limit_that_is_used_up_is_named_before_one_of_which_too_much_is_held(

@@ -71,6 +71,7 @@ async def settled(auth: Auth, account: str) -> None:
     await audited(auth.url)
 
 
+@pytest.mark.usefixtures("all_in_use")
 async def test_dollars_are_reserved_and_settled_by_what_was_reported(
     client: Client, root: str, auth: Auth, admit: Admit
 ) -> None:
@@ -108,10 +109,18 @@ async def test_a_refusal_names_the_limit_its_owner_and_when_it_begins_anew(
     now = datetime.now(UTC)
     ends = (now.replace(day=1) + timedelta(days=32)).replace(day=1)
     assert await refusal(admission, key, 60 * CENT) == (
+        "the account's limit of $0.40 a day is less than this request may come to, $0.60; ask for less, or ask whoever"
+        " set it for more"
+    )
+    spent = await bought(admission, key, 30 * CENT)
+    usage = usage_pb2.Usage(completion_tokens=300 * NANO // 1000 // 4000, exact=True)
+    spent.settle(usage=usage, provider="cloud", model="m")
+    await settled(auth, account)
+    assert await refusal(admission, key, 25 * CENT) == (
         f"the account's limit of $0.50 a month does not cover this request; it begins anew at {ends:%Y-%m-%d}T00:00:00Z"
     )
     with pytest.raises(QuotaExhausted, match=r"the account's limit of \$0\.40 a day .* anew at"):
-        await bought(admission, key, 45 * CENT)
+        await bought(admission, key, 15 * CENT)
     other, narrow = await auth.key(account)
     changed = admin_pb.UpdateAccountKeyRequest(
         account_id=account, key_id=other, limits=account_pb2.Limits(usd_in_total="0.10")
@@ -119,7 +128,8 @@ async def test_a_refusal_names_the_limit_its_owner_and_when_it_begins_anew(
     told = await client.admin.UpdateAccountKey(changed, metadata=admin)
     assert told.key.limits == account_pb2.Limits(usd_in_total="0.10")
     assert await refusal(admission, narrow, 20 * CENT) == (
-        "the key's limit of $0.10 in all does not cover this request; ask whoever set it for more"
+        "the key's limit of $0.10 in all is less than this request may come to, $0.20; ask for less, or ask whoever set"
+        " it for more"
     )
     await admission.stop()
 

@@ -296,7 +296,7 @@ async def test_dollars_bound_what_is_bought_and_come_to_the_invoice(shop: Shop) 
         status, refused = await ask(key)
         assert (status, refused["error"]["code"]) == (429, "insufficient_quota")
         assert refused["error"]["message"].startswith(
-            "the account's limit of $0.000001 a month does not cover this request; it begins anew at "
+            "the account's limit of $0.000001 a month is less than this request may come to, $0."
         )
         changes = {"limits": {"requests_per_minute": 60, "images_a_month": 9}}
         await admin.patch(f"/admin/accounts/{buyer}", json=changes)

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 import psycopg
 
+from services.auth.adapters.ledger import RECALL
 from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain.accounts import Standing, VerifiedKey
 from services.common import database, logs
@@ -69,6 +70,8 @@ class CachedVerifiedKeys:
         self._any = asyncio.Event()
         """Set while any key is remembered."""
         self._changes = 0
+        self.recalled: Callable[[str], None] | None = None
+        """Hears whose idle quota is wanted."""
         self._feed = Feed(url, self._changed)
         self._task: asyncio.Task[None] | None = None
 
@@ -170,6 +173,10 @@ class CachedVerifiedKeys:
             self._of_subject.setdefault(subject, set()).add(who.key_id)
 
     def _changed(self, subject: str | None) -> None:
+        if subject is not None and subject.startswith(RECALL):
+            if self.recalled is not None:
+                self.recalled(subject.removeprefix(RECALL))
+            return
         self._changes += 1
         if subject is None:
             # The feed may be back before connections for statements are: what cannot be read yet is trusted as it was.

@@ -6,7 +6,7 @@ Locks are always taken in the same order (blocks by id, then days by subject), s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
@@ -25,6 +25,8 @@ from services.auth.domain.ledger import Block, Booking, Ending, Return, sized, s
 from services.quota_client.amounts import DIMENSIONS, NOTHING, Amount, Period
 from services.quota_client.amounts import least as least_of
 
+RECALL: Final = "recall:"
+"""What is told of a subject begins so, where what is idle of its quota is wanted."""
 _STALE: Final = (
     "select o.reservation_id, o.block_id, o.so_far, o.held,"
     " exists (select 1 from ledger l where l.reference = o.reservation_id)"
@@ -257,6 +259,13 @@ class Ledger:
                 reservation_id: list(quota_pb2.Settlement.FromString(so_far).further)
                 for reservation_id, so_far in await cursor.fetchall()
             }
+
+    async def recall(self, subjects: Collection[str]) -> None:
+        """Tell every replica that what holders have idle of the subjects' quota is wanted."""
+        async with self._postgres.transaction() as link:
+            await link.execute(
+                "select pg_notify('moa_accounts', %s || one) from unnest(%s::text[]) one", (RECALL, list(subjects))
+            )
 
     async def owes(self) -> bool:
         """Return whether any block or reservation is open, whoever holds it."""

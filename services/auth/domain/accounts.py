@@ -102,6 +102,8 @@ class Short(NamedTuple):
     back_in_s: float | None = None
     """When what others hold of it is free again at the latest, as far as they do not use it, and covers what is needed;
     None: it is used up."""
+    needed: int | None = None
+    """What is needed, where that is more than the whole limit: no new period covers it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,14 @@ class Standing:
             for name, left, wanted, limit in zip(DIMENSIONS, self.left(period), need, self.limits[period], strict=True):
                 if wanted > left:
                     return Short(self.owner, name, period, limit, self.label)
+        return None
+
+    def never(self, need: Amount) -> Short | None:
+        """Return the limit that is less than a need, however little of it is used."""
+        for period in PERIODS:
+            for name, wanted, limit in zip(DIMENSIONS, need, self.limits[period], strict=True):
+                if wanted > limit:
+                    return Short(self.owner, name, period, limit, self.label, needed=wanted)
         return None
 
 

@@ -24,7 +24,10 @@ class Held(NamedTuple):
 
 
 def short_of(day: date, standings: Sequence[Standing], need: Amount, held: Iterable[Held]) -> Short | None:
-    """Return the limit that a need exceeds, None for none: one that is used up before one of which too much is held."""
+    """Return the limit that a need exceeds, None for none: one that never covers it, before one that is used up, before
+    one of which too much is held."""
+    if (never := next(filter(None, (one.never(need) for one in standings)), None)) is not None:
+        return never
     by_time = sorted(held, key=lambda one: one.back_in_s)
 
     def short(count: int) -> Short | None:

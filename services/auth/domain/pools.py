@@ -8,6 +8,7 @@ goes back to its day when its time is over. A lease that its holder stops renewi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -98,6 +99,8 @@ class _Pool:
     limits: tuple[tuple[str, Mapping[Period, Amount]], ...] = ()
     """Those under which its blocks were borrowed."""
     filling: asyncio.Task[None] | None = None
+    bound_by: frozenset[str] = frozenset()
+    """Whose quota it is, beside the key's: its account's, its team's, and that of the budgets of its lane."""
 
     @property
     def free(self) -> Amount:
@@ -181,6 +184,7 @@ class Pools:
                 await self._return_free(pool.blocks)
                 self._trim(pool)
                 pool.limits = who.limits
+                pool.bound_by = frozenset((who.account_id, who.team_id, *who.lane))
             lease = self._from_memory(pool, who, need, want, self._clock())
             if lease is not None:
                 return lease, None
@@ -201,7 +205,21 @@ class Pools:
 
     async def release(self, block_ids: Collection[UUID]) -> None:
         """Return what lies free in the pools that these blocks are of: more is owed than was set aside of them."""
-        pools = [pool for pool in self._all() if any(block.id in block_ids for block in pool.blocks)]
+        await self._return_of([pool for pool in self._all() if any(block.id in block_ids for block in pool.blocks)])
+
+    def recall(self, subject: str) -> None:
+        """Return what lies free of a subject's quota, in the background: somebody is refused for its sake."""
+        pools = [pool for pool in self._all() if subject in pool.bound_by and pool.free]
+        if pools:
+            task = asyncio.create_task(self._recalled(pools))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _recalled(self, pools: Iterable[_Pool]) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._return_of(pools)
+
+    async def _return_of(self, pools: Iterable[_Pool]) -> None:
         for pool in pools:
             async with pool.lock:
                 await self._return_free(pool.blocks)

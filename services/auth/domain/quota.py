@@ -16,10 +16,11 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Booking, Known, LeaseIds, Return
 from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
+from services.auth.domain.recalls import Recalls
 from services.common.clock import now_utc
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
 from services.common.isolate import each_isolated, note_failure
-from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown
+from services.quota_client.amounts import GRANTED, Amount, limit_of, limit_shown, shown
 from services.quota_client.permissions import permitted, refused
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class LedgerStore(BlockStore, Protocol):
     async def settle(self, bookings: Sequence[Booking]) -> tuple[list[str], list[str], dict[str, Known]]: ...  # noqa: D102
     async def report(self, open_ones: Sequence[Booking]) -> None: ...  # noqa: D102
     async def further_of(self, reservation_ids: Sequence[str]) -> dict[str, list[str]]: ...  # noqa: D102
+    async def recall(self, subjects: Collection[str]) -> None: ...  # noqa: D102
 
 
 class Quota:
@@ -75,6 +77,7 @@ class Quota:
         self._lease_s = lease_s
         owner = f"auth-{secrets.token_hex(6)}"
         self.pools = Pools(ledger, self._lease_ids, owner=owner, lease_s=lease_s, block_s=block_s)
+        self.recalls = Recalls(ledger.recall)
 
     async def verify(self, api_key: str) -> VerifiedKey:
         """Return who a key belongs to.
@@ -125,23 +128,35 @@ class Quota:
         who = who.asking(provider, model, tags, budgets)
         if not need and not want:
             return Admitted(who=who, lease=None, pooled=self.pools.free(who.key_id))
-        if lasting:
-            found = await self._ledger.borrow(
-                who, holder=holder, least=least, need=need, want=need, ttl_s=self._lease_s
-            )
-            if isinstance(found, Short):
-                raise exhausted(who, found)
-            lease = Lease(self._lease_ids.make(found.block_id, 0), found.amount, self._lease_s)
-            borrowed: Borrowed | None = found
-        else:
-            cut = await self.pools.cut(who, least=least, need=need, want=want.at_least(need))
-            if isinstance(cut, Short):
-                raise exhausted(who, cut)
-            lease, borrowed = cut
+
+        async def lent() -> tuple[Lease, Borrowed | None] | Short:
+            if lasting:
+                return await self._lasting(who, holder=holder, least=least, need=need)
+            return await self.pools.cut(who, least=least, need=need, want=want.at_least(need))
+
+        found = await lent()
+        if isinstance(found, Short):
+            found = await self.recalls.waited(who, found, lent)
+        if isinstance(found, Short):
+            raise exhausted(who, found)
+        lease, borrowed = found
         if borrowed is not None:
             who = who.stood(borrowed.standings)
             self._verified_keys.note(who.key_id, borrowed.standings)
         return Admitted(who=who, lease=lease, pooled=self.pools.free(who.key_id))
+
+    async def _lasting(
+        self, who: VerifiedKey, *, holder: str, least: Amount, need: Amount
+    ) -> tuple[Lease, Borrowed] | Short:
+        found = await self._ledger.borrow(who, holder=holder, least=least, need=need, want=need, ttl_s=self._lease_s)
+        if isinstance(found, Short):
+            return found
+        return Lease(self._lease_ids.make(found.block_id, 0), found.amount, self._lease_s), found
+
+    def recalled(self, subject: str) -> None:
+        """Note that what is idle of a subject's quota is wanted, and return what lies so here."""
+        self.recalls.heard(subject)
+        self.pools.recall(subject)
 
     async def refreshed(self, key_ids: Sequence[str]) -> tuple[list[VerifiedKey], list[str]]:
         """Return the keys that are still good, and the ids of those that ended; neither when it cannot be told now."""
@@ -280,11 +295,16 @@ def exhausted(who: VerifiedKey, short: Short) -> MoaError:
     ends = who.ends.get(short.period)
     limit = limit_shown(limit_of(short.dimension, short.period), short.limit)
     whose = f"{_WHOSE[short.owner]} {short.label}".rstrip()
+    if short.needed is not None:
+        return QuotaExhausted(
+            f"{whose}'s limit of {limit} is less than this request may come to, {shown(short.dimension, short.needed)};"
+            " ask for less, or ask whoever set it for more"
+        )
     if short.back_in_s is not None:
         within_s = math.ceil(short.back_in_s)
         return QuotaExhausted(
-            f"{whose}'s limit of {limit} does not cover this request now: the rest is set aside for other requests, and"
-            f" what they do not use is free again within {within_s} s",
+            f"{whose}'s limit of {limit} does not cover this request now: the rest is set aside for requests that run;"
+            f" what they do not use is free again when they end, or, if their process died, within {within_s} s",
             retry_after_s=within_s,
         )
     when = f"it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}" if ends else "ask whoever set it for more"
