@@ -15,7 +15,7 @@ _HTTP_BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 
 
 def for_transcoder(descriptors: bytes) -> bytes:
-    """Rewrite a descriptor set: the request of each typed method has the fields of its paths and its body unread.
+    """Rewrite a descriptor set: requests whose query or body a service reads have their paths' fields, and a body unread.
 
     Messages stay as they are on the wire; `services.common.rpc.rest` reads the rest.
     """
@@ -26,7 +26,7 @@ def for_transcoder(descriptors: bytes) -> bytes:
         for service in file.service:
             for method in service.method:
                 request = messages.get(method.input_type)
-                if request is not None and rest.is_typed(method, request):
+                if request is not None and (rest.is_typed(method, request) or rest.reads_query(method, request)):
                     file.message_type.append(_narrowed(service.name, method, request))
                     method.input_type = f".{file.package}.{file.message_type[-1].name}"
         if _HTTP_BODY.file.name not in file.dependency and not file.name.startswith(_GOOGLE):

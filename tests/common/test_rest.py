@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from moa.account.v1 import request_log_service_pb2 as pb
+from moa.router.v1 import responses_service_pb2 as responses_pb
 from services.common.errors import InvalidField
 from services.common.rpc import rest
 
@@ -39,3 +40,20 @@ def test_times_are_parameters_too() -> None:
             read(f"/admin/requests?since={text}")
     with pytest.raises(InvalidField, match="since is given twice"):
         read("/admin/requests?since=2026-11-29T23:00:00Z&since=2026-11-29T23:00:00Z")
+
+
+def test_a_vendors_query_is_read_where_the_service_answers_as_the_vendor() -> None:
+    """Numbers and booleans by name, lists once however often they are read; what it does not have is passed over."""
+    complete = rest.reader("/moa.router.v1.ResponsesService/GetResponse")
+    assert complete is not None
+    given = responses_pb.ResponsesServiceGetResponseRequest(include=["a"])
+    for _ in range(2):
+        complete(
+            given, "/v1/responses/r?stream=true&starting_after=7&include=a&include=b&include%5B%5D=c&response_id=x"
+        )
+    told = responses_pb.ResponsesServiceGetResponseRequest(stream=True, starting_after=7, include=["a", "b"])
+    assert given == told
+    with pytest.raises(InvalidField, match="starting_after must be a whole number") as refused:
+        complete(given, "/v1/responses/r?starting_after=x")
+    assert refused.value.param == "starting_after"
+    assert rest.reader("/moa.router.v1.ResponsesService/GetConversation") is None

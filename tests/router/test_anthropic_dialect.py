@@ -257,6 +257,10 @@ def test_models_in_anthropics_form(url: str) -> None:
     back = page(limit=2, before_id=second["first_id"])
     assert ([model["id"] for model in back["data"]], back["has_more"]) == (names[:2], False)
     assert page(after_id="absent")["error"]["type"] == "invalid_request_error"
+    assert page(limit=0)["error"]["message"] == page(limit=1001)["error"]["message"] == "limit must be from 1 to 1000"
+    for limit in ("many", "", "2.5"):
+        error = page(limit=limit)["error"]
+        assert (error["type"], "limit must be a whole number" in error["message"]) == ("invalid_request_error", True)
     one = requests.get(f"{url}/v1/models/smart", headers=headers, timeout=60).json()
     assert (one["type"], one["created_at"], one["max_input_tokens"]) == ("model", "2023-11-14T22:13:20Z", 1000)
     assert one["capabilities"]["image_input"] == one["capabilities"]["batch"] == {"supported": True}

@@ -261,3 +261,23 @@ def test_a_refusal_names_what_the_caller_wrote(url: str, case: str) -> None:
         assert error["details"][0]["metadata"]["field"] == param
     elif "param" in error:
         assert error["param"].partition("[")[0] == param.partition("[")[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        ("/v1/models?limit=many", "limit"),
+        ("/v1/responses/resp_1?stream=perhaps", "stream"),
+        ("/v1/responses/resp_1?stream=true&starting_after=x", "starting_after"),
+        ("/openai/v1/responses/resp_1/input_items?limit=", "limit"),
+        ("/v1/conversations/conv_1/items?order=asc&limit=2.5", "limit"),
+        ("/v1beta/models?pageSize=many", "pageSize"),
+    ],
+)
+def test_a_refusal_names_the_parameter_that_cannot_be_read(url: str, path: str, param: str) -> None:
+    """Through the edge, in each dialect; one that the path does not have is nobody's."""
+    answer = requests.get(f"{url}{path}&no_such=1", headers={"Authorization": f"Bearer {KEY}"}, timeout=20)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["message"].startswith(f"{param} must be ")
+    assert (error["details"][0]["metadata"]["field"] if "details" in error else error["param"]) == param

@@ -29,6 +29,10 @@ ORIGINAL_PATH: Final = "x-envoy-original-path"
 _RAW: Final = f".{httpbody_pb2.HttpBody.DESCRIPTOR.full_name}"
 _VARIABLE: Final = re.compile(r"\{([a-z0-9_.]+)")
 _MOST_PARAMETERS: Final = 100
+_F: Final = descriptor_pb2.FieldDescriptorProto
+_NOT_ANY_TEXT: Final = frozenset(
+    (_F.TYPE_INT32, _F.TYPE_INT64, _F.TYPE_UINT32, _F.TYPE_UINT64, _F.TYPE_BOOL, _F.TYPE_DOUBLE, _F.TYPE_FLOAT)
+)
 
 Read = Callable[[Any, str], None]
 """Completes a message, from the original path."""
@@ -41,6 +45,19 @@ def is_typed(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_p
         and _RAW not in (method.input_type, method.output_type)
         and all(field.type_name != _RAW for field in request.field)
     )
+
+
+def reads_query(method: descriptor_pb2.MethodDescriptorProto, request: descriptor_pb2.DescriptorProto) -> bool:
+    """Return whether a method that gives a raw answer and takes no body has parameters that not every text can be.
+
+    The edge would refuse such a text without saying of which parameter it is.
+    """
+    if not method.options.HasExtension(annotations_pb2.http) or is_typed(method, request):
+        return False
+    if method.input_type == _RAW or method.options.Extensions[annotations_pb2.http].body:
+        return False
+    fields = {field.name for field in request.field if field.type in _NOT_ANY_TEXT}
+    return bool(fields and fields - bound(method))
 
 
 def bound(method: descriptor_pb2.MethodDescriptorProto) -> frozenset[str]:
@@ -63,6 +80,8 @@ def reader(path: str) -> Read | None:
     proto, request = descriptor_pb2.MethodDescriptorProto(), descriptor_pb2.DescriptorProto()
     method.CopyToProto(proto)
     method.input_type.CopyToProto(request)
+    if reads_query(proto, request):
+        return _Reader(method, proto, takes_body=False, ignores_unknown=True).read
     if not is_typed(proto, request):
         return None
     return _Reader(method, proto, takes_body=bool(proto.options.Extensions[annotations_pb2.http].body)).read
@@ -87,10 +106,18 @@ def request_of(path: str) -> type[Message] | None:
 
 
 class _Reader:
+    """Completes the messages of a method. `ignores_unknown`: parameters that it does not have, as vendors' APIs do."""
+
     def __init__(
-        self, method: MethodDescriptor, proto: descriptor_pb2.MethodDescriptorProto, *, takes_body: bool
+        self,
+        method: MethodDescriptor,
+        proto: descriptor_pb2.MethodDescriptorProto,
+        *,
+        takes_body: bool,
+        ignores_unknown: bool = False,
     ) -> None:
         self._takes_body = takes_body
+        self._ignores_unknown = ignores_unknown
         self._in_path = bound(proto)
         fields = [
             field
@@ -140,10 +167,15 @@ class _Reader:
         seen: set[str] = set()
         for name, text in pairs:
             field = parameters.get(name)
+            if field is None and self._ignores_unknown:
+                continue
             if field is None:
                 known = sorted({each.name for each in parameters.values()})
                 raise InvalidField(f"unknown query parameter {name}{words.step(name, known)}", param=name)
             if field.is_repeated:
+                if field.name not in seen:
+                    message.ClearField(field.name)
+                    seen.add(field.name)
                 getattr(message, field.name).append(_scalar(field, text, name))
                 continue
             if field.name in seen:

@@ -31,20 +31,19 @@ def is_asked(context: Any) -> bool:
 
 async def page(listing: Listing, caller: Caller, after: str, before: str, limit: int) -> dict[str, Any]:
     """Return a page of the models that the key may use. Raises as `Listing.models`, and InvalidField."""
-    if not 0 <= limit <= MAX_PAGE:
+    if not 1 <= limit <= MAX_PAGE:
         raise InvalidField(f"limit must be from 1 to {MAX_PAGE}", param="limit")
     if after and before:
         raise InvalidField("give after_id or before_id, not both", param="before_id")
     models = [each for each in await listing.models(caller) if listing.operation(each).name == _MAKES]
     names = [listing.name(model) for model in models]
-    count = limit or PAGE
     if before:
         stop = _place(names, before, "before_id")
-        start = max(0, stop - count)
+        start = max(0, stop - limit)
         has_more = start > 0
     else:
         start = _place(names, after, "after_id") + 1 if after else 0
-        stop = start + count
+        stop = start + limit
         has_more = stop < len(models)
     shown = [describe(listing, model) for model in models[start:stop]]
     return {

@@ -37,9 +37,8 @@ class ModelsServicer:
             page = await google.page(self._listing, self._caller(context), request.page_size, request.page_token)
             return await reply.tagged_body(context, page)
         if anthropic.is_asked(context):
-            listed = await anthropic.page(
-                self._listing, begin(context), request.after_id, request.before_id, request.limit
-            )
+            limit = request.limit if request.HasField("limit") else anthropic.PAGE
+            listed = await anthropic.page(self._listing, begin(context), request.after_id, request.before_id, limit)
             return await reply.tagged_body(context, listed)
         models = await self._listing.models(begin(context))
         data = [await self._model(m) for m in page_of(models, request.after, request.limit, self._listing.name)]
