@@ -15,7 +15,7 @@ _HTTP_BODY: Final = httpbody_pb2.HttpBody.DESCRIPTOR
 
 
 def for_transcoder(descriptors: bytes) -> bytes:
-    """Rewrite a descriptor set: requests whose query or body a service reads have their paths' fields, and no body read.
+    """Rewrite a descriptor set: a request whose query or body a service reads has its paths' fields, and a body unread.
 
     Messages stay as they are on the wire; `services.common.rpc.rest` reads the rest.
     """
