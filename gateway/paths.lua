@@ -13,7 +13,8 @@ local function methods_of(path)
   end
 end
 
--- What a path may have been meant as: with a version or without one, once or twice, a slash at the end, a prefix too many.
+-- What a path may have been meant as: with a version or without one, once or twice, a slash at the end, a prefix too
+-- many, or `/admin` for `/account`.
 local function candidates(path)
   local plain = path:gsub("/+$", "")
   local found = {plain, "/v1" .. plain, "/v1beta" .. plain}
@@ -24,6 +25,10 @@ local function candidates(path)
     found[#found + 1] = "/v1" .. rest
     rest = rest:match("^/[^/]+(/.+)$")
   end
+  -- Administrators and owners of teams have paths in common.
+  local area, below = plain:match("^/(%l+)(/.+)$")
+  if area == "admin" then found[#found + 1] = "/account" .. below end
+  if area == "account" then found[#found + 1] = "/admin" .. below end
   return found
 end
 

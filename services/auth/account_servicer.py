@@ -256,8 +256,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         caller.check_manages(ACCOUNT)
         if request.HasField("name"):
             await self._accounts.rename(caller.account_id, render.read_name(request.name))
-        if request.HasField("stores_responses"):
-            is_new = await self._accounts.set_storing(caller.account_id, request.stores_responses)
+        if request.HasField("stores_responses") or request.by_default:
+            is_new = await self._accounts.set_storing(caller.account_id, render.read_storing(request))
             # Who relies on it asks at once: by then no router may go by what it knew before.
             await asyncio.sleep(self._fresh_s if is_new else 0)
         if request.HasField("password"):

@@ -20,12 +20,13 @@ from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import BudgetRecord
 from services.auth.domain.teams import check_part
 from services.auth.minute_standings import Subject, minute_standings
+from services.catalogue import LONGEST_TAG_BYTES
 from services.common import page_tokens
 from services.common.errors import InvalidField, NotFound, PermissionDenied
 from services.common.signing import Secrets
 
-_LONGEST_TAG_BYTES = 69
-"""`user:` and 64 bytes."""
+_USER = "user:"
+"""What stands before the `user` of a request, which counts as a tag."""
 _WITHIN = "an owner looks after budgets of their team, of its members and of their keys; name one of them as `owner`"
 
 
@@ -82,11 +83,7 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
         manager = await self._manager(context, gives=True)
         if manager.team_id is not None and not await self._budgets.is_within(manager.team_id, request.owner):
             raise PermissionDenied(_WITHIN, param="owner")
-        tag = request.tag.strip()
-        if len(tag.encode()) > _LONGEST_TAG_BYTES or not tag.isprintable() or "," in tag:
-            raise InvalidField(
-                f"a tag has at most {_LONGEST_TAG_BYTES} bytes, printable characters and no comma", param="tag"
-            )
+        tag = _read_tag(request.tag)
         limits = render.read_key_changes(request.limits)
         if not limits:
             raise InvalidField(
@@ -182,6 +179,18 @@ class BudgetServicer(budget_service_pb2_grpc.BudgetServiceServicer):
             return
         if not await self._budgets.is_within(manager.team_id, record.owner):
             raise NotFound("no such budget")
+
+
+def _read_tag(text: str) -> str:
+    """Read a tag. Raises InvalidField, also for one that no request can have, which would count nothing."""
+    tag = text.strip()
+    if len(tag.removeprefix(_USER).encode()) > LONGEST_TAG_BYTES or not tag.isprintable() or "," in tag:
+        raise InvalidField(
+            f"a tag has at most {LONGEST_TAG_BYTES} bytes, behind `{_USER}` where it begins so, printable characters"
+            " and no comma",
+            param="tag",
+        )
+    return tag
 
 
 def _is_theirs(record: BudgetRecord, manager: _Manager) -> bool:

@@ -232,6 +232,15 @@ def read_name(text: str) -> str:
     return name
 
 
+def read_storing(given: account_service_pb2.UpdateMeRequest) -> bool | None:
+    """Read whether responses are stored; None for what the operator's default is. Raises InvalidField."""
+    if not given.by_default:
+        return given.stores_responses
+    if set(given.by_default) != {"stores_responses"} or given.HasField("stores_responses"):
+        raise InvalidField("it names `stores_responses`, where that has no value, and nothing else", param="by_default")
+    return None
+
+
 def read_rules(given: Iterable[quota_pb2.Rule], param: str) -> list[quota_pb2.Rule]:
     """Read permissions; an empty provider or model means every one. Raises InvalidField."""
     rules = []
@@ -292,7 +301,11 @@ def read_limit_changes(given: account_pb2.Limits, without: Iterable[str], *, rol
             if most is None or name not in changes:
                 continue
             if changes[name] is None:
-                raise InvalidField(f"a user has a limit of at most {limit_shown(name, most)}", param="no_limit")
+                raise InvalidField(
+                    f"a user has a limit of at most {limit_shown(name, most)}: give one up to it; only an account of"
+                    " the role service may have none",
+                    param="no_limit",
+                )
             if changes[name] > most:
                 raise InvalidField(f"at most {limit_shown(name, most)}", param=f"limits.{field_of(name)}")
     return changes

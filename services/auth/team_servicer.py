@@ -20,7 +20,7 @@ from services.auth.callers import INVITATION_PREFIX, Caller, Callers
 from services.auth.domain import keys
 from services.auth.domain.powers import ACCOUNT, ADMIN
 from services.auth.domain.records import AccountRecord, TeamRecord
-from services.auth.domain.teams import check_beneath
+from services.auth.domain.teams import check_beneath, check_part
 from services.auth.lifetimes import read_overlap
 from services.auth.managers import Manager, manager_of
 from services.auth.minute_standings import Subject, minute_standings
@@ -186,6 +186,9 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         """Make a team's key."""
         manager = await self._manager(context, request.team_id, gives=True)
         team = await self._teams.get(request.team_id)
+        limits = render.read_key_changes(request.limits)
+        if not manager.is_admin:
+            check_part(limits, team)
         key = keys.make(self._pepper)
         record = await self._keys.create(
             team.account_id,
@@ -193,7 +196,7 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             name=render.read_name(request.name),
             expires_in_s=_lifetime_s(request.expires_in, _TEN_YEARS_S) if request.HasField("expires_in") else None,
             scopes=render.read_rules(request.scopes, "scopes"),
-            limits=render.key_limits(render.read_key_changes(request.limits)),
+            limits=render.key_limits(limits),
             actor=manager.account_id,
         )
         return pb.CreateTeamKeyResponse(key=render.key(record), api_key=key.secret)
@@ -203,6 +206,8 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
         manager = await self._manager(context, request.team_id, gives=True)
         team = await self._teams.get(request.team_id)
         changes = render.read_key_changes(request.limits, request.no_limit)
+        if not manager.is_admin:
+            check_part(changes, team)
         if request.HasField("name"):
             changes["name"] = render.read_name(request.name)
         record = await self._keys.update(team.account_id, request.key_id, actor=manager.account_id, **changes)
@@ -292,13 +297,13 @@ class TeamServicer(team_service_pb2_grpc.TeamServiceServicer):
             await self._keys.check_gives(caller.account_id, caller.key_id, ACCOUNT)
 
     async def _reader(self, context: Any, team_id: str) -> bool:
-        """Return whether who reads manages the team. Raises PermissionDenied for whoever may not even read of it."""
+        """Return whether who reads manages the team. Raises NotFound for whoever may not even read of it."""
         return await self._reader_of(await self._callers.of(context), team_id)
 
     async def _reader_of(self, caller: Caller, team_id: str) -> bool:
         record: AccountRecord = await self._accounts.get(caller.account_id)
         if not team_id or record.team_id != team_id:
-            await self._manager_of(caller, "", gives=False)
+            await self._manager_of(caller, team_id, gives=False)
             return True
         return record.team_role == "owner" and (caller.key_id is None or ACCOUNT in caller.manages)
 

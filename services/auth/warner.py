@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self
 from prometheus_client import Counter
 
 from services.auth.adapters.mail import Mailer
-from services.auth.adapters.warnings import Delivery, Warnings
+from services.auth.adapters.warnings import PERCENTS, Delivery, Warnings
 from services.common import logs, signing
 from services.common.beats import until_beat_s
 from services.common.cancelling import cancel_and_wait
@@ -95,8 +95,16 @@ class Warner:
     async def round(self) -> None:
         """Write what is to be warned of, and deliver what is due. Raises Unavailable."""
         await self._warnings.note()
-        while due := await self._warnings.due(_AT_ONCE, lease_s=2 * _TIMEOUT_S):
-            await asyncio.gather(*map(self._deliver, due))
+        while due := await self._warnings.due(_AT_ONCE, lease_s=(len(PERCENTS) + 1) * _TIMEOUT_S):
+            of_limits: dict[tuple[object, ...], list[Delivery]] = {}
+            for one in due:
+                of_limits.setdefault((one.channel, one.target, one.subject, one.limit, one.starts), []).append(one)
+            await asyncio.gather(*map(self._deliver_all, of_limits.values()))
+
+    async def _deliver_all(self, deliveries: Iterable[Delivery]) -> None:
+        """Deliver what somebody is told of one limit in its order: who hears of 100% first takes 80% for news."""
+        for one in deliveries:
+            await self._deliver(one)
 
     async def _deliver(self, delivery: Delivery) -> None:
         """Send a warning once, and note how that went. One that cannot be noted is sent again, under the same id."""

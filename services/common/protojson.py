@@ -33,6 +33,7 @@ _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _DURATION: Final = "google.protobuf.Duration"
 _UNITS_S: Final[Mapping[str, int]] = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _PARTS: Final = re.compile(r"(?:[0-9]{1,9}d)?(?:[0-9]{1,9}h)?(?:[0-9]{1,9}m)?(?:[0-9]{1,9}s)?")
+_NUMERAL: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 TIMES: Final[Mapping[str, str]] = {
     "google.protobuf.Timestamp": 'a time like "2026-11-20T12:00:00Z"',
     _DURATION: 'a duration like "24h", "90s" or "1h30m", or a number of seconds',
@@ -112,13 +113,19 @@ def fill(message: Message, given: Mapping[str, Any], at: str = "") -> None:
         if value is not None:
             seen.add(slot)
             _set(message, field, value, path)
-            _note_nulls(message, field, value)
+        _note_nulls(message, field, value)
 
 
 def _note_nulls(message: Message, field: FieldDescriptor, value: Any) -> None:
-    """Name the members of an object that are null in the list that the contract has for them, if it has one."""
+    """Name the members of an object, or the field, that are null in the list that the contract has for them, if any."""
     nulls = field.GetOptions().Extensions[limits_pb2.limits].nulls
-    if not nulls or field.message_type is None:
+    if not nulls:
+        return
+    if field.message_type is None:
+        if value is None and field.name not in getattr(message, nulls):
+            getattr(message, nulls).append(field.name)
+        return
+    if value is None:
         return
     names = {name: one.name for one in field.message_type.fields for name in (one.name, one.json_name)}
     noted = getattr(message, nulls)
@@ -212,8 +219,8 @@ def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
         if not isinstance(value, bool):
             raise InvalidField(f"{path} must be true or false", param=path)
         return value
-    if not isinstance(value, bool) and field.GetOptions().Extensions[limits_pb2.limits].decimal:
-        value = value.text if isinstance(value, _Written) else str(value) if isinstance(value, int) else value
+    if field.GetOptions().Extensions[limits_pb2.limits].decimal:
+        return _decimal(value, path)
     if not isinstance(value, str):
         raise InvalidField(f"{path} must be a string", param=path)
     try:
@@ -223,9 +230,23 @@ def scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
     return value if field.type == F.TYPE_STRING else _bytes(encoded, path)
 
 
+def _decimal(value: Any, path: str) -> str:
+    """Return a decimal as it was written, as a number or in a string."""
+    if isinstance(value, _Written):
+        return value.text
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).isascii():
+        raise InvalidField(f'{path} must be a decimal, such as 5.00 or "5.00"', param=path)
+    return str(value)
+
+
+def _is_no_number(value: Any) -> bool:
+    """Return whether Python alone takes it for a number: true, and digits of other scripts, with spaces or `_`."""
+    return isinstance(value, bool) or (isinstance(value, str) and _NUMERAL.fullmatch(value) is None)
+
+
 def _whole(least: int, most: int, value: Any, path: str) -> int:
     try:
-        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        if _is_no_number(value) or (isinstance(value, float) and not value.is_integer()):
             raise ValueError
         number = int(value)
         if not least <= number <= most:
@@ -237,7 +258,7 @@ def _whole(least: int, most: int, value: Any, path: str) -> int:
 
 def _real(value: Any, path: str) -> float:
     try:
-        if isinstance(value, bool):
+        if _is_no_number(value):
             raise ValueError
         number = float(value)
         if not math.isfinite(number):

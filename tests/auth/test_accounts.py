@@ -144,6 +144,25 @@ async def test_a_new_password_ends_other_sessions(client: Client) -> None:
     assert await code_of(old) == grpc.StatusCode.UNAUTHENTICATED
 
 
+async def test_whether_responses_are_stored_goes_back_to_the_default(start: Start) -> None:
+    """It is what the account said, until it says that it goes by the operator's default; both are on record."""
+    auth = await start(fresh_s=0.01)
+    client, link = await connected(auth.public_port)
+    async with link:
+        made = await client.sign_up("stores.by.default@example.com")
+        me = client.sent(made.session_token)
+        stored = await client.account.UpdateMe(pb.UpdateMeRequest(stores_responses=False), metadata=me)
+        assert (stored.account.HasField("stores_responses"), stored.account.stores_responses) == (True, False)
+        request = pb.UpdateMeRequest(by_default=["stores_responses"])
+        assert not (await client.account.UpdateMe(request, metadata=me)).account.HasField("stores_responses")
+        both = pb.UpdateMeRequest(by_default=["stores_responses"], stores_responses=True)
+        for wrong in (both, pb.UpdateMeRequest(by_default=["name"])):
+            assert await code_of(client.account.UpdateMe(wrong, metadata=me)) == grpc.StatusCode.INVALID_ARGUMENT
+        act = "select details from audit where account_id = %s and act = 'account.changed' order by id"
+        said = [details for (details,) in auth.query(act, made.account.account_id)]
+        assert said == [["stores_responses=false"], ["stores_responses=default"]]
+
+
 async def test_usage_and_limits_tell_the_truth(client: Client, auth: Auth, admit: Admit) -> None:
     """What was charged shows by day, key and model, and is gone from what is left of today."""
     session = client.sent((await client.sign_up("usage@example.com")).session_token)

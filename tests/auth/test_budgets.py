@@ -257,6 +257,13 @@ async def test_who_makes_budgets(client: Client, auth: Auth, root: str) -> None:
     )
     assert changed.budget.limits == account_pb2.Limits(tokens_a_day=5)
     limited = account_pb2.Limits(tokens_a_day=1)
+    for tag, is_taken in (("a" * 65, False), ("user:" + "a" * 65, False), ("user:" + "a" * 64, True), ("a" * 64, True)):
+        request = pb.CreateBudgetRequest(owner=boss.account.account_id, limits=limited, tag=tag)
+        if is_taken:
+            assert (await client.budget.CreateBudget(request, metadata=admin)).budget.tag == tag
+        else:
+            refused = await code_of(client.budget.CreateBudget(request, metadata=admin))
+            assert refused == grpc.StatusCode.INVALID_ARGUMENT, tag
     for owner in ("team_none", "key_none", "acc_none"):
         request = pb.CreateBudgetRequest(owner=owner, limits=limited)
         assert await code_of(client.budget.CreateBudget(request, metadata=admin)) == grpc.StatusCode.NOT_FOUND

@@ -180,6 +180,10 @@ async def test_one_limit_changes_no_other(client: Client, root: str, auth: Auth)
         ),
     ):
         assert await code_of(client.admin.UpdateAccount(wrong, metadata=admin)) == grpc.StatusCode.INVALID_ARGUMENT
+    needed = admin_pb.UpdateAccountRequest(account_id=account, no_limit=["tokens_a_day"])
+    words = "at most 1,000,000 tokens a day: give one up to it; only an account of the role service may have none"
+    with pytest.raises(grpc.aio.AioRpcError, match=words):
+        await client.admin.UpdateAccount(needed, metadata=admin)
 
 
 async def test_standings_tell_every_limit_of_an_account_and_the_asking_key(

@@ -215,11 +215,9 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     of_owner: list[Message] = [
         pb.UpdateTeamRequest(team_id=own, limits=account_pb2.Limits(tokens_a_day=1)),
         pb.UpdateTeamRequest(team_id=own, rules=pb.Rules()),
-        pb.UpdateTeamRequest(team_id=foreign, name="mine"),
-        pb.CreateTeamKeyRequest(team_id=foreign),
-        pb.RotateTeamKeyRequest(team_id=foreign, key_id=key.key.key_id),
+        pb.CreateTeamKeyRequest(team_id=own, limits=account_pb2.Limits(usd_a_month="5.01")),
+        pb.UpdateTeamKeyRequest(team_id=own, key_id=key.key.key_id, limits=account_pb2.Limits(tokens_a_day=5001)),
         pb.AddMemberRequest(team_id=own, account_id=member),
-        pb.GetTeamRequest(team_id=foreign),
         pb.ListTeamsRequest(),
         pb.CreateTeamRequest(),
         pb.DeleteTeamRequest(team_id=own),
@@ -236,6 +234,17 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     for who, refused in ((as_owner, of_owner), (as_member, of_member)):
         for request in refused:
             assert await refusal(client, request, who) == grpc.StatusCode.PERMISSION_DENIED, request
+    of_strangers: list[Message] = [
+        pb.UpdateTeamRequest(team_id=foreign, name="mine"),
+        pb.CreateTeamKeyRequest(team_id=foreign),
+        pb.RotateTeamKeyRequest(team_id=foreign, key_id=key.key.key_id),
+        pb.GetTeamRequest(team_id=foreign),
+        pb.GetTeamRequest(team_id="team_0"),
+        pb.ListMembersRequest(team_id=foreign),
+    ]
+    for request in of_strangers:
+        for who in (as_owner, as_member):
+            assert await refusal(client, request, who) == grpc.StatusCode.NOT_FOUND, request
 
 
 async def test_a_limited_key_of_an_owner_gives_nothing(client: Client, root: str) -> None:

@@ -184,6 +184,21 @@ async def test_a_warning_arrives_by_both_ways_and_is_tried_again(book: Book) -> 
     assert "50% of the limit of 1,000 tokens a day of the team research is used: 510 tokens." in mail.get_content()
 
 
+async def test_what_is_due_at_once_is_told_in_its_order(book: Book) -> None:
+    """Who hears of 50, 80 and 100 percent at once hears the least first, though another is asked meanwhile."""
+    async with Mailbox() as mailbox, book.postgres.transaction() as link:
+        two = ["lead@example.com", "other@example.com"]
+        await link.execute("update teams set warn_url = '', warn_emails = %s where id = %s", (two, book.team_id))
+        await link.commit()
+        await book.spend(Amount(tokens=1000))
+        egress = Egress()
+        await Warner(Warnings(book.postgres), egress, Mailer(mailbox.url, "moa@example.org"), SECRETS).round()
+        await egress.aclose()
+    for whose in two:
+        told = [mail["Subject"].partition("%")[0] for mail in mailbox.arrived if mail["To"] == whose]
+        assert told == ["50", "80", "100"]
+
+
 class Forgetful(Warnings):
     """Dies after a warning was sent, and before that is noted."""
 

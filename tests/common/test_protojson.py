@@ -58,6 +58,9 @@ def read(kind: type[M], body: bytes) -> M:
         (b'{"tokens_a_day": 1e999}', "tokens_a_day"),
         (b'{"tokens_a_day": true}', "tokens_a_day"),
         (b'{"tokens_a_day": "many"}', "tokens_a_day"),
+        ('{"tokens_a_day": "١٢"}'.encode(), "tokens_a_day"),
+        (b'{"tokens_a_day": "1_000"}', "tokens_a_day"),
+        (b'{"tokens_a_day": " 12"}', "tokens_a_day"),
         (b'{"tokens_a_day": [1]}', "tokens_a_day"),
         (b'{"expires_in": "an hour"}', "expires_in"),
         (b'{"expires_in": "1y"}', "expires_in"),
@@ -253,6 +256,9 @@ def test_null_takes_a_limit_away() -> None:
     assert changed.limits == account_pb2.Limits(tokens_a_day=5)
     made = read(admin_service_pb2.CreateAccountRequest, b'{"limits": {"usd_a_month": null}}')
     assert not made.limits.HasField("usd_a_month")
+    me = read(account_service_pb2.UpdateMeRequest, b'{"stores_responses": null}')
+    assert list(me.by_default) == ["stores_responses"]
+    assert not read(account_service_pb2.UpdateMeRequest, b'{"stores_responses": true}').by_default
 
 
 @pytest.mark.parametrize(
@@ -284,8 +290,8 @@ def test_every_change_of_limits_takes_null(kind: type[Message]) -> None:
 def test_dollars_may_be_a_number_whose_digits_stay(written: bytes, dollars: str) -> None:
     """A decimal is taken as it is written, with more digits than a float has; other strings and words are no number."""
     assert read(account_pb2.Limits, b'{"usd_a_day": %s}' % written).usd_a_day == dollars
-    for other in (b"true", b"[5]", b"{}"):
-        with pytest.raises(InvalidField, match="usd_a_day must be a string"):
+    for other in (b"true", b"[5]", b"{}", '"٥"'.encode()):
+        with pytest.raises(InvalidField, match=r'usd_a_day must be a decimal, such as 5\.00 or "5\.00"'):
             read(account_pb2.Limits, b'{"usd_a_day": %s}' % other)
 
 

@@ -228,6 +228,8 @@ def test_clients_are_told_what_not_to_send_again(
         ("PUT", "/account/keys/some", "DELETE or PATCH"),
         ("POST", "/models/some:generateContent", "/v1/models/some:generateContent"),
         ("POST", "/v1/models/v1/chat/completions", "/v1/chat/completions"),
+        ("PATCH", "/admin/teams/team_0", "/account/teams/team_0"),
+        ("DELETE", "/account/teams/team_0", "/admin/teams/team_0"),
     ],
 )
 def test_a_wrong_method_is_answered_with_the_right_one(edge: Stack, method: str, path: str, right: str) -> None:

@@ -202,8 +202,8 @@ class Accounts:
         async with self._postgres.transaction() as link:
             await link.execute("update accounts set name = %s where id = %s", (name, account_id))
 
-    async def set_storing(self, account_id: str, stores: bool) -> bool:
-        """Have an account's responses stored, or not, from now on; return whether that is new."""
+    async def set_storing(self, account_id: str, stores: bool | None) -> bool:
+        """Have an account's responses stored, or not, or as the operator's default is; return whether that is new."""
         async with self._postgres.transaction() as link:
             changed = await link.execute(
                 "update accounts set stores_responses = %s where id = %s and stores_responses is distinct from %s",
@@ -211,7 +211,8 @@ class Accounts:
             )
             if not changed.rowcount:
                 return False
-            await audit(link, account_id, "account.changed", account_id, f"stores_responses={str(stores).lower()}")
+            text = "default" if stores is None else str(stores).lower()
+            await audit(link, account_id, "account.changed", account_id, f"stores_responses={text}")
             return True
 
     async def set_password(self, account_id: str, password_hash: str, *, keep_session: bytes | None) -> None:

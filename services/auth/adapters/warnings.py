@@ -67,8 +67,9 @@ _SEND: LiteralString = (
 _DUE: LiteralString = (
     "update warning_deliveries d set next_at = now() + make_interval(secs => %s), attempts = attempts + 1"
     " from warnings w where w.id = d.warning_id and d.id in ("
-    " select id from warning_deliveries where delivered_at is null and given_up_at is null and next_at <= now()"
-    " order by next_at limit %s for update skip locked)"
+    " select due.id from warning_deliveries due join warnings of on of.id = due.warning_id"
+    " where delivered_at is null and given_up_at is null and next_at <= now()"
+    " order by next_at, of.percent limit %s for update of due skip locked)"
     " returning d.id, d.channel, d.target, d.attempts, w.subject, w.label, w.limit_name, w.starts, w.percent, w.used,"
     " w.most, w.resets_at, w.at"
 )
@@ -131,10 +132,10 @@ class Warnings:
         return written
 
     async def due(self, count: int, *, lease_s: float) -> list[Delivery]:
-        """Take deliveries that are due; nobody else gets them while the lease lasts."""
+        """Take deliveries that are due, the least percent first; nobody else gets them while the lease lasts."""
         async with self._postgres.transaction() as link:
             cursor = await link.execute(_DUE, (lease_s, count))
-            return [Delivery(*row) for row in await cursor.fetchall()]
+            return sorted((Delivery(*row) for row in await cursor.fetchall()), key=lambda one: one.percent)
 
     async def delivered(self, delivery: Delivery) -> None:
         """Note that it was heard."""
