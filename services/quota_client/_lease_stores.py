@@ -261,7 +261,7 @@ class LeaseStores:
                 told = _told(failure)
                 if failure.code() == grpc.StatusCode.DEADLINE_EXCEEDED and not told:
                     raise Unavailable("accounts cannot be reached now; try again", retry_after_s=1) from failure
-                if pause_s is None or told or failure.code() != grpc.StatusCode.UNAVAILABLE:
+                if pause_s is None or told or failure.code() not in status.GONE:
                     raise status.error_from_rpc(failure) from failure
                 # The replica is gone or restarting. An unheard grant costs its lease's time, never quota.
                 await asyncio.sleep(pause_s)

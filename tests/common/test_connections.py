@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 import grpc
 import pytest
 
+from services.common.errors import Unavailable
 from services.common.rpc.client import PATIENCE_S, ConnectionWatch, channel
 from services.common.rpc.server import Server
+from services.common.rpc.status import error_from_rpc
 
 
 async def lost(connections: ConnectionWatch) -> None:
@@ -196,3 +199,40 @@ async def test_what_no_server_has_begun_is_asked_again_and_what_one_has_is_not()
             assert await link.unary_unary("/peers/One")(b"asked", wait_for_ready=True) == b"asked"
             assert (peers.held, peers.silent) == (1, 1)
             peers.ended.set()
+
+
+async def test_what_arrives_as_a_server_stops_was_begun_by_nobody() -> None:
+    """Calls that a server has and no handler began when it stops end without words, as where nobody is reached."""
+    begun = 0
+
+    async def handle(request: bytes, context: Any) -> bytes:
+        nonlocal begun
+        begun += 1
+        return request
+
+    server = grpc.aio.server()
+    method: Any = grpc.unary_unary_rpc_method_handler(handle)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("here", {"There": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    link = channel(f"127.0.0.1:{port}")
+    call: Any = link.unary_unary("/here/There")
+    assert await call(b"warm") == b"warm"
+
+    async def answer() -> Any:
+        try:
+            return await call(b"late")
+        except grpc.aio.AioRpcError as failure:
+            return error_from_rpc(failure)
+
+    waiting = [asyncio.ensure_future(answer()) for _ in range(20)]
+    # gRPC's own threads bring the calls to the server while the loop, and so its handlers, stand still.
+    # However few have come by then, none may end as anything else.
+    await asyncio.sleep(0)
+    time.sleep(0.1)
+    stopping = asyncio.ensure_future(server.stop(5))
+    answers = await asyncio.gather(*waiting)
+    assert answers.count(b"late") == begun - 1 < 20
+    assert all(isinstance(one, Unavailable) for one in answers if one != b"late")
+    await stopping
+    await link.close()

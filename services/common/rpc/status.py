@@ -32,10 +32,14 @@ CODE: Final[Mapping[Reason.ValueType, grpc.StatusCode]] = {
 }
 """What a gRPC caller sees."""
 
+GONE: Final = frozenset((C.UNAVAILABLE, C.CANCELLED))
+"""What a call without words of a handler's ends with where its process goes. Cancelled is not the caller's doing, which
+raises asyncio.CancelledError: a server that stops resets so what has arrived and no handler has begun, and of a hundred
+calls a second there are always some."""
+
 _BARE: dict[grpc.StatusCode, type[errors.MoaError]] = {
-    C.CANCELLED: errors.Cancelled,
     C.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
-    C.UNAVAILABLE: errors.Unavailable,
+    **dict.fromkeys(GONE, errors.Unavailable),
     C.UNAUTHENTICATED: errors.Internal,  # between services: a wrong service credential, not the caller's key
     C.RESOURCE_EXHAUSTED: errors.TooLarge,  # gRPC's own: a message over its size limit
 }
