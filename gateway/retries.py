@@ -11,6 +11,10 @@ Json = dict[str, Any]
 _UNSENT: Final = ("connect-failure", "refused-stream", "reset-before-request")
 """Failures after which nobody has seen the request."""
 
+_UNBEGUN: Final[Json] = {"name": "grpc-message", "string_match": {"exact": "CANCELLED"}}
+"""Of an answer without a message by gRPC's own words: a router that stops resets so what has arrived and no handler has
+begun. Ours are other words."""
+
 _SEEN: Final = ("reset", "cancelled")
 """Failures of a process that dies or is being stopped, which may have seen the request."""
 
@@ -22,7 +26,8 @@ answer begins: of sixteen uploads of 9 MB another 144 MB."""
 def policy(settings: EdgeSettings, *, reads: bool = False) -> Json:
     """Return the policy of a call. `reads`: it changes nothing, and may be made twice."""
     return {
-        "retry_on": ",".join((*_UNSENT, *_SEEN) if reads else _UNSENT),
+        "retry_on": ",".join((*_UNSENT, "retriable-headers", *(_SEEN if reads else ()))),
+        "retriable_headers": [_UNBEGUN],
         "num_retries": settings.edge_retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
     }

@@ -56,6 +56,16 @@ def test_field_and_retry(edge: Stack, upstream: Upstream, dialect: str) -> None:
     assert answer.headers["retry-after"] == "3"
 
 
+@pytest.mark.parametrize("dialect", [name for name in RIGS if name != "task_query"])  # a read, which may be made twice
+def test_what_a_stopping_router_begins_no_more_is_asked_again(edge: Stack, upstream: Upstream, dialect: str) -> None:
+    """It resets what has arrived in gRPC's own words; a call that was cancelled in other words may have been served."""
+    answer = post(edge, dialect, {"act": "cancel", "times": 2, "message": "CANCELLED"})
+    assert (answer.status_code, upstream.held.calls) == (200, 3)
+    upstream.held.reset()
+    answer = post(edge, dialect, {"act": "cancel", "times": 2, "message": "the request was cancelled"})
+    assert (answer.status_code, upstream.held.calls) == (499, 1)
+
+
 @pytest.mark.parametrize("dialect", RIGS)
 @pytest.mark.parametrize(
     ("code", "word"),

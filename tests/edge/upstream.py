@@ -78,6 +78,8 @@ async def _act(held: Held, asked: dict[str, Any], body: httpbody_pb2.HttpBody, c
             raise kind(asked["message"], param=asked.get("param", ""), retry_after_s=asked.get("retry_after_s"))
         case "bare":
             await context.abort(getattr(grpc.StatusCode, asked["code"]), asked["message"])
+        case "cancel" if held.calls <= asked["times"]:
+            await context.abort(grpc.StatusCode.CANCELLED, asked["message"])
         case "crash":
             raise RuntimeError("a secret detail")
         case "sse":
