@@ -134,3 +134,13 @@ def test_a_text_that_cannot_be_stored_is_refused(gateway: Gateway, query: str) -
         "invalid_field",
         "a text holds the character NUL; leave it out",
     )
+
+
+def test_a_number_of_a_stream_of_events_is_read_by_the_service(gateway: Gateway) -> None:
+    """One that is none is refused by name, as of a list; then the task is looked for."""
+    answer = gateway.get("/v1/tasks/one/events?after_sequence=x")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_field")
+    assert answer.json()["detail"].startswith("after_sequence must be a whole number")
+    assert gateway.get("/v1/tasks/one/events?afterSequence=3").status_code == 404
+    download = gateway.get("/account/spend.csv?of_team=perhaps")
+    assert (download.status_code, download.json()["detail"]) == (422, "of_team must be true or false")
