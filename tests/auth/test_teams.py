@@ -177,8 +177,9 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     ):
         update = pb.UpdateMemberRequest(team_id=own, account_id=member, limits=beyond)
         assert await code_of(call.UpdateMember(update, metadata=as_owner)) == grpc.StatusCode.PERMISSION_DENIED
-    unlimited = pb.UpdateMemberRequest(team_id=own, account_id=member, no_limit=["usd_a_day"])
-    await call.UpdateMember(unlimited, metadata=as_owner)
+    unlimited = pb.UpdateMemberRequest(team_id=own, account_id=member, no_limit=["usd_a_day", "usd_a_month"])
+    freed = (await call.UpdateMember(unlimited, metadata=as_owner)).member.account
+    assert not freed.limits.HasField("usd_a_month")
 
     key = await call.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=own, name="service"), metadata=as_owner)
     whose = pb.ListMembersRequest(team_id=own)
@@ -245,6 +246,38 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     for request in of_strangers:
         for who in (as_owner, as_member):
             assert await refusal(client, request, who) == grpc.StatusCode.NOT_FOUND, request
+
+
+async def test_an_owner_takes_back_what_owners_set_of_a_members_limits(client: Client, root: str) -> None:
+    """Then there is what an administrator gave, which no owner takes away, nor after an administrator set it anew."""
+    team_id = await team(client, root, limits=account_pb2.Limits(usd_a_month="9"))
+    boss, other = await client.sign_up("takes.back@example.com"), await client.sign_up("is.bound@example.com")
+    member = other.account.account_id
+    await put(client, root, team_id, boss.account.account_id, OWNER)
+    await put(client, root, team_id, member)
+    as_admin, as_owner = client.sent(root), client.sent(boss.session_token)
+
+    async def limited(who: Any, usd: str) -> str:
+        given = {"limits": account_pb2.Limits(usd_a_month=usd)} if usd else {"no_limit": ["usd_a_month"]}
+        request = pb.UpdateMemberRequest(team_id=team_id, account_id=member, **given)
+        return (await client.team.UpdateMember(request, metadata=who)).member.account.limits.usd_a_month
+
+    async def is_kept() -> bool:
+        try:
+            await limited(as_owner, "")
+        except grpc.aio.AioRpcError as refused:
+            return refused.code() == grpc.StatusCode.PERMISSION_DENIED
+        return False
+
+    assert [await limited(as_owner, usd) for usd in ("", "3", "4", "")] == ["", "3.00", "4.00", ""]
+    assert await limited(as_admin, "5") == "5.00"
+    assert await is_kept()
+    assert [await limited(as_owner, usd) for usd in ("3", "2", "")] == ["3.00", "2.00", "5.00"]
+    assert await is_kept()
+    assert await limited(as_owner, "3") == "3.00"
+    account = admin_pb.UpdateAccountRequest(account_id=member, limits=account_pb2.Limits(usd_a_month="1"))
+    await client.admin.UpdateAccount(account, metadata=as_admin)
+    assert await is_kept()
 
 
 async def test_a_limited_key_of_an_owner_gives_nothing(client: Client, root: str) -> None:

@@ -35,7 +35,7 @@ _COLUMNS: LiteralString = (
     f" {_IS_AHEAD} next_zone end as next_zone,"
     f" {_IS_AHEAD} next_zone_day::timestamp at time zone zone end as next_zone_at,"
     f" {LIMIT_COLUMNS}, key_count, {', '.join(PACES)},"
-    " priority, micro_credits, created_at, deleted_at, team_id, team_role, stores_responses"
+    " priority, micro_credits, created_at, deleted_at, team_id, team_role, stores_responses, limits_before"
 )
 _MATCHES: LiteralString = "(id like %(like)s or email ilike %(like)s or name ilike %(like)s)"
 PIECES: LiteralString = "pieces_of(id || E'\\n' || coalesce(email, '') || E'\\n' || name)"
@@ -363,10 +363,11 @@ class Accounts:
 
 
 async def update_account(link: Link, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
-    """Set columns of an account, with an entry in the audit log."""
+    """Set columns of an account, with an entry in the audit log. Limits that it sets no owner of a team takes away."""
     columns = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in changes)
     cursor = await link.execute(
-        sql.SQL("update accounts set {} where id = %s").format(columns), (*changes.values(), account_id)
+        sql.SQL("update accounts set {}, limits_before = limits_before - %s::text[] where id = %s").format(columns),
+        (*changes.values(), list(changes), account_id),
     )
     if cursor.rowcount == 0:
         raise NotFound("no such account")

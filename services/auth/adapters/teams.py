@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, LiteralString
 
@@ -153,13 +153,15 @@ class Teams:
     async def change(
         self, team_id: str, account_id: str, *, role: str | None, limits: dict[str, Any], actor: str, keeps_owner: bool
     ) -> AccountRecord:
-        """Set a member's role and limits of its account.
+        """Set a member's role and limits of its account; by an owner (`keeps_owner`) those that can be taken back.
 
         Raises NotFound, or Conflict where `keeps_owner` and no owner would be left.
         """
         async with self._postgres.transaction() as link:
             before = await _member(link, team_id, account_id)
-            if limits:
+            if limits and keeps_owner:
+                await _limit(link, account_id, limits, actor=actor)
+            elif limits:
                 await update_account(link, account_id, actor=actor, **limits)
             if role is not None and role != before.team_role:
                 await link.execute("update accounts set team_role = %s where id = %s", (role, account_id))
@@ -274,6 +276,21 @@ async def _member(link: Link, team_id: str, account_id: str) -> AccountRecord:
     if found.team_id != team_id or found.id == team.account_id:
         raise NotFound("no such member of the team")
     return found
+
+
+async def _limit(link: Link, account_id: str, limits: Mapping[str, int | None], *, actor: str) -> None:
+    """Set limits of an account as an owner does: none stands for what there was before owners set one."""
+    await link.execute("select 1 from accounts where id = %s for update", (account_id,))
+    account = await account_of(link, account_id)
+    before, changes = dict(account.limits_before), dict(limits)
+    for name, limit in limits.items():
+        was = getattr(account, name)
+        if limit is None:
+            changes[name] = before.pop(name, was)
+        else:
+            before.setdefault(name, was)
+    await update_account(link, account_id, actor=actor, **changes)
+    await link.execute("update accounts set limits_before = %s where id = %s", (Jsonb(before), account_id))
 
 
 async def _owned_by(link: Link, account_id: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -33,6 +34,8 @@ class AccountRecord(Limits):
     deleted_at: datetime | None
     stores_responses: bool | None = None
     """What it wants; None: what the operator's setting says."""
+    limits_before: Mapping[str, int | None] = field(default_factory=dict)
+    """What limits were before owners of its team changed them, by column."""
 
 
 @dataclass(frozen=True, kw_only=True)
