@@ -59,8 +59,8 @@ class Database:
         self.up = True
         self.transactions: Counter[str] = Counter()
         self.busy_s = 0.0
-        self.recalled: list[Callable[[str], None]] = []
-        """Replicas, that hear whose idle quota is wanted."""
+        self.recalled: list[tuple[int, Callable[[str], None]]] = []
+        """Who hears whose idle quota is wanted, with the regions in which they are."""
         self._processors = simpy.Resource(env, capacity=processors)
 
     async def transaction(
@@ -131,9 +131,11 @@ class Ledger:
         """Tell every replica whose idle quota is wanted."""
 
         def tell() -> None:
-            for hear in self._database.recalled:
-                for subject in subjects:
-                    hear(subject)
+            network = self._database.network
+            for region, hear in self._database.recalled:
+                if network.reaches(region, self._database.region):
+                    for subject in subjects:
+                        hear(subject)
 
         await self._done("recall", tell)
 

@@ -50,13 +50,13 @@ class Replica:
     async def start(self) -> None:
         """Begin."""
         await self._sweeper.__aenter__()
-        self._database.recalled.append(self.quota.recalled)
+        self._database.recalled.append((self.region, self.quota.recalled))
         self._tasks = [asyncio.create_task(self._keys.listen()), asyncio.create_task(self._keys.reread())]
 
     async def kill(self) -> None:
         """End, as `kill -9` would."""
         self.up = False
-        self._database.recalled.remove(self.quota.recalled)
+        self._database.recalled.remove((self.region, self.quota.recalled))
         await cancel_and_wait(*self._tasks)
         await self._sweeper.__aexit__(None, None, None)
 

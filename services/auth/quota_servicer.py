@@ -98,6 +98,7 @@ class QuotaServicer(quota_service_pb2_grpc.QuotaServiceServicer):
             lasting=request.lasting,
             tags=request.tags,
             budgets=request.budgets if request.budgets_known else None,
+            alone=request.alone,
         )
         return quota_service_pb2.AdmitResponse(grant=self._grant(admitted))
 

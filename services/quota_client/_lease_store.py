@@ -181,6 +181,13 @@ class LeaseStore:
         yield key
         yield from key.lanes.values()
 
+    def is_alone(self, need: Amount, running: str) -> bool:
+        """Return whether no request of the key runs or waits beside one that needs so much, and may run by this id."""
+        return all(
+            need.covers(store.waiting) and all(running and one.request_id == running for one in store.open.values())
+            for store in self.of_key()
+        )
+
     def find(self, need: Amount, now: float) -> Lease | None:
         """Return a lease with room; those that can never serve again are dropped on the way."""
         # A busy key has a hundred leases with a little left each: the one that served last is asked first.

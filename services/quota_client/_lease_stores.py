@@ -50,6 +50,11 @@ class Asked(NamedTuple):
     """The key's id, where another service acts for its account; `key` is a grant then."""
     tags: tuple[str, ...] = ()
 
+    @property
+    def running(self) -> str:
+        """The id of the request that runs and needs more; empty: it is to begin."""
+        return "" if self.key else self.request_id
+
 
 class LeaseStores:
     """Holdings by key.
@@ -224,6 +229,7 @@ class LeaseStores:
             tags=asked.tags,
             budgets=store.lane if store is not None else (),
             budgets_known=True,
+            alone=store is None or store.is_alone(asked.need, asked.running),
         )
         if asked.key_id:
             request.key_id = asked.key_id

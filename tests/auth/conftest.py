@@ -27,7 +27,7 @@ from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.verified_keys import VerifiedKeys
-from services.auth.domain import keys, passwords, recalls
+from services.auth.domain import keys, passwords
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.domain.quota import Quota
 from services.auth.migrations import SCHEMA
@@ -223,12 +223,6 @@ async def admit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     for admission, link in running:
         await admission.stop()
         await link.close()
-
-
-@pytest.fixture
-def all_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held in the test is in use: who is refused for its sake would wait in vain."""
-    monkeypatch.setattr(recalls, "PAUSES_S", ())
 
 
 @pytest.fixture

@@ -99,7 +99,6 @@ async def test_what_exceeds_all_that_was_lent_is_charged_out_of_what_is_left(aut
     await audited(auth.url)
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_as_much_is_lent_as_there_is(auth: Auth, admit: Admit) -> None:
     """Near the limit less is lent, and then nothing, until another request that held some came to nothing."""
     account, _, key = await auth.account(tokens=350)

@@ -71,7 +71,6 @@ async def settled(auth: Auth, account: str) -> None:
     await audited(auth.url)
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_dollars_are_reserved_and_settled_by_what_was_reported(
     client: Client, root: str, auth: Auth, admit: Admit
 ) -> None:

@@ -231,7 +231,6 @@ async def test_a_limited_key_does_not_free_itself(client: Client, auth: Auth) ->
     assert (await client.account.CreateKey(pb.CreateKeyRequest(**same, expires_in=brief), metadata=key)).api_key  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_keys_of_a_limited_key_keep_its_limits_together(client: Client, auth: Auth, admit: Admit) -> None:
     """What it makes, and what takes its place, spends what it has left of its day, and not as much again."""
     account, _, _ = await auth.account(tokens=10_000)

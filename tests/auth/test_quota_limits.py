@@ -20,7 +20,6 @@ from tests.auth.conftest import Admit, Auth
 IMAGE = quota_pb2.OPERATION_IMAGE
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_an_exhausted_quota_says_when_it_begins_anew(auth: Auth, admit: Admit) -> None:
     """A request that does not fit is refused with the time to midnight UTC, and what is left can still be used."""
     account, _, key = await auth.account(tokens=1000, images=2)
@@ -45,7 +44,6 @@ async def test_an_exhausted_quota_says_when_it_begins_anew(auth: Auth, admit: Ad
     await until(lambda: auth.spent(account) == (1000, 1))
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_a_large_wish_is_cut_to_what_is_left(auth: Auth, admit: Admit) -> None:
     """With a minimum, the reservation is what is left; below the minimum it is refused."""
     _, _, key = await auth.account(tokens=1000)

@@ -50,9 +50,9 @@ class _World:
         count, found = self.comes
         return found if len(self.tries) >= count else HELD
 
-    async def waited(self, who: VerifiedKey = WHO, short: Short = HELD) -> str | Short:
+    async def waited(self, who: VerifiedKey = WHO, short: Short = HELD, *, alone: bool = True) -> str | Short:
         self.tries.clear()
-        return await self.recalls.waited(who, short, self.again)
+        return await self.recalls.waited(who, short, self.again, alone=alone)
 
 
 async def test_what_comes_back_is_had_and_what_is_used_up_meanwhile_is_told() -> None:
@@ -68,7 +68,7 @@ async def test_what_comes_back_is_had_and_what_is_used_up_meanwhile_is_told() ->
     assert not world.recalls.wants(WHO)
     world.comes = 1, USED_UP
     assert await world.waited() == USED_UP
-    assert (world.told, len(world.tries)) == (["acc_1", "acc_1"], 1)
+    assert (world.told, len(world.tries)) == (["acc_1", "acc_1"], 2)
 
 
 async def test_who_waited_in_vain_is_refused_at_once_for_a_while() -> None:
@@ -84,6 +84,14 @@ async def test_who_waited_in_vain_is_refused_at_once_for_a_while() -> None:
     world.now = before + 5.1
     assert await world.waited() == HELD
     assert len(world.tries) == len(PAUSES_S)
+
+
+async def test_one_of_many_requests_of_a_key_does_not_wait() -> None:
+    """What is idle is called back for it all the same."""
+    world = _World()
+    assert await world.waited(alone=False) == HELD
+    assert (world.now, world.tries, world.told) == (1000, [], ["acc_1"])
+    assert world.recalls.wants(WHO)
 
 
 async def test_nobody_waits_for_what_cannot_be_idle() -> None:

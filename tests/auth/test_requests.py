@@ -16,7 +16,6 @@ from tests.auth.conftest import Admit, Auth
 from tests.auth.test_money import limited
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_requests_that_were_answered_are_counted(client: Client, root: str, auth: Auth, admit: Admit) -> None:
     """Of three requests a month one that came to nothing is none; the fourth is refused, with the limit's name."""
     account, _, key = await auth.account(tokens=1000)
@@ -39,7 +38,6 @@ async def test_requests_that_were_answered_are_counted(client: Client, root: str
     assert (found.faults, found.totals["requests"]["spent"]) == ({}, 3)
 
 
-@pytest.mark.usefixtures("all_in_use")
 async def test_a_key_has_requests_of_its_own(auth: Auth, admit: Admit) -> None:
     """A further reservation of a request is no other request, and a picture that was left undone is had again."""
     account, _, _ = await auth.account(tokens=1000, images=4)

@@ -19,7 +19,7 @@ SMALL = Plan(
     tokens_a_day=28_000,
     lease_s=4.0,
     block_s=8.0,
-    quiet_s=14.0,
+    quiet_s=24.0,
 )
 FAULTS = (
     Fault(what="cut", at_s=1.0, lasts_s=3.0, region=1),

@@ -192,9 +192,11 @@ class Pools:
             if isinstance(borrowed, Short):
                 # What lies about in pieces may be enough in one.
                 of_key = self._pools[who.key_id].values()
-                await self._return_free([block for one in of_key for block in one.blocks])
+                pieces = [block for one in of_key for block in one.blocks if block.free]
+                await self._return_free(pieces)
                 self._trim(pool)
-                borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
+                if pieces or least != need:
+                    borrowed = await self._borrowed(pool, who, least=least, need=need, want=want)
             if isinstance(borrowed, Short):
                 return borrowed
             lease = self._from_memory(pool, who, need.at_most(borrowed.amount), want, self._clock())

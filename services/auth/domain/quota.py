@@ -118,10 +118,12 @@ class Quota:
         lasting: bool = False,
         tags: Collection[str] = (),
         budgets: Collection[str] | None = (),
+        alone: bool = False,
     ) -> Admitted:
         """Check the permission and lease quota. Raises PermissionDenied, QuotaExhausted or Unavailable.
 
-        `budgets` are those on which it counts whatever is asked for; None: all that the key has.
+        `budgets` are those on which it counts whatever is asked for; None: all that the key has. `alone`: it waits a
+        moment for what others have idle before it is refused.
         """
         if not permitted(who.rules, who.scopes, operation, provider, model):
             raise refused(model or provider or "this")
@@ -136,7 +138,7 @@ class Quota:
 
         found = await lent()
         if isinstance(found, Short):
-            found = await self.recalls.waited(who, found, lent)
+            found = await self.recalls.waited(who, found, lent, alone=alone)
         if isinstance(found, Short):
             raise exhausted(who, found)
         lease, borrowed = found

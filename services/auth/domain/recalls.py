@@ -12,7 +12,7 @@ from services.quota_client.amounts import GRANTED, limit_of
 
 T = TypeVar("T")
 
-PAUSES_S: Final = (0.1, 0.2, 0.3, 0.4, 0.5)
+PAUSES_S: Final = (0.25, 0.25, 0.4, 0.6)
 """Between the tries of who waits. Holders ask every 0.4 s whether anything is wanted, and settle within half a second;
 who waits is itself waited for 3 s at most."""
 _LASTS_S: Final = 2.0
@@ -60,14 +60,17 @@ class Recalls:
         _forget(self._until, self._clock())
         return any(subject in self._until for subject in _bound_by(who))
 
-    async def waited(self, who: VerifiedKey, short: Short, again: Callable[[], Awaitable[T | Short]]) -> T | Short:
+    async def waited(
+        self, who: VerifiedKey, short: Short, again: Callable[[], Awaitable[T | Short]], *, alone: bool
+    ) -> T | Short:
         """Call back what keeps a request waiting, and return what trying again comes to, within moments.
 
-        Where that was in vain a moment ago, or nothing can come back, it is refused at once.
+        Where that was in vain a moment ago, or nothing can come back, it is refused at once. So is one that is not
+        `alone`: many of a key would wait one behind the other.
         """
         found: T | Short = short
         lane = who.key_id, who.lane
-        waits = self._vain.get(lane, 0.0) <= self._clock()
+        waits = alone and self._vain.get(lane, 0.0) <= self._clock()
         for pause_s in PAUSES_S:
             if not isinstance(found, Short) or not _may_come_back(found):
                 return found
@@ -76,6 +79,9 @@ class Recalls:
                 return found
             await self._pause(pause_s)
             found = await again()
+            if isinstance(found, Short) and not _may_come_back(found):
+                # What came back after the limit was read, and before what is held of it was, looks used up.
+                found = await again()
         if isinstance(found, Short) and _may_come_back(found):
             _forget(self._vain, self._clock())
             self._vain[lane] = self._clock() + _VAIN_S
