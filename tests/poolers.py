@@ -1,6 +1,6 @@
 """A real PgBouncer in transaction mode before the tests' PostgreSQL, where one is installed.
 
-`MOA_TESTS_POOLED=1` puts one before every database of the auth tests, the runs of `make soak` included.
+`MOA_TESTS_POOLED=1` puts one before every database of the tests of auth and of tasks, the runs of `make soak` included.
 """
 
 from __future__ import annotations

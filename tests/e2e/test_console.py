@@ -50,6 +50,12 @@ async def test_the_first_visit(house: House, tmp_path: Path) -> None:
         await page.run("document.querySelector('.steps a').click()")
         photo = tmp_path / "<img src=x onerror=window.broken=1>.png"
         photo.write_bytes(PICTURE)
+        # Reading a file may take longer than sending the message.
+        await page.run(
+            "FileReader.prototype.readAsDataURL = (read => function (file) {"
+            " setTimeout(() => read.call(this, file), 500); })"
+            "(FileReader.prototype.readAsDataURL), null"
+        )
         await page.choose(".composer input[type=file]", photo)
         await console.ask(f"Hello {MARKUP}")
         # What is attached is seen: the content policy lets a page show what it holds itself.

@@ -18,7 +18,7 @@ from services.tasks.migrate import SCHEMA
 from tests.auth.conftest import Auth, started
 from tests.databases import copied
 from tests.emulators.receiver import Receiver
-from tests.tasks.paying import PRICE
+from tests.tasks.paying import PRICE, pool_of
 from tests.tasks.system import System
 
 Make = Callable[..., Task]
@@ -35,7 +35,7 @@ def tasks_url(database: Postgres) -> str:
 @pytest.fixture
 async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
     """Return a pool on an empty, migrated database."""
-    pool = Database(tasks_url)
+    pool = pool_of(tasks_url)
     await pool.open()
     async with pool.transaction() as link:
         await link.execute(

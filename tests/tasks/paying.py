@@ -14,7 +14,7 @@ from services.tasks.adapters.database import Database
 from services.tasks.adapters.queue import Queue, WorkerLock
 from services.tasks.adapters.quota import Quota
 from services.tasks.domain.task import Task
-from tests import shipped
+from tests import poolers, shipped
 from tests.auth.asking import TOKEN
 from tests.auth.conftest import Auth
 
@@ -22,10 +22,16 @@ PRICE = 100
 """What a task costs, in micro-credits."""
 
 
+def pool_of(url: str) -> Database:
+    """Return a pool of connections to a database, not yet opened, behind a pooler where tests are asked for one."""
+    shared, own = poolers.urls(url)
+    return Database(shared, pooled=bool(own))
+
+
 @asynccontextmanager
 async def used(url: str, address: str, catalogue: Any = None) -> AsyncIterator[tuple[Database, Quota]]:
     """Yield a pool, and the quota over it, by the shipped catalogue or another one."""
-    pool, link = Database(url), channel(address)
+    pool, link = pool_of(url), channel(address)
     await pool.open()
     yield pool, Quota(link, pool, catalogue=catalogue or shipped.watched(), service_token=TOKEN)
     await pool.close()

@@ -26,7 +26,7 @@ from deploy.local.database import Database
 from deploy.local.ports import Ports
 from deploy.local.readiness import await_grpc, await_http
 from deploy.local.supervisor import Spec, Supervisor
-from tests import forking, waiting
+from tests import forking, poolers, waiting
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a service token for the tests"
@@ -247,6 +247,7 @@ class System:
 
     def _environment(self, name: str) -> dict[str, str]:
         at = {known: f"127.0.0.1:{port}" for known, port in self.port.items()}
+        shared, own = poolers.urls(self.database.url("moa"))
         found = {
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'gen'}:{ROOT}",
@@ -257,7 +258,8 @@ class System:
             "MOA_PUBLIC_LISTEN": f"127.0.0.1:{self._more_ports[0]}",
             "MOA_ACCOUNT_ADDRESSES": f"127.0.0.1:{self._more_ports[0]}",
             "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self._metrics[name]}",
-            "MOA_DATABASE_URL": self.database.url("moa"),
+            "MOA_DATABASE_URL": shared,
+            **({"MOA_DATABASE_SESSION_URL": own} if own else {}),
             "MOA_CATALOGUE": str(self.root / "catalogue.yaml"),
             "MOA_AUTH_ADDRESS": at["auth"],
             "MOA_INFERENCE_ADDRESS": at["painter"],
