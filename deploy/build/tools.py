@@ -42,6 +42,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     Tool(names=("make",), package="make", use="every target"),
     Tool(names=("git",), package="git", use="the contracts' history"),
     Tool(names=("curl",), package="curl", use="the samples of the documents, HTTP/2 requests"),
+    Tool(names=("jq",), package="jq", use="the samples of the documents"),
     Tool(names=("node",), package="nodejs", use="the samples in JavaScript, the lint of the OpenAPI document"),
     Tool(names=("npm",), package="npm", use="the OpenAI client for Node, the lint of the OpenAPI document"),
     Tool(names=("g++",), package="g++", use="`compile: true` of image models on the CPU"),
