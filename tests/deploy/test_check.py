@@ -163,7 +163,7 @@ def test_missing_tools_are_told_with_their_packages(
 ) -> None:
     """A developer reads which program is missing, what for, and the one command that installs all."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("make", "git", "curl", "node", "npm"):
+    for name in ("make", "git", "curl", "jq", "node", "npm"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o755)
     assert tools.main([]) == 1
