@@ -14,6 +14,7 @@ from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.errors import MoaError
 from services.common.rpc.client import channel
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.server import Server, run
 from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
@@ -72,7 +73,8 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
         max_side=_max_side(config),
     )
     fetcher = Fetcher(egress, store, links_of(config))
-    looking = VisionClient(vision, service_token=token)
+    replicas = Replicas(config.vision_address, "inference", service_token=token, tls=tls)
+    looking = VisionClient(vision, service_token=token, replicas=replicas)
 
     def pipeline(acting: grants.ActingFor) -> Pipeline:
         painter = RouterPainter(router, service_token=token, acting=acting)
@@ -89,11 +91,13 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
     desk_service_pb2_grpc.add_DeskServiceServicer_to_server(servicer, server.grpc)
     server.offer(desk_service_pb2.DESCRIPTOR.services_by_name["DeskService"].full_name)
     port = await server.start(config.listen)
+    replicas.watch()
     logs.get("desk").info("desk.started", port=port, model=style.model)
     try:
         yield port
     finally:
         await server.stop(config.drain_s)
+        await replicas.aclose()
         await naver.aclose()
         await egress.aclose()
         await store.aclose()

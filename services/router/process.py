@@ -16,6 +16,7 @@ from services.common.credential import credential_of
 from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.target import addresses_by_name
 from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
@@ -49,15 +50,19 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     tls = tls_of(config)
     auth = channel(config.auth_address, "auth", tls)
     admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
-    pools = {
-        inference_service(pool): channel(address, "inference", tls)
+    addresses = {
+        inference_service(pool): address
         for pool, address in {"": config.inference_address, **addresses_by_name(config.inference_pools)}.items()
+    }
+    pools = {name: channel(address, "inference", tls) for name, address in addresses.items()}
+    replicas = {
+        name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
     }
     channels = {"text": text or channel(config.text_address, "text", tls), **pools}
     if config.image_address:
         channels["image"] = channel(config.image_address, "image", tls)
     log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
-    backends = Backends(channels, service_token=token, catalogue=lambda: watched.now)
+    backends = Backends(channels, service_token=token, catalogue=lambda: watched.now, replicas=replicas)
     asked = {name: each for name, each in channels.items() if name not in pools}
     listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
     store = OperatorStore(auth, service_token=token, holder=admission.holder)

@@ -30,6 +30,20 @@ def target_of(addresses: str) -> str:
     return f"{kinds.pop()}:{','.join(each)}"
 
 
+def places_of(addresses: str) -> tuple[tuple[str, ...], tuple[str, int] | None]:
+    """Return the IP addresses that a setting lists, or the host and port whose addresses are to be looked up.
+
+    Neither for a target that is gRPC's own, whose processes it alone knows. Raises ValueError.
+    """
+    if addresses.startswith(_SCHEMES):
+        return (), None
+    each = tuple(address.strip() for address in addresses.split(","))
+    if _kind(each[0]) != "name":
+        return each, None
+    host, _, port = each[0].rpartition(":")
+    return (), (host, int(port))
+
+
 def addresses_by_name(text: str) -> dict[str, str]:
     """Read `name=host:port,name=host:port`. Raises ValueError."""
     found: dict[str, str] = {}

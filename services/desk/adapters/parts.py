@@ -15,6 +15,7 @@ from services.common.credential import Credential
 from services.common.errors import ProviderNotConfigured, UpstreamBroken, error_of
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_from_rpc
 from services.desk.domain.pipeline import VisionResult
 from services.quota_client import grants
@@ -24,18 +25,27 @@ _TIMEOUT_S: Final = 60.0
 
 
 class VisionClient:
-    """The vision service."""
+    """The vision service.
 
-    def __init__(self, channel: grpc.aio.Channel, *, service_token: Credential) -> None:
+    Args:
+        channel: To it.
+        service_token: The credential between services.
+        replicas: Which of its processes is asked, where there are several.
+    """
+
+    def __init__(
+        self, channel: grpc.aio.Channel, *, service_token: Credential, replicas: Replicas | None = None
+    ) -> None:
         self._stub: Any = vision_service_pb2_grpc.VisionServiceStub(channel)
         self._token = service_token
+        self._replicas = replicas
 
     async def look(self, image: media_pb2.ImageInput, labels: Sequence[str]) -> VisionResult:
         """Caption, find and judge, all at once. Raises MoaError."""
         caption, result, judged = await asyncio.gather(
-            self._asked(self._stub.CaptionImage, vision_service_pb2.CaptionImageRequest(image=image)),
-            self._asked(self._stub.DetectObjects, vision_service_pb2.DetectObjectsRequest(image=image, labels=labels)),
-            self._asked(self._stub.JudgeImage, vision_service_pb2.JudgeImageRequest(image=image, statements=[_DESK])),
+            self._asked("CaptionImage", vision_service_pb2.CaptionImageRequest(image=image)),
+            self._asked("DetectObjects", vision_service_pb2.DetectObjectsRequest(image=image, labels=labels)),
+            self._asked("JudgeImage", vision_service_pb2.JudgeImageRequest(image=image, statements=[_DESK])),
         )
         return VisionResult(
             caption=caption.caption,
@@ -43,7 +53,17 @@ class VisionClient:
             is_desk=bool(judged.judgements) and judged.judgements[0].holds,
         )
 
-    async def _asked(self, method: Any, request: Any) -> Any:
+    def _call(self, method: str) -> Any:
+        """Return what makes a call, at the process that looks soonest."""
+        replica = self._replicas.choose("vision") if self._replicas is not None else None
+        if replica is None:
+            return getattr(self._stub, method)
+        if (stub := replica.calls.get("vision")) is None:
+            stub = replica.calls["vision"] = vision_service_pb2_grpc.VisionServiceStub(replica.channel)
+        return replica.counting(getattr(stub, method))
+
+    async def _asked(self, name: str, request: Any) -> Any:
+        method = self._call(name)
         try:
             return await method(request, metadata=metadata(self._token, calls.current().request_id), timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as failure:

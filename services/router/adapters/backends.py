@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -15,6 +15,7 @@ from services.common.credential import Credential
 from services.common.errors import DeadlineExceeded, MoaError, Unavailable, UpstreamTimeout
 from services.common.rpc import call as calls
 from services.common.rpc.client import ConnectionWatch, metadata
+from services.common.rpc.replicas import Replicas
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import TaskReservation
 from services.router.adapters.returning import ReconnectingStream
@@ -35,10 +36,19 @@ class Backends:
         channels: A channel for each of `text`, `inference`, and `image` that this gateway has.
         service_token: The credential between services.
         catalogue: Gives the catalogue as it is now.
+        replicas: Which process of a service is asked, where it has several that differ in what they have in memory.
     """
 
-    def __init__(self, channels: dict[str, grpc.aio.Channel], *, service_token: Credential, catalogue: Any) -> None:
+    def __init__(
+        self,
+        channels: dict[str, grpc.aio.Channel],
+        *,
+        service_token: Credential,
+        catalogue: Any,
+        replicas: Mapping[str, Replicas] | None = None,
+    ) -> None:
         self._channels = channels
+        self._replicas = replicas or {}
         self._calls: dict[tuple[str, str, str], Any] = {}
         """What makes the calls of an operation's method at a service."""
         self._counts = {name: text_service_pb2_grpc.TextServiceStub(c) for name, c in channels.items()}
@@ -71,12 +81,12 @@ class Backends:
             span = call_span(operation, request, model, provider.adapter) if tracing.is_on() else None
             sent = self._metadata(caller, reserved, span, prompt_bound=prompt_bound, books=books)
             if carriage.whole_s is None:
-                call = self._call(service, operation, operation.stream)
+                call = self._call(service, operation, operation.stream, model)
                 stream: MessageStream[M] = RpcStream(call(request, metadata=sent), carriage.timeouts, self._running)
                 return stream if span is None else Traced(stream, span, operation)
             method = operation.whole
             assert method is not None
-            call = self._call(service, operation, method)
+            call = self._call(service, operation, method, model)
             running = call(method.asked(request), metadata=sent, timeout=carriage.whole_s + GRACE_S)
             stream = WholeStream(running, method.answered, self._running)
             return stream if span is None else Traced(stream, span, operation)
@@ -90,20 +100,33 @@ class Backends:
                 raise
             return ReconnectingStream(self._connections[service], begin, carriage.waiting)
 
-    def _call(self, service: str, operation: Operation[Any, Any], method: Method | None) -> Any:
-        """Return what makes calls of an operation's method at a service."""
+    def _call(self, service: str, operation: Operation[Any, Any], method: Method | None, model: Model) -> Any:
+        """Return what makes a call of an operation's method at a service."""
         assert method is not None
+        replicas = self._replicas.get(service)
+        replica = replicas.choose(model.full_id) if replicas is not None else None
+        known = self._calls if replica is None else replica.calls
         key = service, operation.name, method.name
-        result = self._calls.get(key)
+        result = known.get(key)
         if result is None:
-            channel = self._channels[service]
+            channel = self._channels[service] if replica is None else replica.channel
             make = channel.unary_stream if method is operation.stream else channel.unary_unary
-            result = self._calls[key] = make(
+            result = known[key] = make(
                 f"/{operation.service}/{method.name}",
                 request_serializer=method.request.SerializeToString,
                 response_deserializer=method.response.FromString,
             )
-        return result
+        return result if replica is None else replica.counting(result)
+
+    def _counting(self, service: str, model: Model) -> Any:
+        """Return a stub that counts a model's tokens."""
+        replicas = self._replicas.get(service)
+        replica = replicas.choose(model.full_id) if replicas is not None else None
+        if replica is None:
+            return self._counts[service]
+        if (stub := replica.calls.get("counts")) is None:
+            stub = replica.calls["counts"] = text_service_pb2_grpc.TextServiceStub(replica.channel)
+        return stub
 
     async def count_tokens(
         self, request: text_service_pb2.CountTokensRequest, model: Model, caller: Caller, payer: Payer
@@ -114,7 +137,7 @@ class Backends:
             await connections.returned()
         try:
             self._check_served(provider.service)
-            answer = await self._counts[provider.service].CountTokens(
+            answer = await self._counting(provider.service, model).CountTokens(
                 request,
                 metadata=metadata(
                     self._token,
@@ -142,11 +165,15 @@ class Backends:
         """Watch from now on whether the services are there."""
         for connections in self._connections.values():
             connections.watch()
+        for replicas in self._replicas.values():
+            replicas.watch()
 
     async def aclose(self) -> None:
         """Stop watching the services."""
         for connections in self._connections.values():
             await connections.aclose()
+        for replicas in self._replicas.values():
+            await replicas.aclose()
 
     def _provider(self, model: Model) -> Provider:
         catalogue: Catalogue = self._catalogue()
