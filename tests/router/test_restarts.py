@@ -49,3 +49,13 @@ async def test_nobody_waits_for_a_process_beyond_the_callers_deadline() -> None:
         await world.begin(caller=Caller(key="k", request_id="rid", until=world.now + 2))
     assert sum(world.pauses) == pytest.approx(2, abs=LOOK_S)
     assert world.ledger.rows == [("r1", 0, 0, "released")]
+
+
+async def test_what_a_process_says_once_it_is_back_is_told() -> None:
+    """That it was away is told no more, though that would pass by itself: it has passed."""
+    world = World(a={"fallback": ()})
+    world.play("a", failing(errors.UpstreamAuth))
+    world.away = 3
+    with pytest.raises(errors.UpstreamAuth):
+        await world.ask()
+    assert world.pauses == [LOOK_S] * 3

@@ -79,6 +79,8 @@ class Attempts(Generic[M]):
         self._tried: set[str] = set()
         self._asked_times: dict[str, int] = {}
         self._errors: list[MoaError] = [outgrown] if outgrown else []
+        self._restarting: dict[str, Restarting] = {}
+        """By model, of those that could not be asked since: what they say later is what the caller is told."""
         self._again: list[tuple[float, Model]] = []
         self._left = False
         self._lived = False
@@ -135,7 +137,7 @@ class Attempts(Generic[M]):
             retry += self.count > asked
             if retry > self._terms.retries or not (targets := await self._rested()):
                 break
-        failure = most_useful(self._errors)
+        failure = most_useful([*self._errors, *self._restarting.values()])
         tell_not_to_retry(failure)
         raise failure
 
@@ -143,6 +145,7 @@ class Attempts(Generic[M]):
         """Note that a target failed, and tell what to do."""
         if isinstance(error, Restarting):
             return self._await_restart(model, error)
+        self._restarting.pop(model.full_id, None)
         self._left = was_left(error)
         if self._terms.recording is not None:
             self._terms.recording.failed(model, error)
@@ -175,8 +178,8 @@ class Attempts(Generic[M]):
 
     def _await_restart(self, model: Model, error: Restarting) -> Course:
         """Note that a target was not asked, because nobody was there: others are asked, then it is looked for again."""
-        if not any(isinstance(known, Restarting) for known in self._errors):
-            self._errors.append(error.with_traceback(None))
+        if model.full_id not in self._restarting:
+            self._restarting[model.full_id] = error.with_traceback(None)
             _log.info("attempt.waits", request_id=self._terms.request_id, provider=model.provider, model=model.id)
         at = self._patience.clock() + LOOK_S
         if at < self._terms.until:
