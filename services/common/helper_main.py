@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import gc
 import pickle
@@ -21,6 +22,7 @@ def main() -> None:
     """Work on what comes until the service closes its end."""
     # Ctrl-C reaches every process of the terminal; this one ends with its service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
     memory.give_back_freed()
     gc.freeze()
     link = socket.socket(fileno=int(sys.argv[1]))

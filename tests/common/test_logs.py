@@ -1,7 +1,8 @@
-"""Logs on a disk that is full."""
+"""Logs on a disk that is full, and of a process that crashes."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,14 @@ logs.configure("test", "info")
 logs.get("test").info("line.written")
 print("went on")
 """
+CRASHES = """
+import ctypes
+from services.common import logs
+logs.configure("test", "info")
+def reads_nowhere():
+    ctypes.string_at(0)
+reads_nowhere()
+"""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -24,3 +33,10 @@ def test_a_full_disk_loses_lines_and_nothing_else() -> None:
             [sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, stderr=full, text=True, check=False
         )
     assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_a_crash_leaves_where_it_was() -> None:
+    """A process that a library's fault ends by a signal has written which of its functions asked for that."""
+    done = subprocess.run([sys.executable, "-c", CRASHES], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == -signal.SIGSEGV
+    assert "in reads_nowhere" in done.stderr

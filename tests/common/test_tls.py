@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
-from services.common.rpc.certificates import BadCertificate, Certificates
+from services.common.rpc.certificates import SETTLE_S, BadCertificate, Certificates
 from services.common.rpc.client import ConnectionWatch, channel
 from services.common.rpc.server import Server
 from services.common.rpc.tls import Tls, tls_of
@@ -178,6 +178,24 @@ async def test_certificates_are_renewed_under_a_stream(authority: Authority, tmp
         assert await watch.read() is grpc.aio.EOF
         await ask(Empty())
     assert seen
+
+
+def test_what_handshakes_begin_with_is_replaced_only_at_a_change(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gRPC frees what it made of a certificate that is replaced, under handshakes that begin at that moment: processes
+    ended by signal 11. One that is as before is not replaced, and before another is given, those have moved on."""
+    asked: list[Callable[[], grpc.ServerCertificateConfiguration | None]] = []
+    monkeypatch.setattr(grpc, "dynamic_ssl_server_credentials", lambda _, changed, __: asked.append(changed))
+    slept: list[float] = []
+    folder = authority.certify(tmp_path / "auth", "auth.moa.internal")
+    Certificates(folder, sleep=slept.append).server_credentials()
+    (changed,) = asked
+    assert (changed(), changed(), slept) == (None, None, [])
+    authority.certify(folder, "auth.moa.internal")
+    assert isinstance(changed(), grpc.ServerCertificateConfiguration)
+    assert slept == [SETTLE_S]
+    assert (changed(), slept) == (None, [SETTLE_S])
 
 
 def link_of(link: Any) -> Any:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 import grpc
 from cryptography import x509
@@ -22,6 +22,8 @@ CHAIN, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"
 """What the folder holds, by the names that Kubernetes and cert-manager give."""
 LOOK_S: Final = 1.0
 """How often the files are looked at, at most; nobody looks while nobody calls or connects."""
+SETTLE_S: Final = 0.2
+"""For how long a thread that must run for 50 µs may have no core, on a machine where all are in use."""
 _TOLD_S: Final = 60.0
 """How often the log is told that a certificate has expired."""
 
@@ -53,6 +55,7 @@ class Certificates:
         name: What a process's certificate is for, with `{}` in place of the process's name.
         clock: Monotonic seconds.
         now: The time.
+        sleep: Waits for so many seconds.
 
     Raises BadCertificate.
     """
@@ -64,11 +67,13 @@ class Certificates:
         name: str = "{}",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._folder = folder
         self._name = name
         self._clock = clock
         self._now = now
+        self._sleep = sleep
         self._lock = threading.Lock()
         self._stamp = _stamp(folder)
         self._looked_at = clock()
@@ -115,12 +120,25 @@ class Certificates:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """Return what a server shows, as it is at each handshake; clients must show one, too."""
+        given = self.held()
 
-        def configuration() -> grpc.ServerCertificateConfiguration:
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal given
             held = self.held()
-            return grpc.ssl_server_certificate_configuration([(held.key, held.chain)], held.authorities)
+            if held is given:
+                return None
+            # gRPC frees what it made of the certificate before while other threads, which were told of no change, may
+            # be about to take hold of it: signal 11 (grpc/grpc#36693). Meanwhile gRPC lets no further one in here.
+            self._sleep(SETTLE_S)
+            given = held
+            return _configuration(held)
 
-        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, True)
+        # None says that there is no change; gRPC's types leave it out.
+        return grpc.dynamic_ssl_server_credentials(_configuration(given), cast(Any, changed), True)
+
+
+def _configuration(held: Held) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(held.key, held.chain)], held.authorities)
 
 
 def credentials_of(held: Held) -> grpc.ChannelCredentials:
