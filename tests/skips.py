@@ -17,7 +17,7 @@ PERMITTED: Final = (
     # The machine is another kind than the test is about.
     r"needs an accelerator: .+",
     r"there is a CUDA device here",
-    # A program of the system's packages, which none of ours brings.
+    # A program of the system's packages, which set-up installs along with those that every check needs, if it can.
     r"PgBouncer is not installed",
     # Rows of the matrices of protocol and ability that no provider can have: each names what its protocol lacks or has.
     r"the protocol has no (budget|candidates|logprobs|top_k)",

@@ -24,6 +24,8 @@ class Tool:
     names: tuple[str, ...]
     package: str
     use: str
+    needed: bool = True
+    """Whether checking fails without it. Others are installed along with these; their tests skip without them."""
 
     @property
     def present(self) -> bool:
@@ -51,6 +53,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
         package="chromium",
         use="the console, the API page and gRPC-Web in a browser",
     ),
+    Tool(names=("pgbouncer",), package="pgbouncer", use="the tests behind a pooler", needed=False),
 )
 
 _APT: Final = ("apt-get", "-q", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=300")
@@ -92,14 +95,15 @@ def install(tools: Sequence[Tool]) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0 when every tool is there, or was installed with `--install`."""
+    """Return 0 when every tool that is needed is there, or was installed with `--install`."""
     parser = argparse.ArgumentParser(prog="python3 -m deploy.build.tools", description=__doc__)
     parser.add_argument("--install", action="store_true", help="install what is missing by apt-get, as root")
     options = parser.parse_args(arguments)
     absent = missing()
-    if absent and options.install and install(absent):
+    needed = [tool for tool in absent if tool.needed]
+    if needed and options.install and (install(absent) or (needed != absent and install(needed))):
         absent = missing()
-    if absent:
+    if any(tool.needed for tool in absent):
         print(sentence(absent), file=sys.stderr)
         return 1
     return 0

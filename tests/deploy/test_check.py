@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -163,15 +164,36 @@ def test_missing_tools_are_told_with_their_packages(
 ) -> None:
     """A developer reads which program is missing, what for, and the one command that installs all."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("make", "git", "curl", "jq", "node", "npm"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
+
+    def present(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).write_text("#!/bin/sh\n")
+            (tmp_path / name).chmod(0o755)
+
+    present("make", "git", "curl", "jq", "node", "npm")
     assert tools.main([]) == 1
     told = capsys.readouterr().err
     assert "chromium is missing; it is for the console" in told
-    assert told.splitlines()[-1] == "Debian, Ubuntu: apt-get install --no-install-recommends g++ chromium"
+    assert told.splitlines()[-1] == "Debian, Ubuntu: apt-get install --no-install-recommends g++ chromium pgbouncer"
     # And where no package manager can bring them, installing fails rather than going on without.
     assert tools.main(["--install"]) == 1
+    present("g++", "chromium")
+    assert tools.main(["--install"]) == 0, "a tool that is not needed has nothing installed for it alone"
+    capsys.readouterr()
+
+
+def test_a_tool_that_is_not_needed_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the packages have no PgBouncer, those that checking needs are installed without it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked: list[list[str]] = []
+
+    def install(wanted: Sequence[tools.Tool]) -> bool:
+        asked.append([tool.package for tool in wanted])
+        return "pgbouncer" not in asked[-1]
+
+    monkeypatch.setattr(tools, "install", install)
+    assert tools.main(["--install"]) == 1
+    assert asked[0] == [*asked[1], "pgbouncer"]
 
 
 def test_continuous_integration_refuses_skips(tmp_path: Path) -> None:
