@@ -51,6 +51,20 @@ MARKUP: Final = (
 _WORD: Final = re.compile(r'(\w+): ("(?:[^"\\]|\\.)*")')
 
 
+_HOLD: Final = """(() => {
+  const real = window.fetch, gate = new Promise(open => window.release = open);
+  window.answered = [];
+  window.fetch = async (path, init) => {
+    const method = init?.method ?? 'GET', held = %(which)s;
+    if (held && !%(answer)s) await gate;
+    const answer = await real(path, init);
+    if (held) await gate;
+    window.answered.push(`${method} ${path}`);
+    return answer;
+  };
+})()"""
+
+
 @dataclass(frozen=True)
 class House:
     """The gateway, and its provider."""
@@ -233,6 +247,23 @@ class Console:
         await self.page.until("document.querySelector('form#login') !== null")
         await self.page.fill("#login", {"email": email, "password": PASSWORD})
         await self.page.until("document.querySelector('#logout') !== null")
+
+    @asynccontextmanager
+    async def held(self, which: str, *, answer: bool = False, anew: bool = False) -> AsyncIterator[None]:
+        """Hold the requests of which a script of `method` and `path` says so, or their answers, until the block's end.
+
+        With `anew`, from the begin of the page that is loaded within the block; else from now on.
+        """
+        script = _HOLD % {"which": which, "answer": json.dumps(answer)}
+        if anew:
+            added = await self.page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+            yield
+            await self.page.call("Page.removeScriptToEvaluateOnNewDocument", **added)
+        else:
+            await self.page.run(script)
+            yield
+        # What waited has been drawn once another turn of the page's loop has come.
+        await self.page.run("(window.release(), new Promise(done => setTimeout(done)))")
 
     async def ask(self, text: str) -> None:
         """Send a message in the chat."""

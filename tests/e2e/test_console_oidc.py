@@ -69,7 +69,11 @@ async def test_somebody_comes_by_the_identity_provider_and_goes(tmp_path: Path) 
                 await console.sign_up()
                 issuer.person["sub"] = "another"
                 await console.visit("account")
-                await console.page.click("#link-identity")
+                # The page reads the identities before this one is linked.
+                linking = "path === '/account/identities' && method === 'POST'"
+                async with console.held(linking, anew=True):
+                    await console.page.click("#link-identity")
+                    await console.page.until("window.answered?.includes('GET /account/identities') ?? false")
                 await console.sees("Linked.")
                 await console.sees(issuer.url)
                 await console.page.click("#logout")

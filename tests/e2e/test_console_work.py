@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 
 from tests.e2e import consoles
 from tests.e2e.consoles import MARKUP, Console, House
@@ -87,6 +88,64 @@ async def test_pictures_are_watched_as_they_come(house: House) -> None:
         task = await draw(console, "a picture fail=upstream_refused")
         await page.until("document.querySelector('#jobs [role=alert]') !== null")
         assert await state_of(console, task) == "TASK_STATE_FAILED"
+        await console.unharmed()
+
+
+async def test_what_is_clicked_while_the_page_loads_counts(house: House, tmp_path: Path) -> None:
+    """Pictures and answers that are asked for before models, a chosen file or a begun task are known to the page."""
+    models, begun = "path.startsWith('/v1/models')", "path === '/v1/tasks' && method === 'POST'"
+    file = tmp_path / "photo.png"
+    Image.new("RGB", (64, 64), "white").save(file)
+    async with house.played(Script()), consoles.at(house) as console:
+        page = console.page
+        await console.sign_up(house)
+        async with console.held(models, anew=True):
+            await page.go(f"{console.url}/?early#/images")
+            await page.until("window.release !== undefined && document.querySelector('#prompt') !== null")
+            await console.set("#prompt", "asked early gate=early")
+            await page.click("#make")
+            assert await page.run("document.querySelector('#draw select option')") is None
+            # What is written next is the next picture's.
+            await console.set("#prompt", "written later")
+        await console.sees("asked early", "#jobs")
+        assert await page.run("document.querySelector('.notice')") is None
+
+        # The list tells of a task before the answer that began it.
+        async with console.held(begun, answer=True):
+            await console.set("#prompt", "told twice gate=twice")
+            await page.click("#make")
+            while len((await console.fetched("/v1/tasks"))["tasks"]) < 2:
+                await asyncio.sleep(0.05)
+            (house.gates / "early").touch()
+            await console.sees("told twice", "#jobs")
+            await page.until("document.querySelectorAll('#jobs li').length === 1")
+        assert await page.run("document.querySelectorAll('#jobs li').length") == 1
+        (house.gates / "twice").touch()
+        await page.until("document.querySelector('#jobs') === null")
+        assert await page.run("document.querySelectorAll('#gallery li').length") == 2
+
+        # A picture to begin from is still being read.
+        read = "FileReader.prototype.readAsDataURL"
+        await page.run(
+            f"(real => {{ {read} = function(file) {{ window.read = () => real.call(this, file); }}; }})({read})"
+        )
+        await page.choose("#draw input[type=file]", file)
+        await page.until("window.read !== undefined")
+        await console.set("#prompt", "from a picture gate=never")
+        await page.click("#make")
+        await page.run("window.read()")
+        await console.sees("from a picture", "#jobs")
+        task = (await console.fetched("/v1/tasks"))["tasks"][0]
+        assert task["work"]["image"]["operation"] == "OPERATION_EDIT"
+        await console.button("Cancel", within="#jobs")
+
+        async with console.held(models, anew=True):
+            await page.go(f"{console.url}/?early-too#/chat")
+            await page.until("window.release !== undefined && document.querySelector('#draft') !== null")
+            await page.run("document.querySelector('#draft').focus()")
+            await page.write("Hello")
+            await page.press("Enter")
+        await console.sees("Hello 안녕 🌍!", ".answer")
         await console.unharmed()
 
 

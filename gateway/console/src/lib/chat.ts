@@ -104,24 +104,52 @@ function parts(one: Node): unknown {
   return found;
 }
 
-/** Return the body of a request that asks for what follows `history`. Throws SyntaxError for tools or a schema that are no JSON. */
+/** The settings that are numbers: what each is called in a request, and how it is written. */
+const NUMBERS = {
+  temperature: ["temperature", /^-?\d+(\.\d+)?$/],
+  topP: ["top_p", /^-?\d+(\.\d+)?$/],
+  maxTokens: ["max_completion_tokens", /^\d+$/],
+  seed: ["seed", /^-?\d+$/],
+} as const;
+export type Numbered = keyof typeof NUMBERS;
+export const NUMBERED = Object.keys(NUMBERS) as Numbered[];
+
+/** A setting that is no number. */
+export class NoNumber extends Error {
+  constructor(public setting: Numbered) {
+    super(setting);
+  }
+}
+
+/** Return the number of a setting, however wide its digits are; undefined where it is empty. Throws NoNumber. */
+export function numberOf(settings: Settings, name: Numbered): number | undefined {
+  const text = settings[name].normalize("NFKC").trim();
+  if (!text) return undefined;
+  if (!NUMBERS[name][1].test(text)) throw new NoNumber(name);
+  return Number(text);
+}
+
+/** Return the body of a request that asks for what follows `history`. Throws NoNumber, and SyntaxError for tools or a schema that are no JSON. */
 export function bodyOf(history: Node[], settings: Settings, model: string): Json {
   const messages: Json[] = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
   for (const one of history) {
     if (one.role === "tool") messages.push({ role: "tool", tool_call_id: one.callId, content: one.text });
-    else if (one.role === "assistant")
-      messages.push({
+    else if (one.role === "assistant") {
+      // An answer that said nothing is no message.
+      if (one.text || one.calls.length) messages.push({
         role: "assistant",
         content: one.text || null,
         ...(one.calls.length
           ? { tool_calls: one.calls.map((call) => ({ id: call.id, type: "function", function: { name: call.name, arguments: call.arguments } })) }
           : {}),
       });
-    else messages.push({ role: "user", content: parts(one) });
+    } else messages.push({ role: "user", content: parts(one) });
   }
   const body: Json = { model, messages };
-  const numbers = [["temperature", settings.temperature], ["top_p", settings.topP], ["max_completion_tokens", settings.maxTokens], ["seed", settings.seed]] as const;
-  for (const [name, value] of numbers) if (value.trim()) body[name] = Number(value);
+  for (const name of NUMBERED) {
+    const value = numberOf(settings, name);
+    if (value !== undefined) body[NUMBERS[name][0]] = value;
+  }
   if (settings.effort) body.reasoning_effort = settings.effort;
   if (settings.tools.trim()) {
     const tools = JSON.parse(settings.tools) as Json[];

@@ -51,10 +51,17 @@ export function seconds(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
+class Clock {
+  now = $state(Date.now());
+}
+const clock = new Clock();
+setInterval(() => (clock.now = Date.now()), 20_000);
+
 /** Return how long ago a time was, in words. */
 export function ago(time?: string | null): string {
   if (!time) return t("never");
-  const passed = (new Date(time).getTime() - Date.now()) / 1000;
+  // What was shown is shown anew as time goes by.
+  const passed = (new Date(time).getTime() - Math.max(clock.now, Date.now())) / 1000;
   const format = new Intl.RelativeTimeFormat(chosen.language, { numeric: "auto" });
   const steps: [number, Intl.RelativeTimeFormatUnit][] = [[60, "second"], [60, "minute"], [24, "hour"], [30, "day"], [12, "month"]];
   let value = passed;

@@ -1,24 +1,44 @@
 // The models that whoever is logged in may use, asked for once a minute at most.
 import { get } from "./api";
+import { session } from "./session.svelte";
 import type { Model } from "./types";
 
 class Models {
   list = $state<Model[]>([]);
   loaded = $state(false);
   #at = 0;
+  #whose = "";
+  #reading: Promise<void> | null = null;
 
-  async load(force = false): Promise<void> {
-    if (!force && this.texts.length && Date.now() - this.#at < 60_000) return;
+  /** Resolve when the models of who is logged in are here. */
+  load(force = false): Promise<void> {
+    const who = session.account?.account_id ?? "";
+    if (who !== this.#whose) {
+      this.#whose = who;
+      this.#reading = null;
+      this.list = [];
+      this.loaded = false;
+    } else if (!force && this.list.length && Date.now() - this.#at < 60_000) return Promise.resolve();
+    if (this.#reading) return this.#reading;
+    const reading = this.#read(who).finally(() => {
+      if (this.#reading === reading) this.#reading = null;
+    });
+    this.#reading = reading;
+    return reading;
+  }
+
+  /** Resolve when there are models to choose from: at once where some are here, however old. */
+  async some(): Promise<void> {
+    if (!this.list.length || this.#whose !== session.account?.account_id) await this.load();
+  }
+
+  async #read(who: string): Promise<void> {
     const { data = [] } = await get<{ data: Model[] }>("/v1/models?limit=1000");
+    // Somebody else may have logged in meanwhile.
+    if (who !== this.#whose) return;
     this.list = data;
     this.loaded = true;
     this.#at = Date.now();
-  }
-
-  forget(): void {
-    this.#at = 0;
-    this.list = [];
-    this.loaded = false;
   }
 
   get texts(): Model[] {

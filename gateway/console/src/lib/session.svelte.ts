@@ -18,6 +18,8 @@ class Session {
   setup = $state("");
   reset = $state("");
   oidc = $state("");
+  /** How often an identity was linked: who shows them reads them again. */
+  linked = $state(0);
   /** Whether the three first steps are to be shown. */
   fresh = $state(false);
   methods = $state<Methods>({ password: true, sign_up: "open", password_reset: true });
@@ -112,6 +114,7 @@ export async function linkIdentity(): Promise<boolean> {
   session.oidc = "";
   if (came !== "ready") throw new Error(t("oidcFailed", { why: came.replace("failed:", "") }));
   await ask("/account/identities", { method: "POST", body: {}, quiet: true });
+  session.linked++;
   return true;
 }
 

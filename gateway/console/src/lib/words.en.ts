@@ -67,6 +67,7 @@ export const en = {
   fileTooLarge: "{name} is no picture, or larger than 10 MB.", fileUnknown: "{name} is no picture, PDF or text.", answering: "The answer is being written.", answered: "The answer is complete.", answer: "Answer",
   waiting: "Waiting for the first word…", reasoning: "Reasoning", calls: "Calls {name}", toolResult: "Result of the tool", giveResults: "Send the results", tryAgain: "Try again", regenerate: "Regenerate", stopped: "Stopped.",
   broken: "The connection broke off. What had come is kept.", tokensInOut: "{in} → {out} tokens", costUnknown: "cost unknown", firstAfter: "first after {time}", tokensASecond: "{count} tokens/s", cutOff: "cut off at the limit", before: "The one before", after: "The next one",
+  noNumber: "{what}: write a number, such as 0.5 or 40.", emptyAnswer: "The model answered with nothing.", seeUsage: "what came is charged: see Usage",
   goOnWith: "Go on with this one", notJson: "Tools and schema must be JSON. Look for a missing quote or comma.", system: "Instructions", temperature: "Temperature", topP: "Top p", maxTokens: "Longest answer (tokens)", seed: "Seed", effort: "Reasoning effort", asModel: "As the model",
   tools: "Tools (JSON)", schema: "Answer's JSON schema", showCode: "Show the code", codeNote: "Runs as it is with a key in MOA_API_KEY.", besideNote: "It reads these files from the folder that it runs in:", leavesNote: "This client's API has no field for {names}; that is left out here.",
 

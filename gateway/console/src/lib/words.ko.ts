@@ -60,6 +60,7 @@ export const ko: Record<Word, string> = {
   fileTooLarge: "{name}: 이미지가 아니거나 10MB보다 큽니다.", fileUnknown: "{name}: 이미지, PDF, 텍스트 파일만 첨부할 수 있습니다.", answering: "답변을 작성하고 있습니다.", answered: "답변이 완료되었습니다.", answer: "답변",
   waiting: "답변을 기다리는 중…", reasoning: "추론 과정", calls: "{name} 호출", toolResult: "도구 결과", giveResults: "결과 보내기", tryAgain: "다시 시도", regenerate: "다시 생성", stopped: "중지했습니다.",
   broken: "연결이 끊어졌습니다. 받은 내용까지는 남아 있습니다.", tokensInOut: "토큰 {in} → {out}", costUnknown: "비용 알 수 없음", firstAfter: "첫 응답 {time}", tokensASecond: "초당 {count}토큰", cutOff: "최대 길이에서 잘림", before: "이전 답변", after: "다음 답변",
+  noNumber: "{what}: 0.5나 40처럼 숫자로 입력하세요.", emptyAnswer: "모델이 빈 답변을 보냈습니다.", seeUsage: "받은 만큼 과금됩니다. 사용량에서 확인하세요",
   goOnWith: "이 답변으로 계속", notJson: "도구와 스키마는 올바른 JSON이어야 합니다. 따옴표나 쉼표가 빠지지 않았는지 확인하세요.", system: "시스템 지시문", temperature: "온도(temperature)", topP: "Top p", maxTokens: "최대 출력 토큰", seed: "시드", effort: "추론 강도", asModel: "모델 기본값",
   tools: "도구(JSON)", schema: "답변 JSON 스키마", showCode: "코드 보기", codeNote: "MOA_API_KEY에 키를 넣으면 그대로 실행됩니다.", besideNote: "실행하는 폴더에서 다음 파일을 읽습니다:", leavesNote: "이 클라이언트의 API에는 {names} 항목이 없어 여기서는 빠집니다.",
 
