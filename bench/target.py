@@ -16,31 +16,32 @@ class Meter:
 
     def memory_mb(self) -> dict[str, float]:
         """Return each process's resident memory. What several share (PostgreSQL's buffers) is counted once."""
-        return {
-            name: round(sum(map(_resident, _family(process))) / 2**20, 1) for name, process in self._processes.items()
-        }
+        return {name: round(sum(map(_resident, each)) / 2**20, 1) for name, each in self._families().items()}
 
-    def cpu_s(self) -> dict[str, float]:
-        """Return the processor time that each has used."""
-        return {name: sum(map(_cpu_s, _family(process))) for name, process in self._processes.items()}
+    def cpu_s(self, *, ended: bool = False) -> dict[str, float]:
+        """Return the processor time that each has used; `ended`: with that of their children that have ended."""
+        return {name: sum(_cpu_s(one, ended=ended) for one in each) for name, each in self._families().items()}
+
+    def _families(self) -> dict[str, list[psutil.Process]]:
+        return {name: [each, *each.children(recursive=True)] for name, each in self._processes.items()}
 
 
 def _resident(process: psutil.Process) -> int:
-    info = process.memory_full_info()
+    try:
+        info = process.memory_full_info()
+    except psutil.NoSuchProcess:
+        return 0
     return int(getattr(info, "pss", info.rss))
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def _cpu_s(process: psutil.Process, *, ended: bool) -> float:
     try:
         used = process.cpu_times()
     except psutil.NoSuchProcess:
         # A connection of the database's that ended since it was listed.
         return 0.0
-    return float(used.user + used.system)
-
-
-def _family(process: psutil.Process) -> list[psutil.Process]:
-    return [process, *process.children(recursive=True)]
+    children = used.children_user + used.children_system if ended else 0.0
+    return float(used.user + used.system + children)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """`make bench-targets`: the goals for speed as one table, each row beside what its peers take in the same run.
 
-The gateway with one router, with two, and with the text service in its router's process; Portkey and LiteLLM where
+The gateway as `make run` starts it with all its services, with one router, with two, and with the text service in its
+router's process; what it takes is told of all its processes, the launcher included. Portkey and LiteLLM where
 `make bench-peers` has installed them. All stand at once, and are asked in turns, as in `make bench`; of paced streams
 one run each. Six minutes on two cores that have nothing else to do; elsewhere ratios say more than times. Writes
 `build/bench/targets.json`.
@@ -21,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import gateway, peers
-from bench.target import Meter, Target
-from deploy.local.stack import Stack
+from bench.running import running
+from bench.target import Target
 
 OUT: Final = Path("build/bench/targets.json")
 LAG_MS: Final = 30.0
@@ -30,10 +31,10 @@ LAG_MS: Final = 30.0
 MANY: Final = (300, 400)
 """Paced streams at once, beside those of every bench. LiteLLM ends below."""
 MOA, TWO, ONE = "moa", "moa, 2 routers", "one process"
-_GATEWAYS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, int], Mapping[str, str]]]] = {
-    MOA: (("auth", "text", "router", "edge"), {}, {}),
-    TWO: (("auth", "text", "router", "edge"), {"router": 2}, {}),
-    ONE: (("auth", "router", "edge"), {}, {"MOA_COLOCATE": "text"}),
+_GATEWAYS: Final[Mapping[str, Mapping[str, str]]] = {
+    MOA: {},
+    TWO: {"MOA_ROUTERS": "2"},
+    ONE: {"MOA_COLOCATE": "text"},
 }
 
 Found = Mapping[str, Mapping[str, float]]
@@ -113,15 +114,11 @@ ROWS: Final = (
 @contextmanager
 def _gateway(name: str, direct: str) -> Iterator[Target]:
     """Run a gateway over the upstream of that base URL."""
-    processes, workers, more = _GATEWAYS[name]
-    environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning", **more}
     with (
         tempfile.TemporaryDirectory(prefix="moa-bench-") as folder,
-        Stack(Path(folder), environment=environment, processes=processes, workers=workers) as stack,
+        running(Path(folder), direct, environment=_GATEWAYS[name]) as started,
     ):
-        meter = Meter({each: stack.pid(each) for each in (*stack.names, "postgres")})
-        headers = {"Authorization": f"Bearer {stack.api_key}"}
-        yield Target(name=name, base_url=f"{stack.url}/v1", headers=headers, meter=meter)
+        yield started.target(name)
 
 
 def measure(targets: Sequence[Target], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
