@@ -14,7 +14,7 @@ import os
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -35,8 +35,8 @@ class Start:
     """Until it says that it is ready."""
     answered_s: float
     """Until the first chat after that was answered."""
-    cpu_s: float
-    """Of all processes until then, with those that have ended."""
+    cpu_s: dict[str, float]
+    """By process until then, with those that have ended."""
     mb: dict[str, float] = field(default_factory=dict)
     """By process, a while later."""
 
@@ -57,10 +57,16 @@ def started(checkout: Path, home: Path, direct: str) -> Start:
     with running(home, direct, checkout=checkout) as gateway:
         _ask(gateway)
         answered_s = time.monotonic() - gateway.began
-        result = Start(gateway.ready_s, answered_s, sum(gateway.meter.cpu_s(ended=True).values()))
+        result = Start(gateway.ready_s, answered_s, gateway.meter.cpu_s(ended=True))
         time.sleep(SETTLED_S)
         result.mb = gateway.meter.memory_mb()
         return result
+
+
+def _table(what: str, each: Sequence[Mapping[str, float]], digits: int) -> None:
+    _row(what, [sum(one.values()) for one in each], digits)
+    for name in sorted(each[-1], key=lambda name: -each[-1][name]):
+        _row(f"  {name}", [one.get(name, 0.0) for one in each], digits)
 
 
 def _row(name: str, values: Sequence[float], digits: int = 2) -> None:
@@ -87,10 +93,8 @@ def main() -> None:
         print(f"{checkout.name} (load average {os.getloadavg()[0]:.0f})")
         _row("until it is ready, s", [start.ready_s for start in starts])
         _row("until the first answer, s", [start.answered_s for start in starts])
-        _row("CPU until then, s", [start.cpu_s for start in starts])
-        _row("memory (PSS), MB", [sum(start.mb.values()) for start in starts], 0)
-        for name in sorted(starts[-1].mb, key=lambda name: -starts[-1].mb[name]):
-            _row(f"  {name}", [start.mb.get(name, 0.0) for start in starts], 1)
+        _table("CPU until then, s", [start.cpu_s for start in starts], 2)
+        _table("memory (PSS), MB", [start.mb for start in starts], 1)
 
 
 if __name__ == "__main__":

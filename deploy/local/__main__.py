@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from deploy.local import reload, room
+from deploy.local import plan, reload, room
+from deploy.local.attendant import Attendant
 from deploy.local.forking import Forks
 from deploy.local.logs import Limits
 from deploy.local.stack import REPOSITORY, Stack, StackError
@@ -27,8 +28,10 @@ def main() -> int:
     wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
     signal.signal(reload.SIGNAL, lambda *_: wishes.put(None))
     steps = Steps(sys.stdout)
+    forks = Forks()
+    attendant = Attendant(forks.attendant)
     try:
-        stack = _stack(steps)
+        stack = _stack(steps, forks, attendant)
         steps.tell(f"starting; logs are in {stack.root / 'logs'}")
         try:
             stack.start()
@@ -37,11 +40,16 @@ def main() -> int:
             while True:
                 wishes.get()
                 _reload(stack, steps)
+        except StackError:
+            stack.stop()
+            raise
         except KeyboardInterrupt:
             for number in _ENDINGS:
                 signal.signal(number, signal.SIG_IGN)
             steps.tell("stopping")
         stack.stop()
+        attendant.close()
+        forks.close()
     except StackError as error:
         print(f"\nMoa cannot start: {error}", file=sys.stderr)
         return 1
@@ -59,8 +67,9 @@ def _reload(stack: Stack, steps: Steps) -> None:
         steps.tell("reloaded")
 
 
-def _stack(steps: Steps) -> Stack:
-    forks = Forks()
+def _stack(steps: Steps, forks: Forks, attendant: Attendant) -> Stack:
+    # While it imports, the rest is prepared, and the database starts. Its parent is this thread, which stays.
+    forks.begin(plan.at_start(os.environ), REPOSITORY)
     return Stack(
         Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")),
         port=_number("MOA_PORT", PUBLIC_PORT, 65535),
@@ -88,6 +97,7 @@ def _stack(steps: Steps) -> Stack:
         tell=steps.tell,
         start=forks.spawn,
         renew=forks.renew,
+        ask=attendant,
     )
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,13 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-import psycopg
-from psycopg import sql
-
 from deploy.local import unprivileged
 from deploy.local.logs import Files
 
 _USER = "postgres"
+_SPEAKS_TLS = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+"""SSLRequest, the shortest question of PostgreSQL's protocol, which a session of the server answers with a letter."""
+_ANSWER_S = 2.0
 _SOCKET_NAME = "/.s.PGSQL.5432"
 _SOCKET_PATH_BYTES = 103  # the shortest limit of the systems that we run on (macOS)
 WAL_MB = 256
@@ -191,9 +192,7 @@ class Database:
 
     def create(self, name: str) -> str:
         """Make sure that a database of that name is there; give its URL."""
-        with psycopg.connect(self.url(), autocommit=True) as link:
-            if link.execute("select 1 from pg_database where datname = %s", (name,)).fetchone() is None:
-                link.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        make(self.url(), name)
         return self.url(name)
 
     def _state(self) -> list[str]:
@@ -260,13 +259,8 @@ class Database:
                 self._logs.sync()
                 raise DatabaseError(f"PostgreSQL ended at its start: {_last_line(self.log)} (log: {self.log})")
             lines = self._state()
-            if len(lines) > 7 and lines[7] == "ready":
-                try:
-                    psycopg.connect(self.url(), connect_timeout=2).close()
-                except psycopg.OperationalError:
-                    pass
-                else:
-                    return
+            if len(lines) > 7 and lines[7] == "ready" and self.pid is not None and _answers(lines[4]):
+                return
             if time.monotonic() > until:
                 raise DatabaseError(f"PostgreSQL did not answer within {wait_s:g} s (log: {self.log})")
             time.sleep(0.02)
@@ -298,6 +292,32 @@ class Database:
                 return False
             time.sleep(0.02)
         return True
+
+
+def make(url: str, name: str) -> None:
+    """Make sure that a database of that name is in the server of a URL. Raises DatabaseError."""
+    # A launcher has this done by another process, and is spared the library.
+    import psycopg
+    from psycopg import sql
+
+    try:
+        with psycopg.connect(url, autocommit=True) as link:
+            if link.execute("select 1 from pg_database where datname = %s", (name,)).fetchone() is None:
+                link.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    except psycopg.Error as error:
+        raise DatabaseError(f"the database {name} cannot be made: {error}") from error
+
+
+def _answers(sockets: str) -> bool:
+    """Return whether a server answers in that folder: it is asked whether it speaks TLS, as clients begin."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(_ANSWER_S)
+        try:
+            link.connect(sockets + _SOCKET_NAME)
+            link.sendall(_SPEAKS_TLS)
+            return bool(link.recv(1))
+        except OSError:
+            return False
 
 
 def _command(program: str, *args: str) -> list[str]:

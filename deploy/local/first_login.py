@@ -6,9 +6,7 @@ import secrets
 import time
 from typing import Final
 
-import psycopg
-
-from services.auth.adapters.unclaimed import UNCLAIMED
+from deploy.local.readiness import NotReady
 
 LASTS_S: Final = 3600.0
 """How long a link lasts."""
@@ -26,8 +24,20 @@ class FirstLogin:
         """Return what the auth service is told."""
         return {"MOA_SETUP_TOKEN": self._token, "MOA_SETUP_UNTIL": f"{self._until:.0f}"}
 
-    def url(self, public: str, database_url: str) -> str:
-        """Return the link; empty where an administrator can log in already, or there is none."""
+    def url(self, public: str) -> str:
+        """Return the link."""
+        return f"{public}/#setup={self._token}"
+
+
+def is_unclaimed(database_url: str) -> bool:
+    """Return whether there is an administrator, and none can log in yet. Raises NotReady."""
+    # A launcher has this done by another process, and is spared the library.
+    import psycopg
+
+    from services.auth.adapters.unclaimed import UNCLAIMED
+
+    try:
         with psycopg.connect(database_url) as link:
-            unclaimed = link.execute(UNCLAIMED).fetchone() is not None
-        return f"{public}/#setup={self._token}" if unclaimed else ""
+            return link.execute(UNCLAIMED).fetchone() is not None
+    except psycopg.Error as error:
+        raise NotReady(f"the database does not tell whether somebody has logged in: {error}") from error

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -43,9 +44,42 @@ class Forks:
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
+        self._server: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
         self._began = 0.0
         self._code: tuple[int, int] = (0, 0)
+
+    def begin(self, environment: Mapping[str, str], folder: Path) -> None:
+        """Start the server ahead of the first process, in a thread that lives as long as the processes shall.
+
+        Args:
+            environment: What processes are told; most of it the server is not.
+            folder: The processes' working folder.
+        """
+        with contextlib.suppress(OSError), self._guard:
+            self._begin(environment, folder)
+
+    def attendant(self, orders: socket.socket) -> Forked:
+        """Have the server fork an attendant of the launcher, which is asked by a socket.
+
+        Raises OSError where there is no server: it would end with the thread that asks.
+        """
+        with self._guard:
+            control = self._control
+        if control is None:
+            raise OSError("there is no fork server")
+        variables = {name: value for name, value in os.environ.items() if name in _READ_AT_START or name[:2] == "PG"}
+        order = {
+            "module": "deploy.local.attendant",
+            "name": "attendant",
+            "environment": variables,
+            "arguments": [str(orders.fileno())],
+            "folder": str(Path.cwd()),
+            "fds": [orders.fileno()],
+        }
+        made = Forked.asked(control, order, [sys.stderr.fileno(), orders.fileno()])
+        threading.Thread(target=made.wait, name="attendant", daemon=True).start()
+        return made
 
     def spawn(self, spec: Spec, folder: Path, output: BinaryIO) -> Started:
         """Start a process, by itself where no server can be had."""
@@ -66,12 +100,15 @@ class Forks:
             with control, contextlib.suppress(OSError):
                 control.send(RETIRE)
 
+    def close(self) -> None:
+        """Return when the server has ended. Those that it forked have ended before."""
+        self.renew()
+        if self._server is not None:
+            self._server.wait()
+
     def _forked(self, spec: Spec, folder: Path, output: BinaryIO) -> Forked:
         with self._guard:
-            if self._control is None:
-                self._began, self._code = time.monotonic(), _code(folder)
-                self._control = _served(spec, folder)
-            control = self._control
+            control = self._control or self._begin(spec.environment, folder)
         order = {
             "module": spec.module,
             "name": spec.name,
@@ -81,6 +118,11 @@ class Forks:
             "fds": list(spec.fds),
         }
         return Forked.asked(control, order, [output.fileno(), *spec.fds])
+
+    def _begin(self, environment: Mapping[str, str], folder: Path) -> socket.socket:
+        self._began, self._code = time.monotonic(), _code(folder)
+        self._control, self._server = _served(environment, folder)
+        return self._control
 
 
 def _code(folder: Path) -> tuple[int, int]:
@@ -95,17 +137,15 @@ def _code(folder: Path) -> tuple[int, int]:
     return max(times, default=0), len(times)
 
 
-def _served(spec: Spec, folder: Path) -> socket.socket:
-    """Start a server; return the socket by which it is asked."""
+def _served(given: Mapping[str, str], folder: Path) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """Start a server; return the socket by which it is asked, and the server."""
     environment = {
-        name: value
-        for name, value in spec.environment.items()
-        if name in _READ_AT_START or name.startswith(("PYTHON", "MALLOC_"))
+        name: value for name, value in given.items() if name in _READ_AT_START or name.startswith(("PYTHON", "MALLOC_"))
     }
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         command = ["deploy.local.child", str(os.getpid()), "deploy.local.forkserver", str(theirs.fileno())]
-        command += [spec.environment[name] for name in ("MOA_CATALOGUE",) if name in spec.environment]
+        command += [given[name] for name in ("MOA_CATALOGUE",) if name in given]
         try:
             server = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -121,4 +161,4 @@ def _served(spec: Spec, folder: Path) -> socket.socket:
             raise
     # Nobody else waits for its end.
     threading.Thread(target=server.wait, name="fork server", daemon=True).start()
-    return ours
+    return ours, server

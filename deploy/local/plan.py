@@ -29,6 +29,8 @@ from deploy.local.topology import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_CATALOGUE: Final = str(REPOSITORY / "gateway" / "catalogue.yaml")
+_PYTHONPATH: Final = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
 LARGE_PAGES: Final = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 """Has glibc ask for large pages for large blocks: half of what a copy of a picture costs is the work on small ones."""
 
@@ -41,10 +43,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def at_start(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what the first process of a gateway is told: what is given, where the code is, and the catalogue."""
+    usual = {"MOA_CATALOGUE": _CATALOGUE, **dict([LARGE_PAGES])}
+    return {**usual, **given, "PYTHONPATH": _PYTHONPATH}
+
+
 def shared(host: str, given: Mapping[str, str]) -> dict[str, str]:
     """Return what several processes are told alike: what is given, and defaults for a gateway on `host`."""
     usual = {
-        "MOA_CATALOGUE": str(REPOSITORY / "gateway" / "catalogue.yaml"),
+        "MOA_CATALOGUE": _CATALOGUE,
         "MOA_LOG_LEVEL": "info",
         "MOA_BYOK": "0",
         "MOA_SIGNUP": "open" if _is_loopback(host) else "invite",
@@ -159,7 +167,7 @@ class Plan:
         given = {"MOA_CATALOGUE": pool["MOA_CATALOGUE"], **self._given}
         out = {k: v for k, v in secrecy.inherited(process, given).items() if k not in self._secrets}
         out |= {**{variable: pool[variable] for variable in process.shared}, **process.fixed}
-        out["PYTHONPATH"] = f"{REPOSITORY / 'gen'}{os.pathsep}{REPOSITORY}"
+        out["PYTHONPATH"] = _PYTHONPATH
         out.setdefault(*LARGE_PAGES)
         out["MOA_LISTEN"] = self.addresses[name]
         if process.public_port is not None:

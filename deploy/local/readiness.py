@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
+import socket
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-from services.common.probe import own_channel
+    from grpc_health.v1 import health_pb2
 
 _ASK_AGAIN_S: Final = 0.02
 _OPTIONS = (
@@ -36,6 +35,12 @@ def await_grpc(address: str, *, until: float, alive: Callable[[], None], certifi
         alive: Called every now and then; raises when waiting is no use any more.
         certificate: The folder of the server's own certificate, where it speaks TLS.
     """
+    # A launcher has this done by another process, and is spared the library.
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from services.common.probe import own_channel
+
     with own_channel(address, certificate, _OPTIONS) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         while True:
@@ -57,17 +62,19 @@ def await_grpc(address: str, *, until: float, alive: Callable[[], None], certifi
 
 def await_http(port: int, path: str, *, until: float, alive: Callable[[], None]) -> None:
     """Return when the loopback `port` answers `path` with 200. Arguments as for `await_grpc`."""
-    while True:
-        link = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        try:
-            link.request("GET", path)
-            if link.getresponse().status == 200:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            link.close()
+    while not _is_ready(port, path):
         if time.monotonic() > until:
             raise NotReady(f"nothing is ready behind port {port}")
         alive()
         time.sleep(_ASK_AGAIN_S)
+
+
+def _is_ready(port: int, path: str) -> bool:
+    """Return whether the answer is 200. By hand: the library would be loaded for this alone."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as link:
+            link.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+            with link.makefile("rb") as answer:
+                return answer.readline(1024).split()[1:2] == [b"200"]
+    except OSError:
+        return False

@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.local import keep, once
+from deploy.local import attendant, keep, once
 from deploy.local.database import Database, DatabaseError
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.plan import REPOSITORY, Plan
 from deploy.local.ports import is_free
 from deploy.local.postponed import Postponed
-from deploy.local.readiness import NotReady, await_grpc, await_http
+from deploy.local.readiness import NotReady, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor, started
 from deploy.local.topology import AUTH, DATABASE, EDGE, ROUTER, Process, callers_first, processes_of
 
@@ -51,6 +51,7 @@ class Stack:
         tell: Told each step, for a person.
         start: Starts a process, as `Supervisor` takes it.
         renew: Called before processes are started that are to have code as it is then.
+        ask: Has done what libraries are needed for.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Stack:
         tell: Callable[[str], None] = lambda _: None,
         start: Callable[[Spec, Path, BinaryIO], Started] = started,
         renew: Callable[[], None] = lambda: None,
+        ask: attendant.Ask = attendant.here,
     ) -> None:
         self.root = root.absolute()
         self.host = host
         self._given = {**os.environ, **(environment or {})}
         self._tell = tell
-        self._starter, self._renew = start, renew
+        self._starter, self._renew, self._ask = start, renew, ask
         self._asked_port = port
         rows = processes_of(self._given)
         left_out = {p.name for p in rows if p.stands_in and not (workers or {}).get(p.name)}
@@ -174,10 +176,17 @@ class Stack:
         return self._database.log if name == DATABASE else self.root / "logs" / f"{name}.log"
 
     def first_login_url(self) -> str:
-        """Return the link by which the first administrator gets a password; empty where one has one."""
+        """Return the link by which the first administrator gets a password; empty where one has one.
+
+        Raises StackError where the database does not tell.
+        """
         if AUTH.name not in self.plan.addresses or EDGE.name not in self.plan.addresses:
             return ""
-        return self.plan.first_login.url(self.url, self.database_url)
+        try:
+            unclaimed = self._ask(attendant.UNCLAIMED, self.database_url, alive=lambda: None)
+        except NotReady as error:
+            raise StackError(str(error)) from error
+        return self.plan.first_login.url(self.url) if unclaimed else ""
 
     # Life.
 
@@ -344,7 +353,8 @@ class Stack:
             return url
         is_new = not (self._database.folder / "PG_VERSION").exists()
         self._database.start(wait_s=until - time.monotonic())
-        url = self._database.create("moa")
+        self._ask(attendant.MADE, self._database.url(), "moa", alive=self._still_alive)
+        url = self._database.url("moa")
         self._database.keep(on_death=lambda: self._tell(f"{DATABASE} ended; starting it again"))
         self._done(DATABASE, began)
         if is_new or not self.api_key:
@@ -406,7 +416,9 @@ class Stack:
         process = self.plan.kind_of(name)
         try:
             if process.serves_grpc:
-                await_grpc(self.plan.addresses[name], until=until, alive=alive, certificate=self.plan.certificate(name))
+                certificate = self.plan.certificate(name)
+                folder = str(certificate) if certificate else None
+                self._ask(attendant.SERVES, self.plan.addresses[name], until, folder, alive=alive)
             else:
                 await_http(self.plan.metrics[name], "/ready", until=until, alive=alive)
         except NotReady as error:

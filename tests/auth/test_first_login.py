@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from deploy.local.first_login import LASTS_S, FirstLogin
+from deploy.local.first_login import LASTS_S, FirstLogin, is_unclaimed
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import admin_service_pb2
 from services.auth.domain import keys
@@ -126,8 +126,9 @@ async def test_what_the_launcher_prints(start: Start) -> None:
     async with offered(start) as (auth, client):
         first, second = FirstLogin(), FirstLogin()
         token = first.environment["MOA_SETUP_TOKEN"]
-        assert first.url("http://host", auth.url) == f"http://host/#setup={token}"
+        assert first.url("http://host") == f"http://host/#setup={token}"
+        assert is_unclaimed(auth.url)
         assert token != second.environment["MOA_SETUP_TOKEN"]
         assert 0 < float(first.environment["MOA_SETUP_UNTIL"]) - time.time() <= LASTS_S + 1
         await claimed(client, "boss@example.com")
-        assert first.url("http://host", auth.url) == ""
+        assert not is_unclaimed(auth.url)

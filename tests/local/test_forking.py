@@ -16,8 +16,12 @@ import psutil
 import pytest
 
 from deploy.local import forking, forkserver
+from deploy.local.attendant import MADE, SERVES, Attendant
+from deploy.local.database import DatabaseError
+from deploy.local.forked import Forked
 from deploy.local.forking import Forks
-from deploy.local.stack import REPOSITORY
+from deploy.local.readiness import NotReady
+from deploy.local.stack import REPOSITORY, StackError
 from deploy.local.supervisor import Spec, Supervisor
 from deploy.local.topology import EDGE, PROCESSES
 from tests import waiting
@@ -186,3 +190,29 @@ def test_what_is_loaded_before_is_what_every_service_loads() -> None:
             sources = (REPOSITORY / process.module.replace(".", "/")).rglob("*.py")
             assert any(forkserver.PRELOADED in source.read_text() for source in sources), process.name
     assert not any(library.startswith(("services", "moa", "inference")) for library in forkserver.LIBRARIES)
+
+
+def test_an_attendant_does_what_the_launcher_would_load_libraries_for(run: Run, forks: Forks) -> None:
+    """It tells what came of it; one that was killed is replaced, and where none can be had the launcher does it. Who
+    waits for it is told when that is no use any more, as when a process died at its start."""
+    run("one", {})
+    made: list[Forked] = []
+
+    def forked(orders: socket.socket) -> None:
+        made.append(forks.attendant(orders))
+
+    def alive() -> None:
+        raise StackError("it ended at its start")
+
+    asking, url = Attendant(forked), "postgresql://nobody@/none?host=/nowhere"
+    for _ in "12":
+        with pytest.raises(NotReady, match="the database moa cannot be made"):
+            asking(MADE, url, "moa", alive=lambda: None)
+        with pytest.raises(StackError, match="at its start"):
+            asking(SERVES, "127.0.0.1:1", time.monotonic() + 60, None, alive=alive)
+        made[-1].kill()
+        made[-1].wait()
+    assert len(made) == 2
+    asking.close()
+    with pytest.raises(DatabaseError, match="the database moa cannot be made"):
+        Attendant(Forks().attendant)(MADE, url, "moa", alive=lambda: None)
