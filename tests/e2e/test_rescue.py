@@ -222,6 +222,7 @@ async def test_a_router_that_is_killed_meanwhile_is_charged_once(pair: Pair) -> 
         )
         read = b""
         while b"there " not in read:
+            assert not answer.content.at_eof(), read
             read += await answer.content.readuntil(b"\n\n")
         await asyncio.to_thread(pair.stack.kill, "router")
         with pytest.raises(aiohttp.ClientError):
