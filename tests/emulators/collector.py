@@ -69,7 +69,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
             self._changed.notify_all()
         return trace_service_pb2.ExportTraceServiceResponse()
 
-    def trace(self, trace_id: str, until: Callable[[list[Told]], bool], within_s: float = 30.0) -> list[Told]:
+    def trace(self, trace_id: str, until: Callable[[list[Told]], bool], within_s: float = 100.0) -> list[Told]:
         """Return a trace's spans once they are all that is waited for."""
         ends = time.monotonic() + within_s
         with self._changed:
