@@ -16,6 +16,8 @@ class Failed(Exception):
 
 _PLACE: Final = re.compile(r'  File "(.+)", line (\d+)')
 """Of a fault, in a traceback; the last one is where it happened."""
+_CRASH: Final = "Fatal Python error: "
+_CRASHED_AT: Final = re.compile(r'^Current thread .*\n  File "(.+)", line (\d+)', re.MULTILINE)
 
 
 def run(module: str, *arguments: str, environment: Mapping[str, str], folder: Path) -> str:
@@ -39,7 +41,14 @@ def ending(code: int) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something; of a traceback's, with the file and the line of the fault behind it."""
+    """Return the last line that says something; of a traceback's, with the file and the line of the fault behind it.
+
+    Where threads follow in which a crash came, it is the line that names that.
+    """
+    _, crash, then = text.rpartition(_CRASH)
+    if crash and not re.search(r"^\{", then, re.MULTILINE):
+        place = _CRASHED_AT.search(then)
+        return crash + then.partition("\n")[0] + (f" ({place[1]}, line {place[2]})" if place else "")
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return "it gave no reason"

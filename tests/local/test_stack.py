@@ -127,6 +127,13 @@ def test_a_reload_is_asked_of_who_runs(
             ": bad setting MOA_CATALOGUE: there is no such file",
         ),
         ('bad setting MOA_CATALOGUE: fixed since\n{"event": "rpc.finished"}\n', ""),
+        (
+            'Fatal Python error: Aborted\n\nThread 0x1 (most recent call first):\n  File "other.py", line 1 in wait\n\n'
+            'Current thread 0x2 (most recent call first):\n  File "here.py", line 3 in go\n\nExtension modules: a\n',
+            ": Fatal Python error: Aborted (here.py, line 3)",
+        ),
+        ("Fatal Python error: Aborted\n\nExtension modules: uvloop\n", ": Fatal Python error: Aborted"),
+        ('Fatal Python error: Aborted\n\nExtension modules: uvloop\n{"event": "rpc.finished"}\n', ""),
     ],
 )
 def test_a_process_that_ends_again_says_why(tmp_path: Path, output: str, reason: str) -> None:
