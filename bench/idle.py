@@ -15,7 +15,6 @@ from typing import Final
 
 import psutil
 
-from deploy.local.forking import Forks
 from deploy.local.stack import Stack
 from deploy.local.topology import DATABASE, EDGE, EDGE_PROCESSES, LARGE_ROUTER, LARGE_TEXT, ROUTER
 
@@ -88,7 +87,6 @@ def main() -> None:
             Path(folder),
             durable=False,
             postpones=True,
-            start=Forks().spawn,
             environment={"MOA_FETCH": "never"},
             workers={
                 ROUTER.name: ROUTER.workers,

@@ -29,7 +29,6 @@ import uvloop
 
 from bench import growth_pictures
 from bench.gateway import CHAT, upstream
-from deploy.local.forking import Forks
 from deploy.local.stack import Stack
 from deploy.local.topology import DATABASE, LARGE_ROUTER, LARGE_TEXT
 
@@ -186,7 +185,6 @@ def running(base_url: str) -> Iterator[Stack]:
             Path(folder),
             environment={**environment, "MOA_FETCH": "never"},
             postpones=True,
-            start=Forks().spawn,
             workers=workers,
         ) as stack,
     ):

@@ -23,8 +23,9 @@ from typing import Final
 from bench.gateway import CHAT, upstream
 from bench.running import MOST_S, REPOSITORY, Gateway, running
 
-SETTLED_S: Final = 5.0
-"""After the first answer so much time passes before memory is looked at."""
+SETTLED_S: Final = 30.0
+"""After the first answer so much time passes before memory is looked at: sessions of the database are ended that only a
+start needs."""
 
 
 @dataclass

@@ -150,7 +150,14 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         *_strays(),
     ]
     filters = {CORS: _CORS_POLICY, bodies.HOLD: bodies.NO_HOLD}
-    host = {"name": "public", "domains": ["*"], "routes": routes, "typed_per_filter_config": filters}
+    host = {
+        "name": "public",
+        "domains": ["*"],
+        "routes": routes,
+        "typed_per_filter_config": filters,
+        # Of every route that has none of its own: Envoy keeps one, where each route's takes 4 kB.
+        "retry_policy": _retries(settings, reads=False),
+    }
     return {"name": "public", "virtual_hosts": [host]}
 
 
@@ -162,17 +169,20 @@ def _target(settings: EdgeSettings, service: str = "", *, reads: bool = False) -
         # Envoy's default of 15 s would cut streams; silence is bounded instead.
         "timeout": "0s",
         "idle_timeout": idle,
-        "retry_policy": {
-            **retries.policy(settings, reads=reads),
-            # Another worker, where there is one.
-            "retry_host_predicate": [
-                {
-                    "name": "envoy.retry_host_predicates.previous_hosts",
-                    "typed_config": {"@type": f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-                }
-            ],
-            "host_selection_retry_max_attempts": "5",
-        },
+        **({"retry_policy": _retries(settings, reads=True)} if reads else {}),
+    }
+
+
+def _retries(settings: EdgeSettings, *, reads: bool) -> Json:
+    """Return when a route's calls are made again, and where: at another worker, where there is one."""
+    another = {
+        "name": "envoy.retry_host_predicates.previous_hosts",
+        "typed_config": {"@type": f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+    }
+    return {
+        **retries.policy(settings, reads=reads),
+        "retry_host_predicate": [another],
+        "host_selection_retry_max_attempts": "5",
     }
 
 

@@ -41,6 +41,9 @@ _SETTINGS = {
     "shared_buffers": "32MB",
     # Nothing is replicated: one process less.
     "max_logical_replication_workers": "0",
+    # Three processes less, which read ahead of large scans.
+    "io_method": "sync",
+    "io_max_concurrency": "1",
     "log_min_messages": "warning",
 }
 _LOOK_EVERY_S = 0.5

@@ -16,13 +16,14 @@ from typing import BinaryIO, Self
 
 from deploy.local import attendant, keep, once
 from deploy.local.database import Database, DatabaseError
+from deploy.local.forking import Forks
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.plan import REPOSITORY, Plan
 from deploy.local.ports import is_free
 from deploy.local.postponed import Postponed
 from deploy.local.readiness import NotReady, await_http
-from deploy.local.supervisor import Spec, Started, Supervisor, started
+from deploy.local.supervisor import Spec, Started, Supervisor
 from deploy.local.topology import AUTH, DATABASE, EDGE, ROUTER, Process, callers_first, processes_of
 
 __all__ = ["REPOSITORY", "Stack", "StackError"]
@@ -49,7 +50,7 @@ class Stack:
         postpones: Whether processes that others stand in for are started with the first request that is for them.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
-        start: Starts a process, as `Supervisor` takes it.
+        start: Starts a process, as `Supervisor` takes it; by default processes are forked from one.
         renew: Called before processes are started that are to have code as it is then.
         ask: Has done what libraries are needed for.
     """
@@ -68,7 +69,7 @@ class Stack:
         postpones: bool = False,
         durable: bool = True,
         tell: Callable[[str], None] = lambda _: None,
-        start: Callable[[Spec, Path, BinaryIO], Started] = started,
+        start: Callable[[Spec, Path, BinaryIO], Started] | None = None,
         renew: Callable[[], None] = lambda: None,
         ask: attendant.Ask = attendant.here,
     ) -> None:
@@ -76,7 +77,9 @@ class Stack:
         self.host = host
         self._given = {**os.environ, **(environment or {})}
         self._tell = tell
-        self._starter, self._renew, self._ask = start, renew, ask
+        self._forks = Forks()
+        self._starter, self._renew = (start, renew) if start else (self._forks.spawn, self._forks.renew)
+        self._ask = ask
         self._asked_port = port
         rows = processes_of(self._given)
         left_out = {p.name for p in rows if p.stands_in and not (workers or {}).get(p.name)}
@@ -212,6 +215,7 @@ class Stack:
                     self._supervisor.stop(names, wait_s=drain + 5)
                 self._supervisor.close()
                 self._supervisor = None
+                self._forks.close()
             if self._postponed is not None:
                 self._postponed.close()
                 self._postponed = None

@@ -30,9 +30,9 @@ AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OS
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
 _PROBE_S: Final = 0.3
-_MOST_IDLE_S: Final = 60.0
-"""After so long without need for it the server ends a session, one in each such time: it takes 2 MB there, and a start
-needs many for a moment."""
+_MOST_IDLE_S: Final = 5.0
+"""After so long without need for it a session is ended, one in each such time: it takes 2 to 5 MB at the server, and a
+start or many callers at once need a dozen for a moment. The next one takes some 5 ms of CPU."""
 _TIME_S: Final = 5.0
 """How long a new connection is waited for to tell the time."""
 
