@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from gateway import retries
 from gateway.settings import EdgeSettings
-from services.common.helper_process import LARGE_BYTES
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 
 Json = dict[str, Any]

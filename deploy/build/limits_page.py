@@ -19,7 +19,7 @@ from services.auth.domain import request_log
 from services.auth.domain.accounts import DEFAULT_LIMITS
 from services.auth.domain.keys import MAX_KEY_CHARS
 from services.auth.settings import LEAST_KEPT_DAYS, AuthSettings
-from services.common import byte_admission, helper_process, idempotency, images, protojson
+from services.common import byte_admission, idempotency, images, large, protojson
 from services.providers.http import client as http
 from services.router.adapters import fetching
 from services.router.adapters import request_log as request_logs
@@ -146,7 +146,7 @@ def _of_reading() -> list[Row]:
         ),
         Row(
             "work on one request in the router's own loop",
-            _bytes(helper_process.LARGE_BYTES),
+            _bytes(large.LARGE_BYTES),
             "larger ones would delay all others; they are read in a helper process, in turn",
             "nothing: it waits its turn",
         ),

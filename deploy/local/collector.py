@@ -2,11 +2,13 @@
 
 A process of its own, so that neither a launcher that is stopped or killed nor a terminal's Ctrl-C holds up or cuts off
 what others say: it ends when nobody can say anything any more. A script with the standard library alone, run without
-site packages: it costs some 8 MB.
+site packages and without `pathlib`, which takes a fifth of its memory: it costs some 5 MB.
 
 Standard input is a socket. `write PATH` comes with the reading end of a pipe, whose lines go to the end of the file
 from then on; `sync` is answered once everything that was said before is in the files.
 """
+
+# ruff: noqa: PTH105, PTH108, PTH116
 
 from __future__ import annotations
 
@@ -19,7 +21,6 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 _CHUNK_BYTES = 1 << 16
 _CHUNKS = 64
@@ -45,7 +46,7 @@ class Log:
     """
 
     def __init__(
-        self, path: Path, *, file_bytes: int, files: int, days: float, clock: Callable[[], float] = time.time
+        self, path: str, *, file_bytes: int, files: int, days: float, clock: Callable[[], float] = time.time
     ) -> None:
         self._path = path
         self._file_bytes = file_bytes
@@ -90,8 +91,8 @@ class Log:
         """Remove the files before it that are too old."""
         for number in range(1, self._files + 1):
             with contextlib.suppress(OSError):
-                if self._clock() - self._before(number).stat().st_mtime > self._days * _DAY_S:
-                    self._before(number).unlink()
+                if self._clock() - os.stat(self._before(number)).st_mtime > self._days * _DAY_S:
+                    os.unlink(self._before(number))
 
     def _opened(self) -> bool:
         """Open the file; tell whether that could be done."""
@@ -120,19 +121,19 @@ class Log:
         try:
             for number in range(self._files, 1, -1):
                 with contextlib.suppress(FileNotFoundError):
-                    self._before(number - 1).replace(self._before(number))
+                    os.replace(self._before(number - 1), self._before(number))
             if self._files:
-                self._path.replace(self._before(1))
+                os.replace(self._path, self._before(1))
             else:
-                self._path.unlink()
+                os.unlink(self._path)
             self._open()
         except OSError:
             return
         os.close(before)
         self.tidy()
 
-    def _before(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
+    def _before(self, number: int) -> str:
+        return f"{self._path}.{number}"
 
     def _put(self, data: bytes) -> bool:
         """Write all of it; what cannot be written is counted as lost."""
@@ -189,7 +190,7 @@ class Collector:
         order, _, path = os.fsdecode(word).partition(" ")
         if order == "write":
             os.set_blocking(pipes[0], False)
-            self._logs[pipes[0]] = Log(Path(path), file_bytes=self._file_bytes, files=self._files, days=self._days)
+            self._logs[pipes[0]] = Log(path, file_bytes=self._file_bytes, files=self._files, days=self._days)
             self._poll.register(pipes[0], select.POLLIN)
         else:
             self._collect()

@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from services.common import errors, logs
 from services.common.byte_admission import Bounds, ByteAdmission
 from services.common.cancelling import cancel_and_wait
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 
 Data = bytes | memoryview
@@ -31,9 +32,6 @@ Reply = tuple[bytearray, list[bytearray]]
 """What is pickled, and the messages beside it."""
 P = ParamSpec("P")
 R = TypeVar("R")
-
-LARGE_BYTES: Final = 256 * 1024
-"""A request of more bytes is worked on there."""
 HEADER: Final = struct.Struct(">QQ")
 """Before each message: the bytes of what is pickled, and of the data behind it, in which messages lie one by one."""
 _WORK_S: Final = 120.0

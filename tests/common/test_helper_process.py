@@ -15,7 +15,8 @@ import pytest_asyncio
 
 from moa.common.v1.media_pb2 import ImageInput
 from services.common.errors import InvalidField, Unavailable
-from services.common.helper_process import LARGE_BYTES, HelperProcess, Unforeseen, is_large_request
+from services.common.helper_process import HelperProcess, Unforeseen, is_large_request
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 
 LARGE = b"x" * 1000

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common.byte_admission import Bounds, ByteAdmission
-from services.common.helper_process import LARGE_BYTES as HEAVY_BYTES
 from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES as HEAVY_BYTES
 from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.server import Server

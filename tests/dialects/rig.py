@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from google.protobuf.descriptor import Descriptor
 from msgspec import Struct
 
-from services.common.helper_process import LARGE_BYTES
+from services.common.large import LARGE_BYTES
 from services.router.dialects.reading import MANY
 from tests.emulators.pictures import png
 from tests.router.rig import picture

@@ -116,14 +116,14 @@ os.kill(os.getpid(), 9)
 def test_a_file_is_begun_each_day(tmp_path: Path) -> None:
     """Lines of a day before are in a file of their own, also where nobody wrote for long or the gateway was off."""
     path, clock = tmp_path / "days.log", Clock()
-    log = Log(path, file_bytes=10**6, files=5, days=100, clock=clock)
+    log = Log(str(path), file_bytes=10**6, files=5, days=100, clock=clock)
     log.write(b"monday\n")
     clock.now += DAY_S
     log.write(b"tuesday\n")
     assert path.read_text() == "tuesday\n"
     os.utime(path, (clock.now, clock.now))
     clock.now += 2 * DAY_S
-    Log(path, file_bytes=10**6, files=5, days=100, clock=clock).write(b"thursday\n")
+    Log(str(path), file_bytes=10**6, files=5, days=100, clock=clock).write(b"thursday\n")
     assert lines(path) == ["monday", "tuesday", "thursday"]
     assert path.read_text() == "thursday\n"
 
@@ -131,7 +131,7 @@ def test_a_file_is_begun_each_day(tmp_path: Path) -> None:
 def test_old_files_go(tmp_path: Path) -> None:
     """No more files are kept than were asked for, and none for longer."""
     path, clock = tmp_path / "old.log", Clock()
-    log = Log(path, file_bytes=1, files=3, days=2, clock=clock)
+    log = Log(str(path), file_bytes=1, files=3, days=2, clock=clock)
     for number in range(10):
         log.write(b"%d\n" % number)
     assert lines(path) == ["6", "7", "8", "9"]
@@ -155,7 +155,7 @@ def test_a_full_disk_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", limited)
-    log = Log(path, file_bytes=10**6, files=1, days=1)
+    log = Log(str(path), file_bytes=10**6, files=1, days=1)
     log.write(b"first\n")
     full = True
     log.write(b"secon")

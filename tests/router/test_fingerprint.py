@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from google.api import httpbody_pb2
 
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES
 from services.common.rpc.raw import RawBody
 from services.router.dialects.reading import Reading
 from services.router.idempotency.fingerprint import canonical as what_is_said

@@ -12,7 +12,8 @@ from google.api import httpbody_pb2
 
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, MoaError
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES
 from services.router.dialects.openai import chat_request
 from services.router.dialects.reading import MANY, Body, Reading, is_large
 from services.router.domain.prompt import MOST_PARTS, Prompt

@@ -9,7 +9,7 @@ import pytest
 from botocore.auth import SigV4Auth
 from yarl import URL
 
-from services.common.helper_process import LARGE_BYTES
+from services.common.large import LARGE_BYTES
 from services.providers.aws.sigv4 import SigV4
 from services.providers.http.client import Outgoing
 

@@ -18,8 +18,8 @@ from google.protobuf.message import DecodeError, Message
 
 from services.common import errors
 from services.common.byte_admission import ByteAdmission
-from services.common.helper_process import LARGE_BYTES as HEAVY_BYTES
 from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES as HEAVY_BYTES
 from services.common.memory import Collecting
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, typed

@@ -10,7 +10,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from services.common.helper_process import LARGE_BYTES
+from services.common.large import LARGE_BYTES
 from services.providers.credentials import JSON_HEADERS, Keys
 from services.providers.http.client import Outgoing
 

@@ -9,7 +9,8 @@ import msgspec
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.helper_process import LARGE_BYTES, Data, HelperProcess, is_large_request
+from services.common.helper_process import Data, HelperProcess, is_large_request
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.rpc.raw import RawBody
 from services.router.domain.prompt import Prompt

@@ -12,7 +12,8 @@ from moa.quota.v1 import quota_pb2
 from moa.task.v1 import message_batch_service_pb2 as pb
 from moa.task.v1 import message_batch_service_pb2_grpc
 from services.common.errors import InvalidField, NotFound, PermissionDenied
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.store import Links
 from services.tasks import metrics, reply

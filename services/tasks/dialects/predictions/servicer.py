@@ -14,7 +14,8 @@ from moa.task.v1 import prediction_service_pb2_grpc, task_pb2
 from services.catalogue import Model
 from services.common.body import parse
 from services.common.errors import InvalidField, ModelNotFound, NotFound, PermissionDenied
-from services.common.helper_process import LARGE_BYTES, HelperProcess
+from services.common.helper_process import HelperProcess
+from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.store import Links
 from services.quota_client.tags import tags_of
