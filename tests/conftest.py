@@ -15,7 +15,7 @@ import structlog
 from deploy.local.database import Database
 from services.common.rpc import call as calls
 from tests import forking, skips
-from tests.suite import plugin
+from tests.suite import imports, plugin
 
 # The tests start some three hundred processes of ours: each would compile all of its modules anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -43,6 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(plugin.Suite(config), "moa-suite")
     forking.enabled = sys.platform == "linux" and not config.getoption("--exec")
     forking.share()  # workers inherit it
+    if config.getoption("tx", None):
+        imports.tell(config.invocation_params.args)
     if config.getoption("tx", None) and (forked := forking.worker()):
         config.option.tx = [forked if spec == "popen" else spec for spec in config.option.tx]
     # structlog's own choice draws a traceback in colours, which takes half a second each.

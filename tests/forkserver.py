@@ -18,7 +18,7 @@ from pathlib import Path
 from deploy.local import child
 from deploy.local.forked import PID_BYTES
 from deploy.local.forkserver import become, bury
-from tests.suite import worker
+from tests.suite import imports, worker
 
 _MORE = {
     "inference": (
@@ -158,6 +158,8 @@ def _import(module: str) -> None:
             except ModuleNotFoundError:
                 above, _, part = name.rpartition(".")
                 getattr(importlib.import_module(above), part)
+    if module == worker.__name__:
+        imports.take()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 from typing import Any, Final
 
-import helm_python
 import msgspec
 import yaml
 
@@ -46,6 +45,8 @@ def profile(name: str) -> dict[str, Any]:
 
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the objects that a release with these values has. Raises helm_python.HelmError for bad values."""
+    import helm_python  # it starts threads, and a process that has them forks no workers
+
     with helm_python.Chart.load(str(CHART)) as chart:
         files = chart.render(values, name=RELEASE, namespace=NAMESPACE)
     texts = [text for path, text in sorted(files.items()) if path.endswith(".yaml")]

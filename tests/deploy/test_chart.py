@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import helm_python
 import kubernetes_validate
 import msgspec
 import pytest
@@ -392,6 +391,8 @@ def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
 )
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
     """What is missing or unknown stops the install by name, and says what to set."""
+    import helm_python  # see rendered_chart
+
     with pytest.raises(helm_python.HelmError, match=says):
         rendered(values)
 

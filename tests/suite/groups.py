@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ GROUPS = (
 )
 
 
+@cache
 def group_of(path: str) -> Group | None:
     """Return the group of a test file, given relative to the repository; None where no pattern covers it."""
     return next((group for group in GROUPS if any(fnmatchcase(path, pattern) for pattern in group.patterns)), None)
