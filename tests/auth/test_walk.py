@@ -12,6 +12,7 @@ from tests.walks.walking import walked
 
 _DUTIES = {
     "quota_client/_refreshing",
+    "auth/domain/recalls",
     "auth/sweeper",
     *(f"auth/adapters/{name}" for name in ("paces", "tries", "answers", "retention")),
 }
