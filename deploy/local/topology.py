@@ -235,7 +235,7 @@ ROUTER: Final = Process(
     },
     shared=(*_COMMON, "MOA_BYOK", VARIABLES_SET),
     fixed={CALLERS: "edge,desk,tasks"},
-    optional=(*_KEPT, *_FACTS, "MOA_INFERENCE_POOLS", "MOA_POLICIES", "MOA_SETTLE_EVERY_S", _SERVERS),
+    optional=(*_KEPT, *_FACTS, "MOA_INFERENCE_POOLS", "MOA_POLICIES", "MOA_SESSIONS", "MOA_SETTLE_EVERY_S", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
     workers=2,
     secrets=("MOA_LINK_SECRET",),

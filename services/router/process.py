@@ -17,6 +17,7 @@ from services.common.egress import Egress
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.replicas import Replicas
+from services.common.rpc.session.channel import SessionChannel
 from services.common.rpc.target import addresses_by_name
 from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
@@ -58,7 +59,11 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     replicas = {
         name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
     }
-    channels = {"text": text or channel(config.text_address, "text", tls), **pools}
+    if text is None:
+        text = channel(config.text_address, "text", tls)
+        if config.sessions:
+            text = SessionChannel(text, service_token=token)
+    channels = {"text": text, **pools}
     if config.image_address:
         channels["image"] = channel(config.image_address, "image", tls)
     log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
@@ -113,6 +118,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         await cancel_and_wait(*watching)
         await store.report()
         await backends.aclose()
+        await text.close()
         await admission.stop()
         await around.egress.aclose()
         await around.store.aclose()

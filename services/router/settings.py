@@ -26,6 +26,9 @@ class RouterSettings(StoreSettings, FactsSettings):
     """The inference services of pools that the catalogue's providers name, `images=host:8104,chat=host:8104`."""
     image_address: Addresses = "127.0.0.1:8108"
     """The image service (cloud providers' images); empty: this gateway runs none."""
+    sessions: bool = True
+    """Whether calls of the text service share one stream to each of its processes; else each is a gRPC call of its
+    own, as it is where a text service does not know such streams."""
     byok: bool = False
     """Whether callers may bring a provider's key instead of one of this gateway's, where its row has `caller_keys`."""
     catalogue_editable: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,8 +15,11 @@ from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common.errors import ContextTooLong
 from services.common.rpc import local
 from services.common.rpc.client import ConnectionWatch, channel, metadata
-from services.common.rpc.local import AHEAD_BYTES, LocalServer
+from services.common.rpc.local import LocalServer
+from services.common.rpc.reading import AHEAD_BYTES
 from services.common.rpc.server import Server
+from services.common.rpc.session import server as sessions
+from services.common.rpc.session.channel import SessionChannel
 from services.common.rpc.status import error_from_rpc
 
 TOKEN = "a-service-token-for-tests"
@@ -104,13 +108,19 @@ class World:
         return stub.CountTokens(asked, metadata=metadata(self.token, "rid", ("x-moa-account", "acct")), **more)
 
 
-@pytest.fixture(params=["grpc", "local"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    server: Any = Server(service_token=TOKEN) if request.param == "grpc" else LocalServer(service_token=TOKEN)
+@pytest.fixture(params=["grpc", "local", "session", "session by stream"])
+async def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    if request.param == "session by stream":
+        # As between hosts.
+        monkeypatch.setattr(sessions, "sys", SimpleNamespace(platform="other"))
+    server: Any = LocalServer(service_token=TOKEN) if request.param == "local" else Server(service_token=TOKEN)
     serves = Answering()
     text_service_pb2_grpc.add_TextServiceServicer_to_server(serves, server.grpc)
     port = await server.start("127.0.0.1:0")
     opened: Any = server.channel if request.param == "local" else channel(f"127.0.0.1:{port}")
+    if request.param.startswith("session"):
+        opened = SessionChannel(opened, service_token=TOKEN)
+        await opened.look()
     yield World(server, opened, serves)
     await server.stop(0)
     await opened.close()

@@ -18,6 +18,7 @@ from services.common.errors import ContextTooLong, Internal, Unavailable, Upstre
 from services.common.rpc import server
 from services.common.rpc.client import channel
 from services.common.rpc.local import LocalServer
+from services.common.rpc.session.channel import SessionChannel
 from services.router.adapters import backends
 from services.router.domain.caller import Caller
 from services.router.domain.operations import Operations
@@ -28,7 +29,7 @@ over_grpc = pytest.mark.parametrize("rig", ["grpc"], indirect=True)
 """For what this side's clock ends, after seconds: it cancels, and `tests/common/test_local.py` has that both ways."""
 
 
-@pytest.fixture(params=["grpc", "local"])
+@pytest.fixture(params=["grpc", "local", "session"])
 async def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """Yield a router's core in front of a service over gRPC, and of one in this process."""
     monkeypatch.setattr(backends, "GRACE_S", 0.0)
@@ -46,6 +47,10 @@ async def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     async with AsyncExitStack() as opened:
         local = request.param == "local"
         to_text = running.channel if local else await opened.enter_async_context(channel(f"127.0.0.1:{port}"))
+        if request.param == "session":
+            to_text = SessionChannel(to_text, service_token=TOKEN)
+            opened.push_async_callback(to_text.close)
+            await to_text.look()
         calls = backends.Backends({"text": to_text}, service_token=TOKEN, catalogue=lambda: known[0])
         operations = Operations(catalogue=lambda: known[0], admission=lender, backends=calls, inputs=Nowhere())
         yield Rig(moody, operations, lender, running, calls, waiting)
@@ -75,6 +80,8 @@ async def test_a_whole_answer_is_the_stream_drained(rig: Rig) -> None:
 @pytest.mark.parametrize(("mood", "error"), [("long", ContextTooLong), ("bug", Internal), ("mute", UpstreamTimeout)])
 async def test_a_whole_answer_that_fails_is_a_status(rig: Rig, mood: str, error: type[Exception]) -> None:
     """Failures of unary calls keep their reasons, and cost nothing."""
+    if mood == "mute":
+        rig.timeouts(Timeouts(connect_s=0.1, first_token_s=0.2, idle_s=0.2))
     with pytest.raises(error):
         await rig.ask(mood, stream=False)
     assert rig.lender.ended == ("voided" if mood == "mute" else "released")

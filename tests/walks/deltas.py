@@ -21,6 +21,7 @@ from moa.router.v1 import openai_service_pb2_grpc
 from services.catalogue import Watched
 from services.common.egress import Egress
 from services.common.rpc.client import channel
+from services.common.rpc.session.channel import SessionChannel
 from services.common.store import FolderStore, links_of
 from services.router.adapters.backends import Backends
 from services.router.assembly import Around, serving
@@ -111,7 +112,9 @@ async def _router(
         service_token=SecretStr(SERVICE_TOKEN), listen="127.0.0.1:0", store_dir=folder, public_url="http://x", drain_s=0
     )
     watched = Watched(catalogue, {"OPENAI_API_KEY": "sk-test"})
-    to_text = await thread.running.enter_async_context(channel(f"127.0.0.1:{text_port}"))
+    to_text: Any = SessionChannel(channel(f"127.0.0.1:{text_port}"), service_token=SERVICE_TOKEN)
+    thread.running.push_async_callback(to_text.close)
+    await to_text.look()
     backends = Backends({"text": to_text}, service_token=SERVICE_TOKEN, catalogue=lambda: watched.now)
     thread.running.push_async_callback(backends.aclose)
     played = Played()

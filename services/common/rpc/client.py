@@ -13,7 +13,7 @@ from services.common import tracing
 from services.common.cancelling import cancel_and_wait
 from services.common.credential import Credential, sent
 from services.common.rpc import call as calls
-from services.common.rpc.server import MAX_MESSAGE_BYTES
+from services.common.rpc.reading import MAX_MESSAGE_BYTES
 from services.common.rpc.target import target_of
 from services.common.rpc.tls import Tls
 

@@ -30,7 +30,8 @@ Around = Callable[[str, Handler, bool], Handler]
 """Gives what serves a method in its handler's place, from the full method, the handler, and whether it returns its one
 message rather than write some. The request has been read."""
 
-_OPEN_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_BARE_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.", "/moa.session.")
+"""Whoever may ask for health, and what services there are; sessions see to it themselves who calls."""
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
@@ -71,7 +72,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         wrapped = self._wrapped.get(details.method)
         if wrapped is None:
             handler = await continuation(details)
-            if handler is None or details.method.startswith(_OPEN_PREFIXES):
+            if handler is None or details.method.startswith(_BARE_PREFIXES):
                 return handler
             wrapped = self._wrapped[details.method] = self._wrap(handler, details.method)
         return wrapped
@@ -89,12 +90,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 started = time.perf_counter()
                 code = "OK"
                 try:
-                    if self._callers is not None and not _is_one_of(self._callers, context):
+                    if why := self.refusal(context, metadata):
                         code = "UNAUTHENTICATED"
-                        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service that may call this one")
-                    if self._token is not None and not self._allows(self._token, metadata):
-                        code = "UNAUTHENTICATED"
-                        await context.abort(grpc.StatusCode.UNAUTHENTICATED, "not a service of this gateway")
+                        await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
                     if self._token is not None and call.account:
                         call.fields["account"] = call.account
                     if receive is None:
@@ -125,6 +123,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if self._around is not None:
             handler = _surrounded(handler, method, self._around)
         return _rewrapped(handler, around, self._receiving, method)
+
+    def refusal(self, context: Any, metadata: dict[str, Any]) -> str:
+        """Return why a caller may not call, by its certificate and credential; empty: it may."""
+        if self._callers is not None and not _is_one_of(self._callers, context):
+            return "not a service that may call this one"
+        if self._token is not None and not self._allows(self._token, metadata):
+            return "not a service of this gateway"
+        return ""
 
     async def _error_of(self, failure: Exception, context: Any, method: str, call: calls.Call) -> errors.MoaError:
         """Return what a caller is told of a failure; one that nobody foresaw is logged whole."""

@@ -20,11 +20,10 @@ from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
 from services.common.rpc import threads
 from services.common.rpc.interceptor import Around, Interceptor, Reword
+from services.common.rpc.reading import MAX_MESSAGE_BYTES
 from services.common.rpc.receiving import Welcome
+from services.common.rpc.session.server import SessionServer
 from services.common.rpc.tls import Tls
-
-MAX_MESSAGE_BYTES = 72 * 1024 * 1024
-"""Largest message between processes: a 64 MiB upload and its envelope."""
 
 LAST_WORDS_S = 1.0
 """How long calls that are ended at a stop may take to say so."""
@@ -110,6 +109,10 @@ class Server:
         # any of them: fifty Python calls at 18 methods. Found by their names they need one task, and the interceptor
         # remembers what it found.
         self.grpc.add_registered_method_handlers = _ignore  # type: ignore[method-assign]
+        self.sessions = SessionServer(interceptor) if service_token is not None else None
+        """Where other services' calls share a stream; None, before it starts: each is a gRPC call of its own."""
+        self._add = self.grpc.add_generic_rpc_handlers
+        self.grpc.add_generic_rpc_handlers = self._add_handlers  # type: ignore[method-assign, assignment]
         self.health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
         self._names: list[str] = []
@@ -117,6 +120,12 @@ class Server:
         self._asked: grpc.aio.Server | None = None
         self.health_port = 0
         """Where health is asked without TLS, where the port speaks it."""
+
+    def _add_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """Serve methods in calls of their own and within sessions, as generated code asks for it."""
+        self._add(handlers)
+        if self.sessions is not None:
+            self.sessions.handling.add(handlers)
 
     def offer(self, *service_names: str) -> None:
         """Name the full services that were added, for reflection and health."""
@@ -129,6 +138,9 @@ class Server:
             self.grpc,
         )
         port = self._bind(self.grpc, address, self._tls)
+        if self.sessions is not None:
+            self._add((self.sessions.handler(),))
+            await self.sessions.start()
         await self.grpc.start()
         for name in ("", *self._names):
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -156,11 +168,15 @@ class Server:
         just ended looks, over HTTP, like a complete one.
         """
         await self.health.enter_graceful_shutdown()
+        if self.sessions is not None:
+            self.sessions.leave()
         ending = asyncio.ensure_future(self.grpc.stop(drain_s + (LAST_WORDS_S if last_words else 0.0)))
         await asyncio.wait({ending}, timeout=drain_s)
         if last_words is not None and not ending.done():
             last_words()
         await ending
+        if self.sessions is not None:
+            await self.sessions.aclose()
         if self._asked is not None:
             await self._asked.stop(0)
 

@@ -26,9 +26,10 @@ RETRY_KEY = "retry-after"
 
 C = grpc.StatusCode
 
-_CODES: Final = {code.value[0]: code for code in C}
+CODE_BY_NUMBER: Final = {code.value[0]: code for code in C}
+"""gRPC's statuses."""
 CODE: Final[Mapping[Reason.ValueType, grpc.StatusCode]] = {
-    reason: _CODES[rule.grpc] for reason, rule in errors.RULES.items()
+    reason: CODE_BY_NUMBER[rule.grpc] for reason, rule in errors.RULES.items()
 }
 """What a gRPC caller sees."""
 

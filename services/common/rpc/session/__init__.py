@@ -1,0 +1,1 @@
+"""Calls of another service over one long-lived stream (`proto/moa/session`)."""

@@ -1,0 +1,135 @@
+"""What one side of a session says: all of a turn of the loop in one message, over a socket or gRPC's stream."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar, cast
+
+from moa.session.v1 import session_service_pb2
+
+B = TypeVar("B", session_service_pb2.CarryRequest, session_service_pb2.CarryResponse)
+
+_BATCH_BYTES: Final = 2**20
+"""A message is not added to beyond that."""
+_FRAME_BYTES: Final = 8 * 2**20
+"""What is longer is not from the other side of a session."""
+_SIZE: Final = struct.Struct("<I")
+
+
+class Outbox(Generic[B]):
+    """Gathers what is said until it is written.
+
+    Args:
+        kind: Of what messages there are.
+    """
+
+    def __init__(self, kind: type[B]) -> None:
+        self._kind: type[B] = kind
+        self._loop = asyncio.get_running_loop()
+        self.batch: B = kind()
+        """What is added to; then `added` is called."""
+        self._size = 0
+        self._full: list[bytes] = []
+        self._due = False
+        self._socket: Socket | None = None
+        self._waiting: asyncio.Future[None] | None = None
+
+    def added(self, size: int = 0) -> None:
+        """Have what was added written, which is about so many bytes."""
+        self._size += size
+        if self._size > _BATCH_BYTES:
+            self._full.append(self._taken())
+        if self._due:
+            return
+        self._due = True
+        if self._socket is not None:
+            self._loop.call_soon(self._write)
+        elif self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def use(self, socket: Socket) -> None:
+        """Write over a socket from now on."""
+        self._socket = socket
+
+    async def write_to(self, write: Callable[[bytes], Awaitable[Any]]) -> None:
+        """Write to gRPC's stream, in one place since a stream takes one message at a time, until this is cancelled."""
+        while True:
+            while not self._due:
+                self._waiting = self._loop.create_future()
+                await self._waiting
+            for data in self._take():
+                await write(data)
+
+    def _write(self) -> None:
+        assert self._socket is not None
+        for data in self._take():
+            self._socket.write(data)
+
+    def _take(self) -> list[bytes]:
+        result, self._full, self._due = [*self._full, self._taken()], [], False
+        return result
+
+    def _taken(self) -> bytes:
+        batch, self.batch, self._size = self.batch, self._kind(), 0
+        return batch.SerializeToString()
+
+
+class Socket(asyncio.Protocol):
+    """A connection within a host: each message after its size.
+
+    Args:
+        received: Takes each message.
+        lost: Called when the connection is over.
+        most: How long a message may be, in bytes.
+    """
+
+    def __init__(self, received: Callable[[bytes], None], lost: Callable[[], object], most: int = _FRAME_BYTES) -> None:
+        self.received = received
+        self.lost = lost
+        self._most = most
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        """The beginning of a message."""
+
+    def trust(self) -> None:
+        """Take messages of any size that a session has."""
+        self._most = _FRAME_BYTES
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that it is over."""
+        self.lost()
+
+    def write(self, data: bytes) -> None:
+        """Send a message."""
+        assert self._transport is not None
+        self._transport.write(_SIZE.pack(len(data)) + data)
+
+    def close(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on the messages that are whole."""
+        if self._rest:
+            data = self._rest + data
+        at, end = 0, len(data)
+        while end - at >= _SIZE.size:
+            (size,) = _SIZE.unpack_from(data, at)
+            if size > self._most:
+                self.close()
+                return
+            after = at + _SIZE.size + size
+            if after > end:
+                break
+            self.received(data[at + _SIZE.size : after])
+            at = after
+        self._rest = data[at:]
