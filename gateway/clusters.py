@@ -77,7 +77,8 @@ def _service(
                 "unhealthy_interval": f"{again_s:g}s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,
-                "grpc_health_check": {},
+                # Whether requests should be sent there, which is less than that it answers.
+                "grpc_health_check": {"service_name": "ready"},
             }
         ],
         # A worker that cannot be reached is left out at once; what it answers never counts against it.

@@ -211,13 +211,17 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
     yield _filter("envoy.filters.http.router", "router.v3.Router", suppress_envoy_headers=True)
 
 
-def _transcoder(settings: EdgeSettings, bindings: list[Binding], contracts: Path) -> Json:
+def _transcoder(
+    settings: EdgeSettings, bindings: list[Binding], contracts: Path, *, tells_status: bool = False
+) -> Json:
+    """Return what makes gRPC of HTTP. `tells_status`: an error's body is its status, where no filter makes another."""
     fields: set[str] = set().union(*(binding.fields for binding in bindings))
     return _filter(
         routes.TRANSCODER,
         "grpc_json_transcoder.v3.GrpcJsonTranscoder",
         proto_descriptor=str(contracts.resolve()),
         services=sorted({binding.service for binding in bindings} & {*routes.DIALECTS, pages.SERVICE}),
+        convert_grpc_status=tells_status,
         print_options={"preserve_proto_field_names": True, "always_print_primitive_fields": True},
         # The route was chosen by the caller's path, which the transcoder rewrites.
         match_incoming_request_route=True,
@@ -271,7 +275,7 @@ def _internal(settings: EdgeSettings, bindings: list[Binding], contracts: Path) 
         "stat_prefix": "internal",
         "http_filters": [
             _ready(),
-            _transcoder(settings, answers, contracts),
+            _transcoder(settings, answers, contracts, tells_status=True),
             _filter("envoy.filters.http.router", "router.v3.Router"),
         ],
         "route_config": {"name": "internal", "virtual_hosts": [host]},

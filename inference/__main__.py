@@ -62,7 +62,11 @@ class Process:
         tls = tls_of(config)
         self.auth = channel(config.auth_address, "auth", tls)
         self.abandoned = AbandonedCalls(self.auth, service_token=token, after_s=config.left_call_s)
-        self.server = Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
+        self.is_warm = not config.listed(config.preload)
+        """Whether the models of `MOA_PRELOAD` are loaded, or cannot be."""
+        self.server = Server(
+            service_token=token, connection_age_s=config.connection_age_s, tls=tls, ready=lambda: self.is_warm
+        )
         parts = Parts(
             catalogue=self.catalogue,
             registry=self.registry,
@@ -94,7 +98,9 @@ class Process:
             for load in loads.values():
                 self.packages.want(load)
         rows = [name for name, load in loads.items() if load.warm]
-        for name in dict.fromkeys((*self.config.listed(self.config.preload), *rows)):
+        preloaded = self.config.listed(self.config.preload)
+        for number, name in enumerate(dict.fromkeys((*preloaded, *rows))):
+            self.is_warm = self.is_warm or number >= len(set(preloaded))
             try:
                 model = any_named(self.catalogue, name)
                 if model.load is not None:
@@ -102,6 +108,7 @@ class Process:
                 await self.registry.warm(model)
             except MoaError as error:
                 _log.error("model.not_preloaded", model=name, why=error.message)
+        self.is_warm = True
 
     async def stop(self) -> None:
         """Let running calls end within the drain time, then stop the engines."""

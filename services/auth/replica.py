@@ -197,7 +197,12 @@ async def _parts(config: AuthSettings, stack: AsyncExitStack) -> _Parts:
 async def _internal(config: AuthSettings, parts: _Parts, tls: Tls | None, stack: AsyncExitStack) -> Server:
     """Return the server, not started, of what only other services call."""
     pepper, postgres = _pepper(config), parts.postgres
-    server = Server(service_token=credential_of(config), connection_age_s=config.connection_age_s, tls=tls)
+    server = Server(
+        service_token=credential_of(config),
+        connection_age_s=config.connection_age_s,
+        tls=tls,
+        database=lambda: not postgres.is_away,
+    )
     guesses = Tries(postgres, pepper=pepper, kind="key", tries=30, every_s=1)
     carried = CarriedCredits(CarriedBlocks(postgres), parts.ledger, LeaseIds(pepper))
     quota = QuotaServicer(

@@ -30,6 +30,11 @@ AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OS
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
 _PROBE_S: Final = 0.3
+_MORE_S: Final = 1.0
+_BACK_S: Final = 5.0
+"""How much longer, each time, and how long at most who looks whether it is back waits for it. One that is slow, for
+want of a processor, is not away; but nobody is served while a connection that is dead is waited for.
+"""
 _MOST_IDLE_S: Final = 5.0
 """After so long without need for it a session is ended, one in each such time: it takes 2 to 5 MB at the server, and a
 start or many callers at once need a dozen for a moment. The next one takes some 5 ms of CPU."""
@@ -74,6 +79,9 @@ class Database:
         self._what = what
         self._answer_s = answer_s
         self._at_once = at_once
+        self._check_s = self._back_s = check_s
+        self._answered_at = float("-inf")
+        """When the database last did what a transaction asked for."""
         limits = {"statement_timeout": f"{statement_s * 1000:.0f}", "lock_timeout": f"{lock_s * 1000:.0f}"}
         self._begin = "; ".join(f"set local {name} = {value}" for name, value in limits.items()) if pooled else ""
         of_sessions: dict[str, Any] = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
@@ -86,7 +94,7 @@ class Database:
             open=False,
             timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
-            check=partial(check, within_s=check_s),
+            check=self._check,
             configure=partial(ask_time, within_s=_TIME_S) if tells_time else None,
             reconnect_timeout=5.0,
             max_idle=_MOST_IDLE_S,
@@ -94,6 +102,11 @@ class Database:
         )
         self._probe: asyncio.Task[None] | None = None
         self._full = FullDisk()
+
+    @property
+    def is_away(self) -> bool:
+        """Return whether the database was found to be away, and has not answered since; of one `at_once` alone."""
+        return self._probe is not None
 
     async def open(self) -> None:
         """Start to connect; does not wait for the first connection."""
@@ -113,31 +126,38 @@ class Database:
         """
         if self._probe is not None:
             raise self._is_away()
+        asked_at = time.monotonic()
         try:
             async with self._lent() as link:
                 with answering(link, within_s=self._answer_s):
                     if self._begin:
                         await link.execute(self._begin)
                     yield link
+            self._answered_at = time.monotonic()
         except AWAY as error:
             if of_one_statement(error):
                 raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
             full = self._full.saw(error)
-            if self._at_once and self._probe is None and not full:
+            # Where others were answered meanwhile it is busy, and there.
+            busy = isinstance(error, PoolTimeout) and self._answered_at > asked_at
+            if self._at_once and self._probe is None and not full and not busy:
                 _log.warning("database.lost", why=type(error).__name__)
                 self._probe = asyncio.create_task(self._until_back(), name="database probe")
             raise self._is_away() from error
 
+    async def _check(self, link: Link) -> None:
+        await check(link, within_s=self._check_s if self._probe is None else self._back_s)
+
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Link]:
+    async def _lent(self, wait_s: float | None = None) -> AsyncIterator[Link]:
         """Lend a connection of the pool; raise CancelledError where the caller was cancelled while it waited for one.
 
-        The pool waits by `asyncio.wait_for`, which in Python 3.11 drops a cancellation that comes in the same moment as
-        the connection.
+        `wait_s`: how long it is waited for; None: as long as usual. The pool waits by `asyncio.wait_for`, which in
+        Python 3.11 drops a cancellation that comes in the same moment as the connection.
         """
         task = asyncio.current_task()
         asked = task.cancelling() if task is not None else 0
-        async with self._pool.connection() as link:
+        async with self._pool.connection(timeout=wait_s) as link:
             if task is not None and task.cancelling() > asked:
                 raise asyncio.CancelledError
             yield link
@@ -146,12 +166,14 @@ class Database:
         return Unavailable(f"{self._what} cannot be reached now; try again", retry_after_s=1)
 
     async def _until_back(self) -> None:
+        self._back_s = self._check_s
         while True:
             try:
                 # What the pool lends has just answered.
-                async with self._lent():
+                async with self._lent(self._back_s):
                     pass
             except AWAY:
+                self._back_s = min(_BACK_S, self._back_s + _MORE_S)
                 await asyncio.sleep(_PROBE_S)
             else:
                 _log.warning("database.found")

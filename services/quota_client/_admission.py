@@ -31,7 +31,7 @@ from services.quota_client._pace import Paces
 from services.quota_client._part import exact_of
 from services.quota_client._refreshing import Refreshing
 from services.quota_client._reservation import Lease, Reservation, costless
-from services.quota_client._settling import DEFERRED_S, EVERY_S, Settling
+from services.quota_client._settling import DEFERRED_S, EVERY_S, Recording, Settling
 from services.quota_client._share import entered
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._upstream import UpstreamPaces
@@ -127,6 +127,11 @@ class Admission:
             store = await self._stores.ask(digest, asked, least=NOTHING)
         store.used_at = now
         return store.verified_key
+
+    @property
+    def recording(self) -> Recording:
+        """Return whether what requests consume can be recorded here."""
+        return self._settling.recording
 
     def known(self, key: str) -> VerifiedKey | None:
         """Return who a key belonged to when it was last verified here; None where it never was, or long ago."""

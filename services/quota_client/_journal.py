@@ -20,6 +20,8 @@ _HEAD = struct.Struct("<cII")
 _OPENED, _SETTLED, _RELEASED = b"O", b"S", b"R"
 _SUFFIX = ".journal"
 _ROTATE_BYTES = 8 * 1024 * 1024
+_ROOM_BYTES = 64 * 1024
+"""What a disk that was full must take before it counts as one that is not."""
 
 
 class Left(NamedTuple):
@@ -49,8 +51,8 @@ class Journal:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         self.size = 0
         """The file's length in bytes."""
-        self.behind = False
-        """Whether something could not be written (a full disk) since it was last compact."""
+        self.fault = ""
+        """Why something could not be written (a full disk) since it was last compact; empty: all of it was."""
 
     def opened(self, reservation_id: str) -> None:
         """Note that a reservation was made."""
@@ -69,14 +71,25 @@ class Journal:
         """Whether it is worth starting anew (`compact`)."""
         return self.size > _ROTATE_BYTES
 
+    @property
+    def behind(self) -> bool:
+        """Whether something that matters is not in it."""
+        return bool(self.fault)
+
     def compact(self, settlements: list[bytes], opened: list[str]) -> None:
-        """Start anew with what still matters. The old content is replaced at once, or not at all: then OSError."""
+        """Start anew with what still matters. The old content is replaced at once, or not at all: then OSError.
+
+        A disk that was full must have some room for what follows, too.
+        """
         records = [_record(_OPENED, reservation_id.encode()) for reservation_id in opened]
         content = b"".join([*records, *(_record(_SETTLED, settlement) for settlement in settlements)])
         fresh = self._path.with_suffix(".new")
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
+            if self.behind:
+                _write(file, bytes(_ROOM_BYTES), at=0)
+                os.ftruncate(file, 0)
             _write(file, content, at=0)
             fresh.replace(self._path)
         except OSError:
@@ -84,7 +97,7 @@ class Journal:
             fresh.unlink(missing_ok=True)
             raise
         os.close(self._file)
-        self._file, self.size, self.behind = file, len(content), False
+        self._file, self.size, self.fault = file, len(content), ""
 
     def close(self, *, keep: bool) -> None:
         """Close; the file is deleted unless something in it still matters."""
@@ -123,8 +136,8 @@ class Journal:
         record = _record(kind, body)
         try:
             _write(self._file, record, at=self.size)
-        except OSError:
-            self.behind = True
+        except OSError as error:
+            self.fault = error.strerror or str(error)
             raise
         self.size += len(record)
 

@@ -39,6 +39,19 @@ _WORTH_COMPACTING_BYTES: Final = 256 * 1024
 _LONGEST_REST_S: Final = 60.0
 
 
+_LOOKED_S: Final = 1.0
+"""How often it is tried whether a disk that was full has room again."""
+
+
+class Recording(NamedTuple):
+    """Whether what requests consume can be recorded here."""
+
+    fault: str = ""
+    """Why the journal cannot be written; empty: it can. What is consumed is booked all the same while auth answers."""
+    refuses: bool = False
+    """Whether requests are refused: what they consumed could be neither booked nor kept."""
+
+
 class _Unbooked(NamedTuple):
     """A settlement that auth could neither book nor refuse."""
 
@@ -106,6 +119,11 @@ class Settling:
         return self._failing and self._journal is not None and self._journal.behind
 
     @property
+    def recording(self) -> Recording:
+        """Return whether what is consumed now can be recorded."""
+        return Recording(self._journal.fault if self._journal is not None else "", self.overwhelmed)
+
+    @property
     def waiting(self) -> int:
         """How many settlements auth does not have yet."""
         return len(self._pending)
@@ -168,7 +186,7 @@ class Settling:
             try:
                 self._journal.opened(reservation_id)
             except OSError as error:
-                _log.error("journal.failed", why=error.strerror)
+                self._unwritten(error)
 
     def settled(self, settlement: quota_pb2.Settlement, *, after_returns: bool = False) -> None:
         """Take a settlement: durable at once, booked soon; with `after_returns`, after what was given back before."""
@@ -178,8 +196,8 @@ class Settling:
             try:
                 self._journal.settled(settlement.SerializeToString())
             except OSError as error:
-                # A full disk: what is in memory is still booked.
-                _log.error("journal.failed", why=error.strerror)
+                # What is in memory is still booked.
+                self._unwritten(error)
         self._pending[settlement.reservation_id] = settlement
         self._wake.set()
         if len(self._pending) >= _BATCH and self._due() >= _BATCH:
@@ -222,7 +240,12 @@ class Settling:
             try:
                 self._journal.released(reservation_id)
             except OSError as error:
-                _log.error("journal.failed", why=error.strerror)
+                self._unwritten(error)
+
+    def _unwritten(self, error: OSError) -> None:
+        """Note that the journal could not be written: its disk is looked at from now on."""
+        _log.error("journal.failed", why=error.strerror)
+        self._wake.set()
 
     def give_back(self, pieces: Iterable[tuple[quota_pb2.LeaseReturn, float]]) -> None:
         """Take pieces of leases to return, each with the time after which it is no use (its lease ended by itself)."""
@@ -243,7 +266,7 @@ class Settling:
         pause_s = _SOON_S
         next_at = 0.0
         while True:
-            await self._wake.wait()
+            await self._woken()
             if self._due() < _BATCH:
                 await asyncio.sleep(_SOON_S)
                 with contextlib.suppress(TimeoutError):
@@ -258,6 +281,16 @@ class Settling:
                 pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
             if not self._pending and not self._returns:
                 self._wake.clear()
+
+    async def _woken(self) -> None:
+        """Return when something is to be booked; until then look whether a full disk has room again."""
+        while not self._wake.is_set():
+            behind = self._journal is not None and self._journal.behind
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOKED_S if behind else None):
+                    await self._wake.wait()
+                    return
+            self._catch_up()
 
     def _due(self) -> int:
         return len(self._pending) - len(self._unbooked)

@@ -28,6 +28,7 @@ from services.common.helper_process import HelperProcess
 from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.rpc.tls import Tls
 from services.common.store import Links, Store
+from services.quota_client import Recording
 from services.router import dialects
 from services.router.adapters.catalogue_file import CatalogueFile
 from services.router.adapters.fetching import Fetching
@@ -42,6 +43,7 @@ from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
+from services.router.domain.ports import Missing
 from services.router.domain.request_log import Log
 from services.router.domain.terms import Patience
 from services.router.domain.upstreams import Upstreams
@@ -98,6 +100,10 @@ class Around:
     """Says what the inference service does; `adapters.model_states.ModelStates` is one."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What decides which providers are configured."""
+    recording: Callable[[], Recording] = Recording
+    """Says whether what requests consume can be recorded."""
+    missing: Callable[[], Awaitable[Missing]] | None = None
+    """Says what the router cannot reach; none: nothing is asked."""
     look: Callable[[], None] = _nothing
     """Has the catalogue's file looked at."""
     patience: Patience | None = None
@@ -168,6 +174,7 @@ def _served(
         admission=ByteAdmission(came=LargeProcesses(config.large_fd).want),
         around=around_calls,
         helper=helper,
+        ready=lambda: not around.recording().refuses,
     )
     grpc = server.grpc
     listing = Listing(operations=OPERATIONS, catalogue=catalogue, admission=admission, states=around.states)
@@ -191,7 +198,7 @@ def _served(
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
-        ReadinessServicer(around.refused, around.facts_refused), grpc
+        ReadinessServicer(around.refused, around.facts_refused, around.recording, around.missing), grpc
     )
     if around.operator_store is not None:
         operator = OperatorServicer(

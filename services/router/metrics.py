@@ -29,6 +29,10 @@ COST = Counter(
 BROKEN = Counter("moa_answers_broken_total", "Answers that failed after their first event.", ["provider", "reason"])
 
 
+JOURNAL_FAILED = Gauge(
+    "moa_journal_failed",
+    "1 while the journal of what is not booked yet cannot be written, as on a full disk; else 0.",
+)
 ATTEMPTS_FAILED = Counter(
     "moa_attempts_failed_total",
     "Calls of targets that failed, before or after their first event.",

@@ -22,8 +22,10 @@ from services.common.rpc.target import addresses_by_name
 from services.common.rpc.tls import tls_of
 from services.common.store import links_of, store_of
 from services.quota_client import Admission, StoredKeys
+from services.router import metrics as own_metrics
 from services.router.adapters.backends import Backends
 from services.router.adapters.claims import Claims
+from services.router.adapters.dependencies import AUTH, Dependencies
 from services.router.adapters.listed import ListedModels
 from services.router.adapters.model_states import ModelStates
 from services.router.adapters.operator_store import OperatorStore
@@ -66,6 +68,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     channels = {"text": text, **pools}
     if config.image_address:
         channels["image"] = channel(config.image_address, "image", tls)
+    others = {name: each for name, each in channels.items() if each is not text}
     log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now, replicas=replicas)
     asked = {name: each for name, each in channels.items() if name not in pools}
@@ -89,6 +92,8 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         states=states.now,
         engines=states,
         environment=environment,
+        missing=Dependencies({AUTH: auth, **others}, service_token=token).missing,
+        recording=lambda: admission.recording,
         look=watched.look,
         store=store_of(config),
         links=links_of(config),
@@ -99,6 +104,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         operator_store=store,
         provider_states=ProviderStates(asked, service_token=token),
     )
+    own_metrics.JOURNAL_FAILED.set_function(lambda: bool(admission.recording.fault))
     await admission.start()
     backends.watch()
     watching = [

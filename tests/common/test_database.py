@@ -1,10 +1,15 @@
-"""Connections to PostgreSQL, as tasks that are cancelled have them."""
+"""Connections to PostgreSQL, as tasks that are cancelled have them, and when it counts as away."""
 
 from __future__ import annotations
 
 import asyncio
 
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
 from services.common.database import Database
+from services.common.errors import Unavailable
+from tests import waiting
 
 TURNS = 24
 """Up to how many turns of the loop after a connection is free a cancellation is tried."""
@@ -40,4 +45,74 @@ async def test_whoever_waits_for_a_connection_stays_cancelled(database_url: str)
             assert waiting.cancelled(), f"lost after {turns} turns"
     finally:
         never.set()
+        await database.close()
+
+
+async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pause_s: float) -> None:
+    while data := await reader.read(65536):
+        await asyncio.sleep(pause_s)
+        writer.write(data)
+    writer.close()
+
+
+async def test_a_slow_database_is_found_again(database_url: str) -> None:
+    """One that answers, and slower than a caller waits, is not away for good: who looks for it has more patience."""
+    place = conninfo_to_dict(database_url)
+    carrying: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far = await asyncio.open_unix_connection(f"{place['host']}/.s.PGSQL.{place.get('port', 5432)}")
+        for one, other in ((reader, far[1]), (far[0], writer)):
+            carrying.add(asyncio.create_task(_carried(one, other, pause_s=0.06)))
+
+    slow = await asyncio.start_server(connected, "127.0.0.1", 0)
+    host, port = slow.sockets[0].getsockname()
+    url = make_conninfo(database_url, host=host, port=port)
+    database = Database(
+        url, what="accounts", wait_s=0.1, check_s=0.1, size=1, statement_s=20, lock_s=20, answer_s=60, at_once=True
+    )
+    await database.open()
+    try:
+        with pytest.raises(Unavailable):
+            async with database.transaction():
+                pass
+        assert database.is_away
+        pauses = waiting.pauses()
+        async with asyncio.timeout(60):
+            while database.is_away:
+                await asyncio.sleep(next(pauses))
+    finally:
+        await database.close()
+        slow.close()
+        await asyncio.wait(carrying)
+
+
+async def test_a_busy_database_is_not_away(database_url: str) -> None:
+    """Whoever got no connection while others were answered is refused alone: the next is not refused with it."""
+    database = Database(
+        database_url, what="accounts", size=1, wait_s=0.2, statement_s=20, lock_s=20, answer_s=60, at_once=True
+    )
+    held, free = [asyncio.Event(), asyncio.Event()], [asyncio.Event(), asyncio.Event()]
+
+    async def hold(number: int) -> None:
+        async with database.transaction() as link:
+            await link.execute("select 1")
+            held[number].set()
+            await free[number].wait()
+
+    await database.open()
+    try:
+        first = asyncio.create_task(hold(0))
+        await asyncio.wait_for(held[0].wait(), 60)
+        second = asyncio.create_task(hold(1))
+        await pass_turns(5)
+        late = asyncio.create_task(hold(0))
+        await pass_turns(5)
+        free[0].set()
+        with pytest.raises(Unavailable):
+            await late
+        assert not database.is_away
+        free[1].set()
+        await asyncio.gather(first, second)
+    finally:
         await database.close()

@@ -28,6 +28,7 @@ from deploy.local.topology import (
 )
 from services.catalogue import load
 from services.common.content_sealing import ContentKeys
+from services.common.rpc.health import READY
 from tests.deploy.rendered_chart import (
     KEPT,
     NAMESPACE,
@@ -183,13 +184,13 @@ def test_same_command_and_ports(process: Process) -> None:
         ports.add(process.health_port)
     assert {port["containerPort"] for port in found["ports"]} == ports
     assert ("inference" in found["image"]) == (process is INFERENCE)
-    asked = (
-        {"grpc": {"port": process.health_port}}
-        if process.serves_grpc
-        else {"httpGet": {"path": "/health", "port": "http", "scheme": "HTTP"}}
-    )
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert asked.items() <= found[probe].items()
+    asked: dict[str, Any] = {"httpGet": {"path": "/health", "port": "http", "scheme": "HTTP"}}
+    ready = asked
+    if process.serves_grpc:
+        asked = {"grpc": {"port": process.health_port}}
+        ready = {"grpc": {"port": process.health_port, "service": READY}}
+    for probe, question in (("startupProbe", asked), ("readinessProbe", ready), ("livenessProbe", asked)):
+        assert question.items() <= found[probe].items()
 
 
 @each_process
@@ -237,7 +238,7 @@ def test_without_tls_the_port_is_asked() -> None:
         (found,) = spec["containers"]
         for process in PROCESSES:
             if name == f"moa-{process.name}" and process.serves_grpc:
-                assert found["readinessProbe"]["grpc"] == {"port": process.port}
+                assert found["readinessProbe"]["grpc"] == {"port": process.port, "service": READY}
                 assert not {each["name"] for each in found["env"]} & {"MOA_SERVICE_TLS_DIR", "MOA_HEALTH_LISTEN"}
 
 

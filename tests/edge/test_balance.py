@@ -15,6 +15,7 @@ import requests
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
+from services.quota_client import Recording
 from tests import forking, waiting
 from tests.edge.upstream import Upstream, mortal
 
@@ -59,6 +60,50 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
             assert staying.held.calls == before + 20
         finally:
             stack.stop()
+
+
+def test_a_router_that_could_record_nothing_is_left_out(tmp_path: Path) -> None:
+    """Its journal's disk is full and auth away from it: the other router gets all requests; where there is no other it
+    goes on to be asked, and says itself why it refuses. Once it can record it is asked again."""
+    full = "No space left on device"
+    with Upstream() as well, Upstream() as ill:
+        environment = {
+            "MOA_ROUTER_ADDRESSES": f"127.0.0.1:{well.port},127.0.0.1:{ill.port}",
+            "MOA_EDGE_LOOK_S": "0.5",
+        }
+        with (
+            Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as stack,
+            requests.Session() as session,
+        ):
+
+            def ready() -> requests.Response:
+                return session.get(stack.internal_url + "/ready", timeout=20)
+
+            def counted(routers: int) -> None:
+                pauses = waiting.pauses()
+                while healthy(stack) != routers:
+                    time.sleep(next(pauses))
+
+            counted(2)
+            ill.held.recording = Recording(full)
+            told = [ready().json() for _ in range(20)]
+            assert {(each["journal_failed"], each["journal_fault"]) for each in told} == {(False, ""), (True, full)}
+            assert healthy(stack) == 2, "auth books what it serves"
+            ill.held.recording = Recording(full, refuses=True)
+            counted(1)
+            for _ in range(10):
+                assert session.post(stack.url + "/generate/text", json={}, timeout=20).status_code == 200
+            assert ill.held.calls == 0
+            assert not any(ready().json()["journal_failed"] for _ in range(10))
+            well.held.recording = Recording(full, refuses=True)
+            counted(0)
+            answer = ready()
+            assert answer.status_code == 503
+            assert f"journal cannot be written ({full})" in answer.text
+            assert session.head(stack.url + "/ready", timeout=20).status_code == 503
+            well.held.recording = ill.held.recording = Recording()
+            counted(2)
+            assert ready().status_code == 200
 
 
 def test_large_requests_go_to_a_router_of_their_own(tmp_path: Path) -> None:

@@ -200,8 +200,8 @@ def test_health(edge: Stack, upstream: Upstream, tmp_path: Path) -> None:
         {"status": "ok"},
         "application/json",
     )
-    facts = {"facts_refused": False, "facts_fault": ""}
-    told = {"status": "ready", "catalogue_refused": True, "catalogue_fault": "", **facts}
+    others = {"facts_refused": False, "facts_fault": "", "journal_failed": False, "journal_fault": "", "missing": []}
+    told = {"status": "ready", "catalogue_refused": True, "catalogue_fault": "", **others}
     for sent in ({}, {"x-moa-internal": "1"}):
         assert requests.get(edge.url + "/ready", headers=sent, timeout=20).json() == told
     assert requests.head(edge.url + "/ready", timeout=20).status_code == 200

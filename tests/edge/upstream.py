@@ -39,6 +39,7 @@ from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import errors
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
+from services.quota_client import Recording
 from services.router.body_check import BodyCheck
 from services.router.pages import PagesServicer
 from services.router.readiness import ReadinessServicer
@@ -62,6 +63,8 @@ class Held:
         self.calls = 0
         self.asked: list[str] = []
         """The keys that the edge asked about before it read a body."""
+        self.recording = Recording()
+        """Whether this router says that it can record what requests use."""
         self.told: dict[str, Any] = {}
         """The metadata of the latest count of tokens."""
 
@@ -250,14 +253,16 @@ class _Keys:
 
 def server(held: Held) -> Server:
     """Return the server, not yet started."""
-    made = Server(service_token=None)
+    made = Server(service_token=None, ready=lambda: not held.recording.refuses)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(_Native(held), made.grpc)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
     responses_service_pb2_grpc.add_ResponsesServiceServicer_to_server(_Responses(held), made.grpc)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(_Text(held), made.grpc)
     image_service_pb2_grpc.add_ImageServiceServicer_to_server(_Image(), made.grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), made.grpc)
-    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(ReadinessServicer(lambda: FAULT), made.grpc)
+    readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
+        ReadinessServicer(lambda: FAULT, recording=lambda: held.recording), made.grpc
+    )
     made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), BodyCheck(_Keys(held)).handler()))
     for module, name in (
         (native_service_pb2, "NativeService"),

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from moa.quota.v1 import quota_pb2, quota_service_pb2
+from services.quota_client import _settling
 from services.quota_client._journal import Journal
 from services.quota_client._settling import Settling
 
@@ -70,6 +71,7 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
         patched.setattr(os, "write", no_room)
         settling.settled(quota_pb2.Settlement(reservation_id="in memory"))
         await until(lambda: settling.overwhelmed)
+        assert settling.recording == (os.strerror(errno.ENOSPC), True)
         if first == "auth":
             auth.away = False
             await until(lambda: not settling.overwhelmed)
@@ -84,6 +86,35 @@ async def test_what_can_be_neither_booked_nor_kept_is_not_begun(
         assert found == ["kept", "in memory"]
     else:
         await settling.stop(within_s=5)
+
+
+async def test_a_disk_that_has_room_again_is_noticed_though_nothing_is_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router tells that it cannot write its journal, and why, as long as the disk is full, whatever small files it
+    takes; it is asked nothing meanwhile, and looks by itself."""
+    monkeypatch.setattr(_settling, "_LOOKED_S", 0.01)
+    auth: Any = Auth()
+    auth.away = False
+    settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
+    settling.start()
+    looks = 0
+
+    def full(file: int, data: bytes) -> int:
+        nonlocal looks
+        looks += 1
+        if not data:
+            return 0
+        return no_room()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        settling.opened("one")
+        settling.released("one")
+        await until(lambda: looks > 5)
+        assert settling.recording == (os.strerror(errno.ENOSPC), False), "auth books it all the same"
+    await until(lambda: settling.recording == ("", False))
+    await settling.stop(within_s=5)
 
 
 def settled(settling: Settling, *names: str) -> None:

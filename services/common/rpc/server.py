@@ -11,7 +11,6 @@ import grpc
 import uvloop
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from services.common import logs, memory, tracing
@@ -19,6 +18,7 @@ from services.common.byte_admission import ByteAdmission
 from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
 from services.common.rpc import threads
+from services.common.rpc.health import DATABASE, READY, Health
 from services.common.rpc.interceptor import Around, Interceptor, Reword
 from services.common.rpc.reading import MAX_MESSAGE_BYTES
 from services.common.rpc.receiving import Welcome
@@ -77,6 +77,8 @@ class Server:
         connection_age_s: After how long clients are asked to connect anew; 0: never.
         tls: Who may connect, and by what this process is known; None: TLS is off.
         reword, welcome, admission, helper, keeps, around: As the interceptor's.
+        ready, database: Whether requests should be sent here, and whether the database answers, for whoever asks for
+            the health of these.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Server:
         helper: HelperProcess | None = None,
         keeps: Collection[type[Message]] = (),
         around: Around | None = None,
+        ready: Callable[[], bool] = lambda: True,
+        database: Callable[[], bool] | None = None,
     ) -> None:
         interceptor = Interceptor(
             service_token=service_token,
@@ -113,7 +117,7 @@ class Server:
         """Where other services' calls share a stream; None, before it starts: each is a gRPC call of its own."""
         self._add = self.grpc.add_generic_rpc_handlers
         self.grpc.add_generic_rpc_handlers = self._add_handlers  # type: ignore[method-assign, assignment]
-        self.health = HealthServicer()
+        self.health = Health({READY: ready, **({DATABASE: database} if database is not None else {})})
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self.grpc)
         self._names: list[str] = []
         self._tls = tls
@@ -142,7 +146,7 @@ class Server:
             self._add((self.sessions.handler(),))
             await self.sessions.start()
         await self.grpc.start()
-        for name in ("", *self._names):
+        for name in ("", *self.health.checks, *self._names):
             await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
         if self._tls is not None and self._tls.health_listen:
             # A kubelet has no certificate.

@@ -33,6 +33,15 @@ class Linked(NamedTuple):
     image: media_pb2.ImageInput
 
 
+class Missing(NamedTuple):
+    """What a router needs and cannot reach."""
+
+    names: tuple[str, ...] = ()
+    """Of services, and `database` for that of auth."""
+    refuses: bool = False
+    """Whether requests are refused for it: auth or its database were not there for longer than keys go on without."""
+
+
 class Payer(Protocol):
     """On whose behalf work is done, and how much of a contended engine it gets: a key, or a reservation."""
 

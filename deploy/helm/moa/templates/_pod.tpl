@@ -92,12 +92,13 @@ spec:
       envFrom: [{secretRef: {name: {{ include "moa.providersSecret" $root }}}}]
       {{- end }}
       # Whether it answers: its loop runs, and it was not asked to stop. What it needs of others is theirs to tell: a
-      # database that is away ends no pod.
+      # database that is away ends no pod. `ready` is whether requests should come: not to a router that could record
+      # none, nor to models that are being loaded; that ends no pod either.
       {{- if $process.grpc }}
       # A kubelet speaks no TLS to gRPC.
       {{- $asked := ternary $process.healthPort $process.port $root.Values.serviceTLS.enabled }}
       startupProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 2, timeoutSeconds: 2, failureThreshold: 150}
-      readinessProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
+      readinessProbe: {grpc: {port: {{ $asked }}, service: ready}, periodSeconds: 5, timeoutSeconds: 2, failureThreshold: 2}
       livenessProbe: {grpc: {port: {{ $asked }}}, periodSeconds: 15, timeoutSeconds: 5, failureThreshold: 6}
       {{- else }}
       {{- $scheme := ternary "HTTPS" "HTTP" (ne $root.Values.tls.secret "") }}
