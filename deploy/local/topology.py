@@ -260,7 +260,7 @@ DESK: Final = Process(
     calls={"MOA_ROUTER_ADDRESS": "router", "MOA_VISION_ADDRESS": "inference"},
     shared=(*_COMMON, *_SHOP),
     fixed={CALLERS: "tasks"},
-    optional=_KEPT,
+    optional=(*_KEPT, "MOA_DESK_MODEL"),
     secrets=(*_SHOP, "MOA_LINK_SECRET"),
     store=True,
 )
@@ -285,6 +285,7 @@ TASKS: Final = Process(
         "MOA_BATCH_KEEP_S",
         "MOA_BATCH_PER_ACCOUNT",
         "MOA_BATCH_SECRETS",
+        "MOA_DESK_MODEL",
         "MOA_TASK_KEEP_S",
         "MOA_WEBHOOK_SECRET",
         _SERVERS,

@@ -42,8 +42,14 @@ def _max_side(config: DeskSettings) -> int:
         return config.desk_max_side
     try:
         defaults = load(config.catalogue).find(config.desk_model).defaults
-    except (CatalogueError, MoaError) as error:
-        raise SystemExit(f"bad setting MOA_DESK_MODEL or MOA_CATALOGUE: {error}") from None
+    except CatalogueError as error:
+        raise SystemExit(f"bad setting MOA_CATALOGUE: {error}") from None
+    except MoaError as error:
+        # Most catalogues of one's own lack the shipped models. The rest of the desk's work needs none.
+        logs.get("desk").warning(
+            "desk.model_unknown", model=config.desk_model, setting="MOA_DESK_MODEL", why=str(error)
+        )
+        return 1024
     return max(int(defaults.get("width", 1024)), int(defaults.get("height", 1024)))
 
 

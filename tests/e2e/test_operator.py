@@ -70,8 +70,15 @@ def _seen(folder: Path, catalogue: str) -> None:
             found: dict[str, object] = requests.get(f"{stack.internal_url}/ready", timeout=20).json()
             return found
 
-        facts = {"facts_refused": False, "facts_fault": ""}
-        assert ready() == {"status": "ready", "catalogue_refused": False, "catalogue_fault": "", **facts}
+        others = {"facts_refused": False, "facts_fault": "", "journal_failed": False, "journal_fault": ""}
+        missing = ["image", "inference"]  # of those that this gateway does not run
+        assert ready() == {
+            "status": "ready",
+            "catalogue_refused": False,
+            "catalogue_fault": "",
+            "missing": missing,
+            **others,
+        }
         path.write_text(catalogue.replace("base_url", "base_ulr"))
         fault = f"{path}: provider openai-text: Object contains unknown field `base_ulr`; did you mean 'base_url'?"
         awaited(lambda: ready()["catalogue_fault"] == fault)

@@ -8,15 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from gguf import GGMLQuantizationType
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inference.text.llama.model import LlamaModel
 from inference.tokenizing import slices
 from moa.text.v1 import text_pb2
 from services.common import errors
+from services.common.rpc.health import READY
+from tests import waiting
 from tests.inference.gguf_file import SHIPPED, written
-from tests.inference.harness import Client, Running, until
+from tests.inference.harness import Client, Running
 
 STORY = "Tell me a story about a fox."
 QUESTIONS = ["What is the capital of Korea?", "한국의 수도는 어디야?", STORY, "What is 3 plus 4?", "Hello"]
@@ -223,7 +227,8 @@ async def test_what_cannot_be_loaded_is_told(served: Running, name: str, told: s
 
 
 async def test_a_warm_row_is_loaded_at_the_start(files: Path, tmp_path: Path) -> None:
-    """A row that says so is in memory before anybody asks, and answers."""
+    """A row that says so is in memory before anybody asks, and answers. A process is ready once what it is told to load
+    is loaded, or cannot be."""
     load = {"source": str(files / "four.gguf"), "warm": True}
     other = {"source": str(files / "eight.gguf")}
     models = [
@@ -232,8 +237,13 @@ async def test_a_warm_row_is_loaded_at_the_start(files: Path, tmp_path: Path) ->
     ]
     providers = [{"id": "local-text", "adapter": "inference", "makes": "text"}]
     (tmp_path / "catalogue.yaml").write_text(json.dumps({"providers": providers, "models": models}))
-    server = Running(tmp_path / "catalogue.yaml")
-    await until(lambda: server.process.registry.loaded() == ["warm"])
+    server = Running(tmp_path / "catalogue.yaml", preload="warm, unknown")
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        ready = health_pb2.HealthCheckRequest(service=READY)
+        pauses = waiting.pauses()
+        while (await health_pb2_grpc.HealthStub(channel).Check(ready)).status != health_pb2.HealthCheckResponse.SERVING:
+            await asyncio.sleep(next(pauses))
+    assert server.process.registry.loaded() == ["warm"]
     client = Client(server.address)
     assert (await client.text("Hello", model="warm")).text
     await client.close()

@@ -2,6 +2,11 @@
 {{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
+{{/* A setting's value as text. Numbers of YAML are floating-point here, and those of a million and more would be 1e+06. */}}
+{{- define "moa.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
 {{- define "moa.labels" -}}
 app.kubernetes.io/part-of: moa
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -30,6 +35,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{/* A process's values over the defaults, as YAML: (dict "root" $ "values" …) */}}
 {{- define "moa.values" -}}
 {{- toYaml (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (default (dict) .values))) -}}
+{{- end }}
+
+{{/* Between how many pods a pool is scaled, as YAML: (dict "root" $ "values" …) */}}
+{{- define "moa.poolBounds" -}}
+{{- toYaml (mergeOverwrite (deepCopy .root.Values.keda.inference) (deepCopy (default (dict) (get (default (dict) .values) "keda")))) -}}
 {{- end }}
 
 {{/* An address inside the cluster: (dict "root" $ "name" "router" "port" 8101) */}}
@@ -97,6 +107,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- $all := fromYaml (include "moa.processes" $root) -}}
 {{- $edge := not $process.grpc -}}
 - {name: MOA_LISTEN, value: "0.0.0.0:{{ $process.port }}"}
+{{- if $process.torch }}
+# A user that the image does not know would have the working folder for its home, which is read only.
+- {name: HF_HOME, value: /home/moa/.cache/huggingface}
+{{- end }}
 {{- if $process.publicPort }}
 - {name: MOA_PUBLIC_LISTEN, value: "0.0.0.0:{{ $process.publicPort }}"}
 {{- end }}
@@ -111,7 +125,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- else }}
 - {name: MOA_METRICS_HOST, value: 0.0.0.0}
 - {name: MOA_METRICS_PORT, value: {{ $process.metricsPort | quote }}}
-- {name: MOA_CONNECTION_AGE_S, value: {{ $root.Values.connectionAgeSeconds | quote }}}
+- {name: MOA_CONNECTION_AGE_S, value: {{ include "moa.text" $root.Values.connectionAgeSeconds | quote }}}
 {{- end }}
 {{- if and $process.grpc $root.Values.secrets.credentials }}
 - {name: MOA_SERVICE_TOKEN_FILE, value: /moa/credentials/credentials}
@@ -123,7 +137,7 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_HEALTH_LISTEN, value: "0.0.0.0:{{ $process.healthPort }}"}
 {{- end }}
 {{- end }}
-- {name: MOA_DRAIN_S, value: {{ $root.Values.drainSeconds | quote }}}
+- {name: MOA_DRAIN_S, value: {{ include "moa.text" $root.Values.drainSeconds | quote }}}
 {{- range $variable, $callee := $process.calls }}
 {{- $called := get $all $callee }}
 {{- if $called }}
@@ -171,9 +185,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- $settings := mergeOverwrite (deepCopy $root.Values.settings) (deepCopy (default (dict) .settings)) }}
 {{- range $variable := $process.settings }}
-{{- $value := get $settings $variable }}
-{{- if ne (toString $value) "" }}
-- {name: {{ $variable }}, value: {{ toString $value | quote }}}
+{{- $value := include "moa.text" (get $settings $variable) }}
+{{- if ne $value "" }}
+- {name: {{ $variable }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
 {{- if $process.database }}

@@ -11,14 +11,14 @@ metadata:
   labels:
     app.kubernetes.io/name: {{ .name }}
     {{- include "moa.labels" $root | nindent 4 }}
+    {{- with $root.Values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     {{- with .pool }}
     moa/pool: {{ . }}
     {{- end }}
   annotations:
-    moa/secrets: {{ $root.Values.secrets.revision | quote }}
-    {{- with mergeOverwrite (deepCopy $root.Values.podAnnotations) (deepCopy $values.annotations) }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- toYaml (mergeOverwrite (deepCopy $root.Values.podAnnotations) (deepCopy $values.annotations) (dict "moa/secrets" $root.Values.secrets.revision)) | nindent 4 }}
 spec:
   serviceAccountName: {{ include "moa.fullname" $root }}
   automountServiceAccountToken: false
@@ -113,6 +113,9 @@ spec:
         {{- toYaml $values.resources | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        {{- with concat $root.Values.extraVolumeMounts $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         {{- range $variable, $folder := $process.folders }}
         - {name: {{ ternary "cache" $folder $process.torch }}, mountPath: /moa/state/{{ $folder }}{{ if $process.torch }}, subPath: {{ $folder }}{{ end }}}
         {{- end }}
@@ -137,6 +140,9 @@ spec:
         {{- end }}
   volumes:
     - {name: tmp, emptyDir: {}}
+    {{- with concat $root.Values.extraVolumes $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
     {{- if $process.torch }}
     - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
     {{- if not .claimed }}
