@@ -61,14 +61,15 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     replicas = {
         name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
     }
+    # What in this process answers is not asked whether it is there.
+    needed = {AUTH: auth, **pools}
     if text is None:
-        text = channel(config.text_address, "text", tls)
+        text = needed["text"] = channel(config.text_address, "text", tls)
         if config.sessions:
             text = SessionChannel(text, service_token=token)
     channels = {"text": text, **pools}
     if config.image_address:
-        channels["image"] = channel(config.image_address, "image", tls)
-    others = {name: each for name, each in channels.items() if each is not text}
+        channels["image"] = needed["image"] = channel(config.image_address, "image", tls)
     log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
     backends = Backends(channels, service_token=token, catalogue=lambda: watched.now, replicas=replicas)
     asked = {name: each for name, each in channels.items() if name not in pools}
@@ -92,7 +93,7 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
         states=states.now,
         engines=states,
         environment=environment,
-        missing=Dependencies({AUTH: auth, **others}, service_token=token).missing,
+        missing=Dependencies(needed, service_token=token).missing,
         recording=lambda: admission.recording,
         look=watched.look,
         store=store_of(config),

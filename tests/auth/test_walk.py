@@ -14,8 +14,6 @@ _DUTIES = {
     "quota_client/_refreshing",
     "auth/domain/recalls",
     "auth/sweeper",
-    # A key that is in use is asked about anew twice a second, and with it whether others wait for what it holds.
-    "auth/domain/recalls",
     *(f"auth/adapters/{name}" for name in ("paces", "tries", "answers", "retention")),
 }
 """What is done now and then, and may come in the way of a walk."""
