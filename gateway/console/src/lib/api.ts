@@ -13,6 +13,11 @@ export class Refused extends Error {
   ) {
     super(message);
   }
+
+  /** The field that is refused, by its path; empty: none is named. */
+  get param(): string {
+    return String(this.body.error?.param ?? "");
+  }
 }
 
 /** Called when an answer says that nobody is logged in. */
@@ -124,7 +129,9 @@ export async function* events(answer: Response): AsyncGenerator<Event> {
 /** Save what an address answers as a file. */
 export async function download(path: string, name: string): Promise<void> {
   const answer = await send(path);
-  saveBlob(await answer.blob(), name);
+  const blob = await answer.blob();
+  // Excel reads a table as UTF-8 only by its mark.
+  saveBlob(name.endsWith(".csv") ? new Blob(["\ufeff", blob], { type: "text/csv" }) : blob, name);
 }
 
 export function saveBlob(blob: Blob, name: string): void {

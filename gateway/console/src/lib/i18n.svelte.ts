@@ -35,6 +35,9 @@ export function maybe(prefix: string, name: string): string {
   return WORDS[chosen.language][word] ?? name;
 }
 
+/** Return in how many days, in words. */
+export const inDays = (days: number): string => new Intl.RelativeTimeFormat(chosen.language).format(days, "day");
+
 export const number = (value: unknown): string => Number(value ?? 0).toLocaleString(chosen.language);
 export const usd = (value: unknown): string => {
   const amount = Number(value ?? 0);

@@ -20,6 +20,8 @@ class Session {
   oidc = $state("");
   /** How often an identity was linked: who shows them reads them again. */
   linked = $state(0);
+  /** Whoever has an account joins a team with it, anybody else signs up. */
+  invitation = $state("");
   /** Whether the three first steps are to be shown. */
   fresh = $state(false);
   methods = $state<Methods>({ password: true, sign_up: "open", password_reset: true });
@@ -39,10 +41,11 @@ const tabs = new BroadcastChannel("moa-session");
 /** Take a one-time link out of the address: what stands behind # is sent to nobody, and leaves the history here. */
 export function takeLinks(): void {
   const found = new URLSearchParams(location.hash.replace(/^#\/?/, ""));
-  const taken = ["setup", "reset", "oidc"].filter((name) => found.get(name));
+  const taken = ["setup", "reset", "oidc", "invitation"].filter((name) => found.get(name));
   if (!taken.length) return;
   session.setup = found.get("setup") ?? session.setup;
   session.reset = found.get("reset") ?? session.reset;
+  session.invitation = found.get("invitation") ?? session.invitation;
   session.oidc = found.get("oidc") ?? "";
   // Whoever came back from an identity provider goes on where they were.
   const after = session.oidc ? (sessionStorage.getItem(AFTER) ?? "") : "";
@@ -96,6 +99,10 @@ export async function leave(): Promise<void> {
 }
 
 const LINKING = "moa-link";
+
+/** Return the link that an invitation comes by. */
+export const invitationLink = (invitation: string): string =>
+  `${location.origin}${location.pathname}#invitation=${encodeURIComponent(invitation)}`;
 
 /** Send the browser to the identity provider: to log in, or to link the identity to the account that is here. */
 export function visitProvider(linking: boolean): void {
