@@ -47,8 +47,15 @@ async def test_an_invitation_lets_one_in(house: House, boss: Console) -> None:
     await boss.visit("invitations")
     await boss.button("Invite")
     secret = await boss.there("[data-secret]")
+    link = await page.run("document.querySelectorAll('dialog[open] .secret')[1].textContent")
+    assert link == f"{house.stack.url}/#invitation={secret}"
     await boss.button("I have kept it", within="dialog[open]")
     assert secret not in await page.run("document.documentElement.outerHTML")
+    # Who has an account already joins by the same link; the address keeps nothing of it.
+    await page.run(f"location.href = {json.dumps(link)}")
+    await page.until(f"document.querySelector('main input[autocomplete=off]')?.value === {json.dumps(secret)}")
+    assert await page.run("location.hash") == "#/account"
+    await boss.visit("invitations")
     await boss.sees("open", "main table")
     await page.click("main table button.danger")
     await boss.sees("revoked", "main table")
@@ -61,13 +68,20 @@ async def test_an_invitation_lets_one_in(house: House, boss: Console) -> None:
     await boss.set("Tokens a day", "100")
     name = "[...document.querySelectorAll('dialog[open] label')].find(one => one.textContent.trim() === 'Name').control"
     assert await page.run(f"{name}.value") == f"Short {MARKUP[:40]}"
-    await boss.button("Create", within="dialog[open]")
+    click = "one.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, detail}))"
+    button = "document.querySelector('#budget-form button.main')"
+    await page.run(f"(one => [1, 2].forEach(detail => {click}))({button})")
     await boss.sees("0 / 100", "main")
+    await page.click("main li button:not(.danger)")
+    await boss.set("Tokens a day", "200")
+    await boss.button("Save", within="dialog[open]")
+    await boss.sees("0 / 200", "main")
+    assert await page.run("document.querySelectorAll('main li').length") == 1
     await page.click("main li .danger")
     await boss.button("Delete", within="dialog[open]")
     await boss.sees("No budgets yet", "main")
     await boss.visit("audit")
-    for act in ("invitation.made", "invitation.revoked", "budget.created", "budget.deleted"):
+    for act in ("invitation.made", "invitation.revoked", "budget.created", "budget.changed", "budget.deleted"):
         await boss.sees(act, "main table")
     await boss.unharmed()
 
@@ -101,17 +115,17 @@ async def test_an_account_is_given_what_it_may(house: House, boss: Console) -> N
     assert held()["account"]["granted_micro_credits"] == "2500000"
     await boss.set("Amount", "-9", within="main")
     await boss.button("Book")
-    await page.until("document.querySelector('.notice.bad') !== null")
+    await page.until("document.querySelector('main form [role=alert]') !== null")
     assert held()["account"]["granted_micro_credits"] == "2500000"
 
     await boss.set("Time zone", "Mars/Base", within="main")
     await boss.button("Save")
-    await boss.sees("no such time zone", ".host")
+    await boss.sees("no such time zone", "main form [role=alert]")
     await boss.set("Time zone", "Asia/Seoul", within="main")
     await boss.set("US dollars a month", "12.50", within="main")
     await boss.set("Images a day", "", within="main")
     await boss.button("Save")
-    await boss.sees("a user has a limit of at most", ".host")
+    await boss.sees("a user has a limit of at most", "main form [role=alert]")
     assert await page.run("document.querySelector('main [name=zone]').value") == "Asia/Seoul"
     await boss.set("Images a day", "20", within="main")
     await boss.button("Save")
@@ -179,7 +193,7 @@ async def test_forms_of_passwords_are_emptied_and_others_kept(house: House) -> N
         await console.set("New password (8 characters or more)", "a brand new battery", within="main")
         form = "document.querySelector('main input[type=password]').form.requestSubmit()"
         await page.run(form)
-        await page.until("document.querySelector('.notice.bad') !== null")
+        await page.until("document.querySelector('main form [role=alert]') !== null")
         assert await page.run(fields) == ["wrong horse battery", "a brand new battery"]
         await console.set("Present password", PASSWORD, within="main")
         await page.run(form)

@@ -234,6 +234,8 @@ LIMITS = {
     "Requests in all": ("requests_in_total", "3000"),
     "Requests a minute": ("requests_per_minute", "30"),
     "Tokens a minute": ("tokens_per_minute", "4000"),
+    "Images a minute": ("images_per_minute", "5"),
+    "US dollars a minute": ("usd_per_minute", "0.50"),
     "Requests at once": ("concurrent_requests", "2"),
 }
 
@@ -261,7 +263,8 @@ async def test_a_key_has_all_that_its_form_has(house: House) -> None:
             await console.set(label, value)
         await console.set("Tokens in all", "99999999999999999999")
         await console.tap("#key-form button.main")
-        await page.until("document.querySelector('.notice.bad') !== null")
+        await page.until("document.querySelector('#key-form [role=alert]') !== null")
+        assert await page.run("document.activeElement.name") == "tokens_in_total"
         kept = await page.run(
             "[...document.querySelectorAll('#key-form input:not([type=checkbox])')].map(one => one.value)"
         )
