@@ -223,7 +223,8 @@ class Stack:
             if self._notices is not None:
                 self._notices.stop()
                 self._notices = None
-            if self._owns_database:
+            if self._owns_database and self._lock is not None:
+                # Who does not hold the folder has started nothing in it: the database there is another launcher's.
                 self._database.stop()
             self.plan.close()
             self._logs.close()
@@ -376,16 +377,18 @@ class Stack:
     def _check_room(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         keep.close_to_others(self.root, but=self._database.folder)
-        self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(lock)
             raise StackError(
                 f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs), "
                 "or name another folder: MOA_HOME=…"
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, str(os.getpid()).encode(), 0)
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         free = shutil.disk_usage(self.root).free
         if free < _LEAST_DISK_BYTES:
             raise StackError(f"the disk of {self.root} is full: {free // 2**20} MB are left, 200 MB are needed")

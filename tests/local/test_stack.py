@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from deploy.local import once, reload, words
+from deploy.local.database import Database
 from deploy.local.plan import shared
 from deploy.local.stack import Stack, StackError
 from deploy.local.topology import AUTH, EDGE
@@ -28,11 +29,13 @@ def test_port_in_use(tmp_path: Path) -> None:
             stack.start()
 
 
-def test_one_gateway_a_folder(tmp_path: Path) -> None:
-    """Two gateways on one state folder would share a database: the second is refused, and the first goes on."""
+def test_one_gateway_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gateways on one state folder would share a database: the second is refused, and the first goes on with it."""
     first = Stack(tmp_path, processes=[]).start()
-    with pytest.raises(StackError, match=r"already runs in .*MOA_HOME=…"):
-        Stack(tmp_path, processes=[]).start()
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "stop", lambda _: pytest.fail("the database is the first one's"))
+        with pytest.raises(StackError, match=r"already runs in .*MOA_HOME=…"):
+            Stack(tmp_path, processes=["auth"]).start()
     first.stop()
     Stack(tmp_path, processes=[]).start().stop()
 
