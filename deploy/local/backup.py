@@ -7,6 +7,7 @@ are worth nothing without `MOA_KEY_PEPPER`: what `make run` made of secrets stan
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import Final
 
 import psycopg
 
+from deploy.local import keep
 from deploy.local.database import Database, DatabaseError, binaries
 from deploy.local.stack import REPOSITORY
 from deploy.local.topology import DATABASE
@@ -81,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         if not url:
             if what == "save" and not database.folder.exists():
                 raise NotDone(f"there is no gateway in {root}")
+            keep.private_folder(root)
             database.start()
             url = database.create("moa")
         if what == "save":
@@ -93,8 +96,18 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     finally:
         if starts:
-            database.stop()
+            stop_unused(database, root)
     return 0
+
+
+def stop_unused(database: Database, root: Path) -> None:
+    """Stop the embedded database, unless a gateway has been started meanwhile that has taken it over."""
+    with keep.private_folder(root).joinpath("lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        database.stop()
 
 
 if __name__ == "__main__":

@@ -103,6 +103,8 @@ class Stack:
         self._notices: Notices | None = None
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
+        self._began = False
+        """Whether anything was started: what another gateway runs in the folder is not for this one to stop."""
         self._stopping = threading.Lock()
         self._given_up = threading.Event()
         self.seconds: dict[str, float] = {}
@@ -223,9 +225,9 @@ class Stack:
             if self._notices is not None:
                 self._notices.stop()
                 self._notices = None
-            if self._owns_database and self._lock is not None:
-                # Who does not hold the folder has started nothing in it: the database there is another launcher's.
+            if self._began and self._owns_database:
                 self._database.stop()
+            self._began = False
             self.plan.close()
             self._logs.close()
             if self._lock is not None:
@@ -299,6 +301,7 @@ class Stack:
 
     def _start(self, began: float, wait_s: float) -> None:
         self._check_room()
+        self._began = True
         self.plan.choose()
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
         self._notices = Notices({name: self.log(name) for name in self.plan.addresses}, self._tell)

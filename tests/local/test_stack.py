@@ -13,18 +13,19 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from deploy.local import once, reload, words
+from deploy.local import backup, once, reload, words
 from deploy.local.database import Database
 from deploy.local.plan import shared
 from deploy.local.stack import Stack, StackError
-from deploy.local.topology import AUTH, EDGE
+from deploy.local.topology import AUTH, DATABASE, EDGE
 
 
-def test_port_in_use(tmp_path: Path) -> None:
-    """Somebody else's port is named, with the way out."""
+def test_port_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's port is named, with the way out. A database that a backup has started meanwhile is left alone."""
+    monkeypatch.setattr(Database, "stop", lambda _: pytest.fail("nothing was started here"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        stack = Stack(tmp_path, port=port, processes=["edge"])
+        stack = Stack(tmp_path, port=port, processes=["edge", "auth"])
         with pytest.raises(StackError, match=f"port {port} is in use .*MOA_PORT={port + 1} make run"):
             stack.start()
 
@@ -64,12 +65,17 @@ def test_not_ready_in_time(tmp_path: Path) -> None:
     assert stack.pid("edge") is None
 
 
-def test_a_killed_database_is_started_again(tmp_path: Path) -> None:
-    """PostgreSQL killed with -9 comes back by itself, in the same folder, and the launcher says so."""
+def test_a_database_runs_until_its_gateway_stops(tmp_path: Path) -> None:
+    """A second gateway that is refused, and a backup that has begun before the gateway, leave PostgreSQL alone. Killed
+    with -9 it comes back by itself, in the same folder, and the launcher says so."""
     told: list[str] = []
     with Stack(tmp_path, processes=["auth"], durable=False, tell=told.append) as stack:
         first = stack.pid("postgres")
         assert first is not None
+        with pytest.raises(StackError, match="already runs"):
+            Stack(tmp_path, processes=["auth"], durable=False).start()
+        backup.stop_unused(Database(tmp_path / DATABASE, follow=False), tmp_path)
+        assert stack.pid("postgres") == first
         os.kill(first, signal.SIGKILL)
         until = time.monotonic() + 60
         while stack.pid("postgres") in (None, first) or not answers(stack.database_url):
