@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import platform
 import sys
@@ -55,6 +56,8 @@ _INLINED: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>"})
 """Functions until Python 3.11, none from 3.12 on."""
 _WORDS: Final = {"own": "of our own functions", "all": "of all functions", "c": "of C functions, from our own"}
 _KINDS: Final = tuple(_WORDS)
+CYCLES: Final = "objects in cycles"
+"""A row that tells these in place of our own calls. All are gRPC's, nine of each call that a server takes."""
 
 
 class Calls:
@@ -213,6 +216,9 @@ async def _all(caller: Caller, threads: Mapping[str, deltas.Thread]) -> tuple[Co
     counts: Counts = {}
     cpu: dict[str, float] = {}
 
+    async def note_cycles(name: str, work: Callable[[], Awaitable[None]]) -> None:
+        counts[f"{name}, {CYCLES}"] = {**dict.fromkeys(_KINDS, 0.0), "own": await _cycles(work)}
+
     async def note(name: str, work: Callable[[], Awaitable[None]], counting: bool) -> None:
         found = await (_counted if counting else _timed)(work, threads)
         for thread, values in found.items():
@@ -228,10 +234,15 @@ async def _all(caller: Caller, threads: Mapping[str, deltas.Thread]) -> tuple[Co
             for _ in range(_WARM):
                 await caller.chat(body)
             await note(name, lambda body=body: caller.chat(body), counting)  # type: ignore[misc]
+            if counting:
+                await note_cycles(name, lambda body=body: caller.chat(body))  # type: ignore[misc]
         async with caller.stream() as delta:
             for _ in range(_WARM):
                 await delta()
             await note("delta", delta, counting)
+        if counting:
+            async with caller.stream() as delta:
+                await note_cycles("delta", delta)
     return counts, cpu
 
 
@@ -246,6 +257,21 @@ async def _counted(work: Callable[[], Awaitable[None]], threads: Mapping[str, de
         for name, thread in threads.items():
             found[name].append([count / _EACH for count in await thread.do(deltas.soon(calls[name].end))])
     return found
+
+
+async def _cycles(work: Callable[[], Awaitable[None]]) -> float:
+    """Return how many objects each leaves in cycles, in all of this process: they wait for the collector."""
+    found = []
+    gc.disable()
+    try:
+        for _ in range(_BATCHES):
+            gc.collect()
+            for _ in range(_EACH):
+                await work()
+            found.append(gc.collect() / _EACH)
+    finally:
+        gc.enable()
+    return round(median(found), 1)
 
 
 async def _timed(work: Callable[[], Awaitable[None]], threads: Mapping[str, deltas.Thread]) -> dict[str, list[Any]]:
@@ -280,7 +306,8 @@ def compared(found: Counts, recorded: Mapping[str, Any]) -> tuple[list[str], lis
     for row, values in found.items():
         for kind in kinds:
             before = recorded["calls"].get(row, {}).get(kind, 0.0)
-            text = f"{row}: {values[kind]:g} calls ({_WORDS[kind]}), recorded {before:g}"
+            what = "" if row.endswith(CYCLES) else f" calls ({_WORDS[kind]})"
+            text = f"{row}: {values[kind]:g}{what}, recorded {before:g}"
             if values[kind] > before * (1 + TOLERANCE):
                 more.append(text)
             elif values[kind] < before * (1 - TOLERANCE):
@@ -294,10 +321,11 @@ def _python() -> str:
 
 def table(counts: Counts, cpu: Mapping[str, float]) -> str:
     """Return the counts for a person."""
-    lines = [f"{'':<24}{'own':>10}{'all':>10}{'C':>10}{'CPU ratio':>12}"]
+    lines = [f"{'':<34}{'own':>10}{'all':>10}{'C':>10}{'CPU ratio':>12}"]
     for row, values in counts.items():
         numbers = "".join(f"{values[kind]:>10.1f}" for kind in _KINDS)
-        lines.append(f"{row:<24}{numbers}{cpu[row]:>12.2f}")
+        told = numbers + (f"{cpu[row]:>12.2f}" if row in cpu else "")
+        lines.append(f"{row:<34}{told}")
     return "\n".join(lines)
 
 

@@ -40,6 +40,12 @@ def test_work_that_is_not_recorded_fails() -> None:
     assert compared({"new, router": {"own": 1.0, "all": 1.0, "c": 1.0}}, record())[0]
 
 
+def test_objects_in_cycles_are_no_calls() -> None:
+    """What waits for the collector is told as what it is, and none may come where none is recorded."""
+    row = {"delta, objects in cycles": {"own": 2.0, "all": 0.0, "c": 0.0}}
+    assert compared(row, record())[0] == ["delta, objects in cycles: 2, recorded 0"]
+
+
 def counted(work: Callable[[], object]) -> tuple[int, ...]:
     """Count in a thread of its own: a tracer of this one keeps its place."""
     found: list[tuple[int, ...]] = []
