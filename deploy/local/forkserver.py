@@ -46,8 +46,6 @@ def main(control: socket.socket, catalogue: str = "") -> None:
         control: Where it is asked.
         catalogue: The file of the catalogue that most of the processes will read; empty: none.
     """
-    # A fifth of the time of imports would go into looking for what is no longer needed; little is.
-    gc.disable()
     # Before the other imports, which take as long on another core.
     keep = _read_apart(Path(catalogue)) if catalogue else None
     for module in (PRELOADED, *LIBRARIES):
@@ -56,7 +54,6 @@ def main(control: socket.socket, catalogue: str = "") -> None:
         keep()
     if (threads := len(list(Path("/proc/self/task").iterdir()))) != 1:
         raise SystemExit(f"{threads} threads run after the imports: this process cannot be forked")
-    gc.enable()
     gc.collect()
     gc.freeze()
     mine = os.getpid()
