@@ -194,3 +194,16 @@ def test_dockerfile_runs_every_command() -> None:
     for process in PROCESSES:
         for folder in process.folders.values():
             assert f"/moa/state/{folder}" in text
+
+
+def test_each_has_the_certificate_of_its_process() -> None:
+    """The override for TLS mounts in each service the folder of whose work it does, as it is told where that is."""
+    override = msgspec.yaml.decode((REPOSITORY / "docker-compose.tls.yml").read_bytes())["services"]
+    expected = {
+        name: {"volumes": [f"./certificates/{process.certificate_name}:/moa/service-tls:ro"]}
+        for process in PROCESSES
+        for name in process.names
+    }
+    assert override == expected
+    for name in override:
+        assert {"MOA_SERVICE_TLS_DIR", "MOA_SERVICE_TLS_NAME"} <= set(COMPOSE["services"][name]["environment"])
