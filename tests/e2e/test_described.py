@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from deploy.build.openapi import document
 from tests import stacks
 from tests.e2e.conftest import Gateway
+from tests.laws import tries
 
 DESCRIPTORS = Path(__file__).resolve().parents[2] / "build" / "moa.binpb"
 SCHEMA = schemathesis.openapi.from_dict(document(DESCRIPTORS.read_bytes()))
@@ -43,7 +44,7 @@ def test_a_desk_can_be_made_without_shops(described: Gateway) -> None:
 
 @SCHEMA.parametrize()
 @settings(
-    max_examples=10,
+    max_examples=tries(5),
     derandomize=True,
     database=None,
     deadline=None,
