@@ -57,7 +57,7 @@ _INLINED: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>"})
 _WORDS: Final = {"own": "of our own functions", "all": "of all functions", "c": "of C functions, from our own"}
 _KINDS: Final = tuple(_WORDS)
 CYCLES: Final = "objects in cycles"
-"""A row that tells these in place of our own calls. All are gRPC's, nine of each call that a server takes."""
+"""A row that tells these in place of our own calls. All are gRPC's, some of each call that a server takes."""
 
 
 class Calls:
