@@ -90,6 +90,10 @@ class CatalogueEditing:
                 if fault:
                     raise InvalidField(f"the {service} service would refuse it: {fault}", param="text")
 
+    async def check_current(self, etag: str) -> None:
+        """Raise Conflict where the file is not what `etag` stands for any more."""
+        await asyncio.to_thread(self.file.check_current, etag)
+
     async def apply(self, text: str, etag: str) -> str:
         """Put a text in the file's place; return what stands for it. Raises Conflict, StorageFailed."""
         result = await asyncio.to_thread(self.file.replace, text, etag)

@@ -122,6 +122,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         actor = await self._administrator(context, changes=True)
         self._editing.file.check_editable()
         await self._editing.check(request.text)
+        await self._editing.check_current(request.etag)
         # Before it is done: what cannot be in the audit log is not done.
         await self._store.audit(actor, "catalogue.changed", f"from={request.etag}", f"path={self._editing.file.path}")
         return pb.ApplyCatalogueResponse(etag=await self._editing.apply(request.text, request.etag))

@@ -88,7 +88,7 @@ async def test_an_operator_sets_a_providers_key(house: House) -> None:
         await console.log_in(house.administrator())
         await console.visit("providers")
         spare = "[data-provider=spare]"
-        await console.sees("needs SPARE_KEY", spare)
+        await console.sees("Needs SPARE_KEY.", spare)
         await page.click(f"{spare} [aria-label='Set the key: spare']")
         await page.until("document.activeElement?.matches('#provider-key input')")
         await page.write("sk-also-good")

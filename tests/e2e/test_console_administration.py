@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import requests
 
+from tests.auth.test_log_ins import code_of_secret
 from tests.e2e import consoles
 from tests.e2e.consoles import MARKUP, PASSWORD, Console, House
 from tests.emulators.receiver import Receiver
@@ -147,6 +149,62 @@ async def test_an_account_is_given_what_it_may(house: House, boss: Console) -> N
     await page.until(f"{rows}.every(one => one.cells[3].innerText === {json.dumps(account_id)})")
     for act in ("account.created", "rule.granted", "rule.revoked", "account.changed", "account.zone_set"):
         await boss.sees(act, "main table")
+    await boss.unharmed()
+
+
+async def test_a_member_is_made_an_owner_and_an_account_deleted(house: House, boss: Console) -> None:
+    """Who lost a second factor logs in without; roles are changed, and an account deleted, by clicks. The list of teams
+    tells limits of tokens. The second click of two makes no second team, and books no second credit."""
+    page, url = boss.page, house.stack.url
+    person = {"email": "park@example.com", "password": PASSWORD}
+    headers = {"X-API-Key": house.stack.api_key}
+    made = requests.post(f"{url}/admin/accounts", json=person, headers=headers, timeout=20).json()
+    account_id = made["account"]["account_id"]
+    token = requests.post(f"{url}/account/login", json=person, timeout=20).json()["session_token"]
+    session = {"Authorization": f"Bearer {token}"}
+    factor = requests.post(f"{url}/account/second-factor", json={}, headers=session, timeout=20).json()
+    code = {"code": code_of_secret(factor["uri"], time.time())}
+    confirmed = requests.post(f"{url}/account/second-factor/confirm", json=code, headers=session, timeout=20)
+    assert confirmed.status_code == 200
+
+    await boss.visit("teams")
+    await boss.button("New team")
+    await boss.set("Name", "Twice")
+    await boss.set("Tokens a day", "5000")
+    await page.run("(one => { one.click(); one.click(); })(document.querySelector('dialog[open] button.main'))")
+    await boss.sees("Twice", "main h1")
+    teams = requests.get(f"{url}/admin/teams", headers=headers, timeout=20).json()["teams"]
+    assert [team["name"] for team in teams].count("Twice") == 1
+    await boss.set("#main [name=account_id]", "park@example.com")
+    await page.until("document.querySelector('#main [name=account_id]').validity.valid")
+    await boss.button("Add")
+    await page.click("button[aria-label='Change: park@example.com']")
+    await boss.set("#member-form select", "TEAM_ROLE_OWNER")
+    await page.click("#member-form button.main")
+    await page.until("document.querySelector('main .badge.good')?.innerText === 'owner'")
+    held = requests.get(f"{url}/admin/accounts/{account_id}", headers=headers, timeout=20).json()
+    assert held["account"]["team_role"] == "TEAM_ROLE_OWNER"
+    await boss.visit("teams")
+    await boss.sees("Tokens a day: 5,000", "main table")
+
+    await boss.visit(f"accounts/{account_id}")
+    await boss.set("Amount", "7", within="main")
+    booking = "[...document.querySelectorAll('main button')].find(one => one.innerText === 'Book')"
+    await page.run(f"(one => {{ one.click(); one.click(); }})({booking})")
+    await boss.sees("7 granted", "main")
+    await boss.sees("Saved.", ".host")
+    held = requests.get(f"{url}/admin/accounts/{account_id}", headers=headers, timeout=20).json()
+    assert held["account"]["granted_micro_credits"] == "7000000"
+    assert requests.post(f"{url}/account/login", json=person, timeout=20).status_code == 401
+    async with boss.held("false"):
+        await page.click("#remove-factor")
+        await boss.tap("dialog[open] button.main")
+        await page.until(f"window.answered.includes('PATCH /admin/accounts/{account_id}')")
+    assert requests.post(f"{url}/account/login", json=person, timeout=20).status_code == 200
+    await page.click("main .head button.danger")
+    await boss.tap("dialog[open] button.main")
+    await page.until("document.querySelector('main h1')?.innerText === 'Accounts'")
+    assert requests.post(f"{url}/account/login", json=person, timeout=20).status_code == 401
     await boss.unharmed()
 
 

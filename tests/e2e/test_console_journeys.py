@@ -18,8 +18,7 @@ pytestmark = pytest.mark.long
 
 BOSS = "boss@example.com"
 
-SOMEWHERE = pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ko", 360)])
-"""Not all four: log-ins of one address are counted, and these are people of one gateway."""
+SOMEWHERE = pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ko", 360), ("ko", 1280), ("en", 360)])
 
 
 @pytest.fixture(scope="module")

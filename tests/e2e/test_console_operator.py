@@ -68,7 +68,7 @@ async def test_a_providers_key_is_set_tested_and_deleted(house: House, boss: Con
     page = boss.page
     async with house.played() as upstream:
         await boss.visit("providers")
-        await boss.sees("needs SPARE_KEY", SPARE)
+        await boss.sees("Needs SPARE_KEY.", SPARE)
         await boss.sees("not configured", SPARE)
         await set_key(boss, "spare", WRONG)
         await boss.sees("refused the gateway's credentials", SPARE)
@@ -88,7 +88,7 @@ async def test_a_providers_key_is_set_tested_and_deleted(house: House, boss: Con
         await boss.tap(f"{SPARE} .danger")
         await boss.button("Delete the key", within="dialog[open]")
         await boss.sees("Not configured", SPARE)
-        await boss.sees("needs SPARE_KEY", SPARE)
+        await boss.sees("Needs SPARE_KEY.", SPARE)
         await page.until(f"document.querySelector({json.dumps(SPARE)})?.innerText.includes('stored') === false")
         await boss.tap(f"{SPARE} [aria-label='Test now: spare']")
         await boss.sees("Not configured", SPARE)

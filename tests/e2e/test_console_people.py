@@ -21,7 +21,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield running
 
 
-@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ko", 360)])
+@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("ko", 360), ("ko", 1280), ("en", 360)])
 async def test_a_session_that_ends_costs_no_message(house: House, language: str, width: int) -> None:
     """What was asked when the session had ended is there after logging in, with what to do; two tabs go together."""
     async with house.played(Script(), Script()), consoles.at(house, width=width, language=language) as console:

@@ -124,6 +124,15 @@ async def test_what_is_clicked_while_the_page_loads_counts(house: House, tmp_pat
         await page.until("document.querySelector('#jobs') === null")
         assert await page.run("document.querySelectorAll('#gallery li').length") == 2
 
+        # More are watched than the browser has connections.
+        for at in range(7):
+            await console.set("#prompt", f"one of many {at} gate=many")
+            await page.click("#make")
+            await console.sees(f"one of many {at}", "#jobs")
+        (house.gates / "many").touch()
+        await page.until("document.querySelector('#jobs') === null")
+        await page.until("document.querySelectorAll('#gallery li').length === 9")
+
         # A picture to begin from is still being read.
         read = "FileReader.prototype.readAsDataURL"
         await page.run(
@@ -204,7 +213,7 @@ async def test_answers_and_questions_have_branches(house: House, tmp_path: Path)
         async with asyncio.timeout(60):
             while not (saved := list(tmp_path.glob("moa-mine-*.csv"))):
                 await asyncio.sleep(0.05)
-        written = list(csv.DictReader(saved[0].read_text().splitlines()))
+        written = list(csv.DictReader(saved[0].read_text("utf-8-sig").splitlines()))
         begin, end = saved[0].stem.removeprefix("moa-mine-")[:10], saved[0].stem[-10:]
         told = await console.fetched(f"/account/spend?by=day,model&from_day={begin}&to_day={end}")
         assert len(written) == len(told["rows"]) == 1

@@ -324,6 +324,7 @@ async def test_an_edit_is_previewed_and_applied(tmp_path: Path) -> None:
     assert store.audited == [("acc_1", "catalogue.changed", (f"from={shown.etag}", f"path={path}"))]
     with pytest.raises(Conflict, match="changed since"):
         await servicer.ApplyCatalogue(pb.ApplyCatalogueRequest(text=TEXT, etag=shown.etag), CONTEXT)
+    assert len(store.audited) == 1, "what was not done is not in the log"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["catalogue.yaml"]
 
 

@@ -60,6 +60,10 @@ class CatalogueFile:
             raise StorageFailed(f"the catalogue cannot be read: {error.strerror}") from None
         return Text(data.decode("utf-8", "replace"), etag_of(data))
 
+    def check_current(self, etag: str) -> None:
+        """Raise Conflict where the file is not what `etag` stands for any more."""
+        _check_same(self.read().etag, etag)
+
     def replace(self, text: str, etag: str) -> str:
         """Put a text in the file's place, whole or not at all; return what stands for it.
 
@@ -71,8 +75,7 @@ class CatalogueFile:
             # A link to the file, as to a place that is shared, stays one.
             place = self.path.resolve(strict=True)
             with _alone(place.parent):
-                if etag_of(place.read_bytes()) != etag:
-                    raise Conflict("the catalogue was changed since it was read: read it again, and repeat the change")
+                _check_same(etag_of(place.read_bytes()), etag)
                 _put(place, data)
         except OSError as error:
             raise StorageFailed(f"the catalogue cannot be written: {error.strerror}") from None
@@ -82,6 +85,11 @@ class CatalogueFile:
 def etag_of(data: bytes) -> str:
     """Return what stands for a text."""
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _check_same(now: str, etag: str) -> None:
+    if now != etag:
+        raise Conflict("the catalogue was changed since it was read: read it again, and repeat the change")
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ class Description(NamedTuple):
     """The day on which its owner stops it."""
     successor: str | None
     """The id or full id of the model that answers then."""
+    loras: tuple[str, ...]
+    """The LoRAs that a request may name; none where it may name none."""
 
 
 def described(catalogue: Catalogue, model: Model) -> Description:
@@ -47,6 +49,7 @@ def described(catalogue: Catalogue, model: Model) -> Description:
         prices=dollars(price) if price is not None else None,
         retires=retirement.date if retirement is not None else facts.retires if facts is not None else None,
         successor=retirement.successor or None if retirement is not None else None,
+        loras=tuple(sorted(model.load.options.get("loras", ()))) if model.load is not None and "lora" in known else (),
     )
 
 

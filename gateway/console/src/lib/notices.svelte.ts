@@ -1,6 +1,7 @@
 // What is said of what was done, and the one way in which work of a button runs.
 import { Refused } from "./api";
-import { t } from "./i18n.svelte";
+import { KINDS } from "./errors.ko";
+import { chosen, t } from "./i18n.svelte";
 
 export interface Notice {
   id: number;
@@ -25,12 +26,40 @@ class Notices {
 
 export const notices = new Notices();
 
-/** Return what to tell of a failure, with what can be done. */
+/** Return what to tell of a failure, with what can be done: its kind in the reader's language, then the server's words. */
 export function explain(error: unknown): string {
   if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
-  if (error.status === 429 && error.retryAfterS) return `${error.message} ${t("retryAfter", { seconds: error.retryAfterS })}`;
-  if (error.status >= 500 && error.requestId) return `${error.message} ${t("requestId", { id: error.requestId })}`;
-  return error.message;
+  const kind = chosen.language === "ko" ? KINDS[error.code] : undefined;
+  const said = kind ? `${kind} (${error.message})` : error.message;
+  if (error.status === 429 && error.retryAfterS) return `${said} ${t("retryAfter", { seconds: error.retryAfterS })}`;
+  if (error.status >= 500 && error.requestId) return `${said} ${t("requestId", { id: error.requestId })}`;
+  return said;
+}
+
+/** Return what a form's submission runs: the second click of two, while the first is worked on, is none. */
+export function submitting(work: () => Promise<unknown>): (event: SubmitEvent) => void {
+  let busy = false;
+  return async (event) => {
+    event.preventDefault();
+    if (busy) return;
+    busy = true;
+    const form = event.currentTarget as HTMLElement;
+    form.setAttribute("aria-busy", "true");
+    await attempt(work);
+    form.removeAttribute("aria-busy");
+    busy = false;
+  };
+}
+
+/** Return what a button runs that makes something anew: likewise. */
+export function once(work: () => Promise<unknown>): () => void {
+  let busy = false;
+  return async () => {
+    if (busy) return;
+    busy = true;
+    await attempt(work);
+    busy = false;
+  };
 }
 
 export async function attempt(work: () => Promise<unknown>): Promise<boolean> {

@@ -66,6 +66,7 @@ export interface Model {
   prices: Record<string, number> | null;
   retires: string | null;
   successor: string | null;
+  loras?: string[];
   status: string;
 }
 

@@ -13,7 +13,7 @@ export const en = {
   team: "Team", accounts: "Accounts", teams: "Teams", budgets: "Budgets", invitations: "Invitations", providers: "Providers", audit: "Audit log",
 
   // The door.
-  welcome: "Log in to Moa", welcomeNote: "One gateway to all your models.", login: "Log in", signup: "Sign up", email: "Email", password: "Password",
+  welcome: "Log in to Moa", wrongLogin: "The email or the password is wrong.", welcomeNote: "One gateway to all your models.", login: "Log in", signup: "Sign up", email: "Email", password: "Password",
   newPassword: "New password (8 characters or more)", oldPassword: "Present password", totpCode: "Code of your authenticator", name: "Name", invitation: "Invitation", invitationIfAny: "Invitation, if you have one",
   signupNote: "A new account may use the local models at once.", toLogin: "Log in instead", toSignup: "Create an account", forgot: "Forgot your password?",
   forgotNote: "We mail you a link to set a new one.", forgotDo: "Send the link", forgotDone: "If the address has an account, a link is on its way.",
@@ -26,7 +26,7 @@ export const en = {
 
   // Start.
   hello: "Hello", helloName: "Hello, {name}", startNote: "What you may use, and what you have used of it.", steps: "First steps",
-  step1: "Try the local model", step1Note: "Ask {model} something. It runs on this machine; nothing leaves it.", openChat: "Open the chat", step1Any: "Try a model", step1AnyNote: "Ask something, and see the answer and its cost as they come.",
+  step1: "Try the local model", bundledEnglish: "It is small and speaks English only.", step1Note: "Ask {model} something. It runs on this machine; nothing leaves it.", openChat: "Open the chat", step1Any: "Try a model", step1AnyNote: "Ask something, and see the answer and its cost as they come.",
   step2: "Add a provider's key", step2Note: "Reach OpenAI, Gemini, Anthropic and others by the same address.", openProviders: "Set a key",
   step3: "Make a key for a colleague", step3Note: "An account of their own, with limits that you choose.", openAccounts: "Create an account",
   stepKey: "Make a key", stepKeyNote: "Use Moa from your own programs with any OpenAI client.", openKeys: "To the keys",
@@ -57,7 +57,7 @@ export const en = {
   // Models.
   modelsNote: "Every model that you may use, whatever API you call it by.", gives: "Gives", text: "text", image: "images", embedding: "vectors", audio: "audio", video: "video", file: "files", pdf: "PDF", noModels: "No models",
   noModelsNote: "Ask an administrator to let you use some.", noModelsFound: "None matches your search.", status_ready: "ready", status_loading: "loading", status_waiting: "waiting", status_idle: "on demand", status_failed: "failed", status_unavailable: "not available", status_ok: "fine",
-  status_not_configured: "not set up", status_fetching: "downloading", status_unknown: "unknown", status_down: "down", status_degraded: "degraded", retires: "Retires {when}.", successor: "Use {model} instead.", context: "Context", longest: "Longest answer",
+  status_not_configured: "not set up", status_fetching: "downloading", status_unknown: "unknown", status_down: "down", status_degraded: "degraded", retired: "Retired {when}.", retires: "Retires {when}.", successor: "Use {model} instead.", context: "Context", longest: "Longest answer",
   price: "Price in / out", priceNote: "Prices are in US dollars per million tokens, as the catalogue has them.", listed: "by size", free: "none", abilities: "Abilities", tryModel: "Try it",
 
   // Chat.
@@ -73,7 +73,7 @@ export const en = {
 
   // Images.
   imagesNote: "Describe a picture and watch it come.", prompt: "Description", promptIdea: "a red circle above a blue square", fromPicture: "Start from a picture", drawMask: "Draw a mask", mask: "Mask", moreSettings: "More settings", width: "Width", height: "Height", random: "random",
-  count: "How many", stepsCount: "Steps", guidance: "Guidance", strength: "Strength", negative: "What it must not show", scale: "Scale", addLora: "Add a LoRA", edit: "Edit", vary: "Vary", make: "Create", gallery: "Gallery", preview: "Preview", about: "about {time} more",
+  count: "How many", stepsMade: "{count} steps", stepsCount: "Steps", guidance: "Guidance", strength: "Strength", negative: "What it must not show", scale: "Scale", addLora: "Add a LoRA", edit: "Edit", vary: "Vary", make: "Create", gallery: "Gallery", preview: "Preview", about: "about {time} more",
   stepOf: "step {step} of {steps}", begins: "starting…", loadingModel: "loading the model, {percent} %", storing: "storing…", queued: "place {place} in the queue", failed: "It failed.", picture: "Picture", sameAgain: "Use these settings", variationOf: "Variation: {prompt}",
   noPictures: "No pictures yet", noPicturesNote: "Describe one, and it appears here while it is made.", galleryNote: "Pictures stay here as long as the gateway keeps tasks. Save those that you want to keep.", maskNote: "Paint over what should change. Everything else stays as it is.",
   maskKeys: "Mask: arrow keys move the pen, space paints, shift and an arrow draws a line", pen: "Pen size", clear: "Clear", useMask: "Use the mask",
@@ -86,7 +86,7 @@ export const en = {
 
   // Account.
   profile: "Profile", zoneNote: "Days and months are counted in the time zone {zone}.", passwordSet: "The password is set. Other sessions have ended.", secondFactor: "Second factor", factorNote: "With one, logging in takes a code of an authenticator app, too.", factorSecret: "Enter this secret in your authenticator app; it is shown this once.",
-  openApp: "Open in an app", codeNow: "Code that the app shows now", turnOn: "Turn on", setUpFactor: "Set up", removeFactor: "Remove the second factor", factorSet: "The second factor is on. Other sessions have ended.", factorGone: "The second factor is removed.", joinTeam: "Join a team",
+  openApp: "Open in an app", codeNow: "Code that the app shows now", turnOn: "Turn on", setUpFactor: "Set up", askRemoveFactor: "Remove the second factor of {who}? The password alone logs in then.", removeFactor: "Remove the second factor", factorSet: "The second factor is on. Other sessions have ended.", factorGone: "The second factor is removed.", joinTeam: "Join a team",
   joinNote: "With an invitation of one of its owners.", join: "Join", joined: "You are in the team.", sessions: "Sessions", thisOne: "this one", endSession: "End",
 
   // Team.
@@ -110,13 +110,13 @@ export const en = {
 
   // Providers' health and keys, virtual models, the catalogue, inference.
   routes: "Virtual models", routesNote: "Names over several models, and which of them their requests went to.", noRoutes: "No virtual models", noRoutesNote: "A row of the catalogue makes one: a name that callers use over several models.",
-  canary: "canary", shadow: "shadow", conditional: "for some requests", timeSpan: "Over which time", lastHour: "Last hour", lastDay: "Last day", errorsSeen: "Failures", fallbacksSeen: "Answered by others", firstP50: "First event (half)", firstP95: "First event (95%)",
+  canary: "canary", shadow: "shadow", conditional: "for some requests", timeSpan: "Over which time", lastHour: "Last hour", lastDay: "Last day", errorsSeen: "Failures", fallbacksSeen: "Answered by others", firstP50: "First token p50", firstP95: "First token p95",
   health_ok: "answers", health_degraded: "has trouble", health_idle: "not asked of late", health_unconfigured: "not configured", breakerOpen: "left alone", triedAgain: "tried again {when}", requestsLeft: "{left} of {most} requests a minute left", tokensLeft: "{left} of {most} tokens a minute left",
   makes_text: "text", makes_image: "images", makes_embedding: "vectors", makes_vision: "vision", KEY_SOURCE_UNSPECIFIED: "", KEY_SOURCE_NONE_NEEDED: "It needs no key.", KEY_SOURCE_ENVIRONMENT: "Its key is from the environment.", KEY_SOURCE_STORED: "Its key is stored here.",
-  storedKey: "{variable} is stored: it ends in {last}, set {when}.", storedUnreadable: "What is stored cannot be decrypted: the operator's key that encrypted it is missing.", testNow: "Test now", testing: "Testing…", setProviderKey: "Set the key", replaceProviderKey: "Replace the key", deleteProviderKey: "Delete the key", askDeleteProviderKey: "Delete the stored key of {name}? Every provider with the same variable loses it within twenty seconds.",
+  storedKey: "{variable} is stored: it ends in {last}, set {when}.", storedUnreadable: "What is stored cannot be decrypted: the operator's key that encrypted it is missing.", needsAddress: "Has no address: set it in the catalogue.", needsKeys: "Needs {names}.", orElse: ", or ", testNow: "Test now", testing: "Testing…", setProviderKey: "Set the key", replaceProviderKey: "Replace the key", deleteProviderKey: "Delete the key", askDeleteProviderKey: "Delete the stored key of {name}? Every provider with the same variable loses it within twenty seconds.",
   searchProviders: "Name or address", providerKeySet: "The key is stored.", providerKeysNote: "A key that is set here is stored encrypted, never shown again, and used within twenty seconds. The environment wins over it, and is the way for production.", providerKeyNote: "For {name} and every provider of the catalogue that reads the same variable.", environmentWins: "The environment has a key, which wins: what you store is used once it is gone.", credentialForm: "By",
   TEST_OUTCOME_ANSWERED: "It answers", TEST_OUTCOME_NOT_CONFIGURED: "Not configured", TEST_OUTCOME_FAILED: "It failed", TEST_OUTCOME_UNTRIED: "Not tried",
   catalogue: "Catalogue", catalogueNote: "Providers and models, as the file has them and as providers list them.", catalogueRows: "Models: {count}", rowKind: "Kind", rowState: "State", ROW_KIND_MODEL: "row", ROW_KIND_WILDCARD: "wildcard", ROW_KIND_DISCOVERED: "discovered", ROW_KIND_VIRTUAL: "virtual", configuredRow: "offered", hiddenRow: "hidden", unpricedRow: "no price", moreRows: "{count} more; search for them.",
-  catalogueFile: "The file", discard: "Discard", previewChanges: "Preview", applyChanges: "Apply", catalogueApplied: "The catalogue is changed. All parts go by it within ten seconds.", catalogueMoved: "The file was changed since you opened it. The list is of what your text would change of the newer file: it takes back what others changed, unless you have it too.", takeNewer: "Take the newer file", keepMine: "Keep my text", changesCount: "Changes: {count}", CHANGE_KIND_ADDED: "new", CHANGE_KIND_REMOVED: "goes", CHANGE_KIND_CHANGED: "changes", what_provider: "provider", what_model: "model", what_route: "virtual model",
+  catalogueFile: "The file", discard: "Discard", askDiscard: "Discard what you have written, and read the file anew?", checking: "Checking…", previewChanges: "Preview", applyChanges: "Apply", catalogueApplied: "The catalogue is changed. All parts go by it within ten seconds.", catalogueMoved: "The file was changed since you opened it. The list is of what your text would change of the newer file: it takes back what others changed, unless you have it too.", takeNewer: "Take the newer file", keepMine: "Keep my text", changesCount: "Changes: {count}", CHANGE_KIND_ADDED: "new", CHANGE_KIND_REMOVED: "goes", CHANGE_KIND_CHANGED: "changes", what_provider: "provider", what_model: "model", what_route: "virtual model",
   inference: "Inference", inferenceNote: "Models that run on machines of your own, as they work.", inferenceAway: "The inference service does not answer.", memoryFree: "{free} free", memoryOf: "of {total}", noEngines: "No model is in memory", noEnginesNote: "A model is loaded by the first request for it.", queueWaiting: "Waiting", queueRunning: "Running", queueWork: "Work left", stepRate: "Steps a second", batchFill: "Rows a step", busyPart: "Busy",
 };

@@ -12,7 +12,7 @@ export const ko: Record<Word, string> = {
   start: "홈", chat: "채팅", imagesPage: "이미지", models: "모델", keys: "API 키", usage: "사용량", tasks: "작업", account: "계정", myAccount: "내 계정",
   team: "팀", accounts: "계정", teams: "팀 관리", budgets: "예산", invitations: "초대", providers: "공급자", audit: "감사 로그",
 
-  welcome: "Moa 로그인", welcomeNote: "모든 모델을 하나의 게이트웨이로.", login: "로그인", signup: "가입하기", email: "이메일", password: "비밀번호",
+  welcome: "Moa 로그인", wrongLogin: "이메일이나 비밀번호가 올바르지 않습니다.", welcomeNote: "모든 모델을 하나의 게이트웨이로.", login: "로그인", signup: "가입하기", email: "이메일", password: "비밀번호",
   newPassword: "새 비밀번호 (8자 이상)", oldPassword: "현재 비밀번호", totpCode: "인증 앱 코드", name: "이름", invitation: "초대 코드", invitationIfAny: "초대 코드 (있는 경우)",
   signupNote: "가입하면 로컬 모델을 바로 사용할 수 있습니다.", toLogin: "로그인하기", toSignup: "계정 만들기", forgot: "비밀번호를 잊으셨나요?",
   forgotNote: "비밀번호를 다시 설정할 수 있는 링크를 이메일로 보내 드립니다.", forgotDo: "링크 받기", forgotDone: "가입된 주소라면 곧 링크가 도착합니다.",
@@ -24,7 +24,7 @@ export const ko: Record<Word, string> = {
   loginWith: "{name}(으)로 로그인", oidcFailed: "외부 로그인에 실패했습니다({why}). 다시 시도하세요.",
 
   hello: "안녕하세요", helloName: "{name} 님, 안녕하세요", startNote: "사용 한도와 지금까지 사용한 양을 확인하세요.", steps: "시작하기",
-  step1: "로컬 모델 써 보기", step1Note: "{model}에게 물어보세요. 이 컴퓨터에서 실행되며 데이터가 밖으로 나가지 않습니다.", step1Any: "모델 써 보기", step1AnyNote: "질문을 보내고 답변과 비용을 바로 확인하세요.", openChat: "채팅 열기",
+  step1: "로컬 모델 써 보기", bundledEnglish: "작은 모델이라 영어로만 대화할 수 있습니다.", step1Note: "{model}에게 물어보세요. 이 컴퓨터에서 실행되며 데이터가 밖으로 나가지 않습니다.", step1Any: "모델 써 보기", step1AnyNote: "질문을 보내고 답변과 비용을 바로 확인하세요.", openChat: "채팅 열기",
   step2: "공급자 키 추가", step2Note: "OpenAI, Gemini, Anthropic 등을 같은 주소로 사용할 수 있습니다.", openProviders: "키 설정",
   step3: "동료에게 키 만들어 주기", step3Note: "한도를 정해 동료의 계정을 만드세요.", openAccounts: "계정 만들기",
   stepKey: "API 키 만들기", stepKeyNote: "OpenAI 클라이언트로 내 프로그램에서 Moa를 사용하세요.", openKeys: "키 관리로 이동",
@@ -51,7 +51,7 @@ export const ko: Record<Word, string> = {
 
   modelsNote: "어떤 API로 호출하든 사용할 수 있는 모든 모델입니다.", gives: "출력", text: "텍스트", image: "이미지", embedding: "임베딩", audio: "오디오", video: "비디오", file: "파일", pdf: "PDF", noModels: "모델이 없습니다",
   noModelsNote: "관리자에게 모델 사용 권한을 요청하세요.", noModelsFound: "검색 결과가 없습니다.", status_ready: "사용 가능", status_loading: "불러오는 중", status_waiting: "대기 중", status_idle: "요청 시 실행", status_failed: "실패", status_unavailable: "사용 불가", status_ok: "정상",
-  status_not_configured: "설정 안 됨", status_fetching: "내려받는 중", status_unknown: "알 수 없음", status_down: "중단", status_degraded: "불안정", retires: "{when}에 지원 종료.", successor: "{model} 모델로 바꾸세요.", context: "컨텍스트", longest: "최대 출력",
+  status_not_configured: "설정 안 됨", status_fetching: "내려받는 중", status_unknown: "알 수 없음", status_down: "중단", status_degraded: "불안정", retired: "{when}에 지원이 종료되었습니다.", retires: "{when}에 지원 종료.", successor: "{model} 모델로 바꾸세요.", context: "컨텍스트", longest: "최대 출력",
   price: "가격(입력/출력)", priceNote: "가격은 카탈로그 기준이며 100만 토큰당 미국 달러입니다.", listed: "크기별", free: "무료", abilities: "기능", tryModel: "써 보기",
 
   newChat: "새 채팅", untitled: "제목 없음", chatsNote: "대화는 이 브라우저에만 저장됩니다.", deleteChat: "삭제", askDeleteChat: "이 브라우저에서 대화를 삭제할까요?", history: "대화 목록", notKept: "브라우저 저장 공간이 부족해 대화를 저장하지 못했습니다.",
@@ -65,7 +65,7 @@ export const ko: Record<Word, string> = {
   tools: "도구(JSON)", schema: "답변 JSON 스키마", showCode: "코드 보기", codeNote: "MOA_API_KEY에 키를 넣으면 그대로 실행됩니다.", besideNote: "실행하는 폴더에서 다음 파일을 읽습니다:", leavesNote: "이 클라이언트의 API에는 {names} 항목이 없어 여기서는 빠집니다.",
 
   imagesNote: "원하는 그림을 설명하고 만들어지는 과정을 지켜보세요.", prompt: "프롬프트", promptIdea: "파란 사각형 위의 빨간 원", fromPicture: "원본 이미지", drawMask: "마스크 그리기", mask: "마스크", moreSettings: "상세 설정", width: "너비", height: "높이", random: "무작위",
-  count: "개수", stepsCount: "스텝", guidance: "가이던스", strength: "변형 강도", negative: "제외할 내용", scale: "강도", addLora: "LoRA 추가", edit: "편집", vary: "변형", make: "만들기", gallery: "갤러리", preview: "미리보기", about: "약 {time} 남음",
+  count: "개수", stepsMade: "{count}스텝", stepsCount: "스텝", guidance: "가이던스", strength: "변형 강도", negative: "제외할 내용", scale: "강도", addLora: "LoRA 추가", edit: "편집", vary: "변형", make: "만들기", gallery: "갤러리", preview: "미리보기", about: "약 {time} 남음",
   stepOf: "{steps}단계 중 {step}단계", begins: "시작하는 중…", loadingModel: "모델 불러오는 중 {percent}%", storing: "저장 중…", queued: "대기 순서 {place}번째", failed: "실패했습니다.", picture: "이미지", sameAgain: "이 설정으로 만들기", variationOf: "변형: {prompt}",
   noPictures: "아직 이미지가 없습니다", noPicturesNote: "프롬프트를 입력하면 만들어지는 과정이 여기에 표시됩니다.", galleryNote: "이미지는 게이트웨이가 작업을 보관하는 동안 남아 있습니다. 필요한 이미지는 저장해 두세요.", maskNote: "바꿀 부분을 칠하세요. 나머지는 그대로 유지됩니다.",
   maskKeys: "마스크: 방향키로 펜 이동, 스페이스로 칠하기, Shift와 방향키로 선 그리기", pen: "펜 크기", clear: "지우기", useMask: "마스크 적용",
@@ -76,7 +76,7 @@ export const ko: Record<Word, string> = {
   deliveries: "전송 내역", address: "주소", event: "이벤트", redeliver: "다시 보내기", redelivered: "다시 보냅니다.", DELIVERY_STATE_PENDING: "대기", DELIVERY_STATE_DELIVERED: "전송됨", DELIVERY_STATE_DEAD: "실패",
 
   profile: "프로필", zoneNote: "일과 월은 {zone} 시간대를 기준으로 집계합니다.", passwordSet: "비밀번호를 변경했습니다. 다른 세션은 종료되었습니다.", secondFactor: "2단계 인증", factorNote: "로그인할 때 인증 앱의 코드도 입력해야 합니다.", factorSecret: "인증 앱에 이 키를 입력하세요. 지금 한 번만 표시됩니다.",
-  openApp: "앱에서 열기", codeNow: "앱에 표시된 코드", turnOn: "사용하기", setUpFactor: "설정하기", removeFactor: "2단계 인증 해제", factorSet: "2단계 인증을 설정했습니다. 다른 세션은 종료되었습니다.", factorGone: "2단계 인증을 해제했습니다.", joinTeam: "팀 참여",
+  openApp: "앱에서 열기", codeNow: "앱에 표시된 코드", turnOn: "사용하기", setUpFactor: "설정하기", askRemoveFactor: "{who} 님의 2단계 인증을 해제할까요? 이후에는 비밀번호만으로 로그인합니다.", removeFactor: "2단계 인증 해제", factorSet: "2단계 인증을 설정했습니다. 다른 세션은 종료되었습니다.", factorGone: "2단계 인증을 해제했습니다.", joinTeam: "팀 참여",
   joinNote: "팀 소유자에게 받은 초대 코드를 입력하세요.", join: "참여하기", joined: "팀에 참여했습니다.", sessions: "로그인 세션", thisOne: "현재 세션", endSession: "종료",
 
   teamNote: "팀 계정이 함께 사용하는 한도입니다.", noTeamLimits: "팀에 설정된 한도가 없습니다.", members: "구성원", TEAM_ROLE_OWNER: "소유자", TEAM_ROLE_MEMBER: "구성원", TEAM_ROLE_UNSPECIFIED: "구성원", removeMember: "내보내기", askRemoveMember: "{who} 님을 팀에서 내보낼까요? 계정은 그대로 유지됩니다.", noMembers: "아직 구성원이 없습니다.",
@@ -96,13 +96,13 @@ export const ko: Record<Word, string> = {
   auditNote: "모든 관리 작업을 일어난 순서대로 보여 줍니다.", noAudit: "아직 기록이 없습니다.", when: "시각", act: "작업", actor: "수행자", details: "상세",
 
   routes: "가상 모델", routesNote: "여러 모델을 하나로 묶은 이름과, 요청이 실제로 전달된 모델입니다.", noRoutes: "가상 모델이 없습니다", noRoutesNote: "카탈로그에 추가하면 여러 모델을 하나의 이름으로 부를 수 있습니다.",
-  canary: "카나리", shadow: "섀도", conditional: "일부 요청", timeSpan: "기간", lastHour: "최근 1시간", lastDay: "최근 하루", errorsSeen: "실패", fallbacksSeen: "다른 모델이 응답", firstP50: "첫 응답(절반)", firstP95: "첫 응답(95%)",
+  canary: "카나리", shadow: "섀도", conditional: "일부 요청", timeSpan: "기간", lastHour: "최근 1시간", lastDay: "최근 하루", errorsSeen: "실패", fallbacksSeen: "다른 모델이 응답", firstP50: "첫 토큰 p50", firstP95: "첫 토큰 p95",
   health_ok: "정상", health_degraded: "문제 있음", health_idle: "최근 요청 없음", health_unconfigured: "설정되지 않음", breakerOpen: "일시 제외", triedAgain: "{when} 다시 시도", requestsLeft: "분당 요청 {most}회 중 {left}회 남음", tokensLeft: "분당 토큰 {most}개 중 {left}개 남음",
   makes_text: "텍스트", makes_image: "이미지", makes_embedding: "벡터", makes_vision: "비전", KEY_SOURCE_UNSPECIFIED: "", KEY_SOURCE_NONE_NEEDED: "키가 필요 없습니다.", KEY_SOURCE_ENVIRONMENT: "환경 변수의 키를 사용합니다.", KEY_SOURCE_STORED: "여기에 저장된 키를 사용합니다.",
-  storedKey: "{variable} 저장됨: 끝자리 {last}, 설정 {when}.", storedUnreadable: "저장된 키를 복호화할 수 없습니다. 암호화에 쓴 운영자 키가 없습니다.", testNow: "지금 테스트", testing: "테스트 중…", setProviderKey: "키 설정", replaceProviderKey: "키 교체", deleteProviderKey: "키 삭제", askDeleteProviderKey: "{name}의 저장된 키를 삭제할까요? 같은 변수를 쓰는 모든 공급자가 20초 안에 이 키를 잃습니다.",
+  storedKey: "{variable} 저장됨: 끝자리 {last}, 설정 {when}.", storedUnreadable: "저장된 키를 복호화할 수 없습니다. 암호화에 쓴 운영자 키가 없습니다.", needsAddress: "주소가 없습니다. 카탈로그에서 설정하세요.", needsKeys: "필요한 값: {names}", orElse: " 또는 ", testNow: "지금 테스트", testing: "테스트 중…", setProviderKey: "키 설정", replaceProviderKey: "키 교체", deleteProviderKey: "키 삭제", askDeleteProviderKey: "{name}의 저장된 키를 삭제할까요? 같은 변수를 쓰는 모든 공급자가 20초 안에 이 키를 잃습니다.",
   searchProviders: "이름 또는 주소", providerKeySet: "키를 저장했습니다.", providerKeysNote: "여기서 설정한 키는 암호화되어 저장되고 다시 표시되지 않으며 20초 안에 적용됩니다. 환경 변수가 우선하며, 운영 환경에서는 환경 변수를 권장합니다.", providerKeyNote: "{name}과(와) 같은 변수를 읽는 카탈로그의 모든 공급자에 적용됩니다.", environmentWins: "환경 변수에 키가 있어 그 키가 우선합니다. 저장한 키는 환경 변수가 없어진 뒤에 사용됩니다.", credentialForm: "방식",
   TEST_OUTCOME_ANSWERED: "응답함", TEST_OUTCOME_NOT_CONFIGURED: "설정되지 않음", TEST_OUTCOME_FAILED: "실패", TEST_OUTCOME_UNTRIED: "테스트하지 않음",
   catalogue: "카탈로그", catalogueNote: "파일에 있는 공급자와 모델, 그리고 공급자가 알려 준 모델입니다.", catalogueRows: "모델 {count}개", rowKind: "종류", rowState: "상태", ROW_KIND_MODEL: "행", ROW_KIND_WILDCARD: "와일드카드", ROW_KIND_DISCOVERED: "발견됨", ROW_KIND_VIRTUAL: "가상", configuredRow: "제공 중", hiddenRow: "숨김", unpricedRow: "가격 없음", moreRows: "{count}개가 더 있습니다. 검색해 보세요.",
-  catalogueFile: "파일", discard: "되돌리기", previewChanges: "미리보기", applyChanges: "적용", catalogueApplied: "카탈로그를 변경했습니다. 10초 안에 모두 적용됩니다.", catalogueMoved: "파일을 연 뒤에 다른 곳에서 변경되었습니다. 아래 목록은 입력한 내용이 최신 파일에서 바꾸는 항목이며, 다른 사람의 변경도 직접 넣지 않으면 되돌려집니다.", takeNewer: "최신 파일 불러오기", keepMine: "내 내용 유지", changesCount: "변경 {count}건", CHANGE_KIND_ADDED: "추가", CHANGE_KIND_REMOVED: "삭제", CHANGE_KIND_CHANGED: "변경", what_provider: "공급자", what_model: "모델", what_route: "가상 모델",
+  catalogueFile: "파일", discard: "되돌리기", askDiscard: "작성한 내용을 버리고 파일을 다시 읽을까요?", checking: "확인 중…", previewChanges: "미리보기", applyChanges: "적용", catalogueApplied: "카탈로그를 변경했습니다. 10초 안에 모두 적용됩니다.", catalogueMoved: "파일을 연 뒤에 다른 곳에서 변경되었습니다. 아래 목록은 입력한 내용이 최신 파일에서 바꾸는 항목이며, 다른 사람의 변경도 직접 넣지 않으면 되돌려집니다.", takeNewer: "최신 파일 불러오기", keepMine: "내 내용 유지", changesCount: "변경 {count}건", CHANGE_KIND_ADDED: "추가", CHANGE_KIND_REMOVED: "삭제", CHANGE_KIND_CHANGED: "변경", what_provider: "공급자", what_model: "모델", what_route: "가상 모델",
   inference: "추론", inferenceNote: "직접 운영하는 장비에서 실행되는 모델의 현재 상태입니다.", inferenceAway: "추론 서비스가 응답하지 않습니다.", memoryFree: "{free} 남음", memoryOf: "전체 {total}", noEngines: "메모리에 올라온 모델이 없습니다", noEnginesNote: "첫 요청이 오면 모델을 불러옵니다.", queueWaiting: "대기", queueRunning: "실행 중", queueWork: "남은 작업", stepRate: "초당 스텝", batchFill: "스텝당 행", busyPart: "사용률",
 };

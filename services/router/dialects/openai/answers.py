@@ -56,6 +56,7 @@ class OpenAIModel(Struct):
     """A model. `status`, with `percent` or `detail`, stands with the gateway's own models only.
 
     What is not known of it is null. `prices` are US dollars, of a million tokens by their kind and of an image.
+    `loras` are those that a request may name; absent where it may name none.
     """
 
     id: str
@@ -70,6 +71,7 @@ class OpenAIModel(Struct):
     prices: dict[str, Any] | None = None
     retires: str | None = None
     successor: str | None = None
+    loras: list[str] = []
     status: Literal["ready", "loading", "absent"] = "ready"
     percent: Whole = 0
     detail: str = ""

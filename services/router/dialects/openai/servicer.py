@@ -75,6 +75,8 @@ class ModelsServicer:
             "retires": known.retires,
             "successor": known.successor,
         }
+        if known.loras:
+            rendered["loras"] = known.loras
         return rendered | await self._listing.readiness(model)
 
 
