@@ -273,7 +273,7 @@ async def test_a_key_has_all_that_its_form_has(house: House) -> None:
         await console.set("Tokens in all", "99999999999999999999")
         await console.tap("#key-form button.main")
         await page.until("document.querySelector('#key-form [role=alert]') !== null")
-        assert await page.run("document.activeElement.name") == "tokens_in_total"
+        await page.until("document.activeElement.name === 'tokens_in_total'")
         kept = await page.run(
             "[...document.querySelectorAll('#key-form input:not([type=checkbox])')].map(one => one.value)"
         )
