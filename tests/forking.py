@@ -190,8 +190,12 @@ def _start(module: str, listening: int) -> None:
 
 
 def _is_ready(control: socket.socket) -> bool:
-    with contextlib.suppress(ConnectionError):
-        if control.recv(1):
-            return True
-    control.close()
-    return False
+    """Return whether a server has imported its module; close the socket where it has not, or nobody waits any more."""
+    told = b""
+    try:
+        with contextlib.suppress(ConnectionError):
+            told = control.recv(1)
+    finally:
+        if not told:
+            control.close()
+    return bool(told)
