@@ -16,6 +16,7 @@ class Binding:
     """One way to reach one method over REST.
 
     `fields` are bound by the path: a query parameter of the same name would override them, so the edge ignores it.
+    `streams`: the answer is sent piece by piece.
     """
 
     service: str
@@ -23,6 +24,7 @@ class Binding:
     verb: str
     template: str
     takes_body: bool
+    streams: bool
 
     @property
     def fields(self) -> frozenset[str]:
@@ -85,4 +87,11 @@ def _of_method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> It
             verb, template = each.custom.kind, each.custom.path
         else:
             verb, template = kind.upper(), getattr(each, kind)
-        yield Binding(service=service, method=method.name, verb=verb, template=template, takes_body=bool(each.body))
+        yield Binding(
+            service=service,
+            method=method.name,
+            verb=verb,
+            template=template,
+            takes_body=bool(each.body),
+            streams=method.server_streaming,
+        )

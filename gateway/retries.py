@@ -15,18 +15,29 @@ _UNBEGUN: Final[Json] = {"name": "grpc-message", "string_match": {"exact": "CANC
 """Of an answer without a message by gRPC's own words: a router that stops resets so what has arrived and no handler has
 begun. Ours are other words."""
 
-_SEEN: Final = ("reset", "cancelled")
-"""Failures of a process that dies or is being stopped, which may have seen the request."""
+_STOPPED: Final = ("cancelled",)
+"""What a process that is being stopped answers, which may have seen the request."""
+
+_DIED: Final = ("reset",)
+"""The failure of a process that dies, or that stands still until its connection is given up, which takes half a minute
+each time: whoever asks for this retry bounds the whole."""
 
 KEPT_BYTES: Final = 6 * 2**20
 """The largest request that is kept for another try. Envoy keeps a copy of its own beside what it sends, until the
 answer begins: of sixteen uploads of 9 MB another 144 MB."""
 
 
-def policy(settings: EdgeSettings, *, reads: bool = False) -> Json:
-    """Return the policy of a call. `reads`: it changes nothing, and may be made twice."""
+def policy(settings: EdgeSettings, *, reads: bool = False, bounded: bool = False) -> Json:
+    """Return the policy of a call.
+
+    Args:
+        settings: The edge's.
+        reads: It changes nothing, and may be made twice.
+        bounded: Its time is bounded, tries and all.
+    """
+    seen = (*_STOPPED, *(_DIED if bounded else ())) if reads else ()
     return {
-        "retry_on": ",".join((*_UNSENT, "retriable-headers", *(_SEEN if reads else ()))),
+        "retry_on": ",".join((*_UNSENT, "retriable-headers", *seen)),
         "retriable_headers": [_UNBEGUN],
         "num_retries": settings.edge_retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},

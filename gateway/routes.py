@@ -128,10 +128,26 @@ _NO_CORS: Final[Json] = {
 }
 
 
+_ANOTHER: Final[Json] = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": {"@type": f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+}
+"""Has a call that is made again go to a worker that was not asked, where there is one."""
+
+READ_S: Final = 45.0
+"""How long a call that reads may stay without a byte of its answer, however often it is made again: a router that
+stands still is given up after 35 to 40 s, and another then has time to answer. Services take less than half of it."""
+
 READY: Final[Json] = {
     "cluster": ROUTER,
-    "timeout": "2s",
-    "retry_policy": {"retry_on": "connect-failure,refused-stream,reset", "num_retries": 1},
+    "timeout": "4s",
+    "retry_policy": {
+        "retry_on": "connect-failure,refused-stream,reset",
+        "num_retries": 1,
+        "per_try_timeout": "1.9s",
+        "retry_host_predicate": [_ANOTHER],
+        "host_selection_retry_max_attempts": "5",
+    },
 }
 """Where the question leads whether requests are served: asked once more, of another router where there is one, and no
 more, for it must be told when they are not."""
@@ -156,32 +172,36 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         "routes": routes,
         "typed_per_filter_config": filters,
         # Of every route that has none of its own: Envoy keeps one, where each route's takes 4 kB.
-        "retry_policy": _retries(settings, reads=False),
+        "retry_policy": _retries(settings),
     }
     return {"name": "public", "virtual_hosts": [host]}
 
 
-def _target(settings: EdgeSettings, service: str = "", *, reads: bool = False) -> Json:
-    """Return where a route leads. `reads`: its calls change nothing, and may be made twice."""
-    idle = f"{settings.stream_idle_s:g}s"
+def _target(settings: EdgeSettings, service: str = "", *, reads: bool = False, streams: bool = False) -> Json:
+    """Return where a route leads.
+
+    Args:
+        settings: The edge's.
+        service: Whose calls they are; of the router where it is not said.
+        reads: They change nothing, and may be made twice.
+        streams: Their answers may be long, and are read as slowly as the caller likes.
+    """
+    bounded = reads and not streams
+    idle = f"{min(settings.stream_idle_s, READ_S) if bounded else settings.stream_idle_s:g}s"
     return {
         "cluster": next((cluster for package, cluster in _CLUSTERS if service.startswith(package)), ROUTER),
         # Envoy's default of 15 s would cut streams; silence is bounded instead.
         "timeout": "0s",
         "idle_timeout": idle,
-        **({"retry_policy": _retries(settings, reads=True)} if reads else {}),
+        **({"retry_policy": _retries(settings, reads=True, bounded=bounded)} if reads else {}),
     }
 
 
-def _retries(settings: EdgeSettings, *, reads: bool) -> Json:
+def _retries(settings: EdgeSettings, *, reads: bool = False, bounded: bool = False) -> Json:
     """Return when a route's calls are made again, and where: at another worker, where there is one."""
-    another = {
-        "name": "envoy.retry_host_predicates.previous_hosts",
-        "typed_config": {"@type": f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
-    }
     return {
-        **retries.policy(settings, reads=reads),
-        "retry_host_predicate": [another],
+        **retries.policy(settings, reads=reads, bounded=bounded),
+        "retry_host_predicate": [_ANOTHER],
         "host_selection_retry_max_attempts": "5",
     }
 
@@ -264,7 +284,7 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
-        "route": _target(settings, binding.service, reads=binding.verb == "GET"),
+        "route": _target(settings, binding.service, reads=binding.verb == "GET", streams=binding.streams),
         "metadata": _dialect(dialect, served=True, heads=heads),
         "typed_per_filter_config": filters,
     }
