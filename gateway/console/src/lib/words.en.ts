@@ -40,7 +40,7 @@ export const en = {
 
   // Keys.
   keysNote: "Each program should have a key of its own, with the limits and the end that it needs.", createKey: "Create a key", noKeys: "No keys yet",
-  noKeysNote: "A key lets your programs use Moa with any OpenAI, Google or Anthropic client.", showEnded: "Show revoked and expired keys", noneActive: "No active keys.",
+  noKeysNote: "A key lets your programs use Moa with any OpenAI, Google or Anthropic client.", showEnded: "Show revoked and expired keys", noKeyFound: "No key has this name.", noneActive: "No active keys.",
   keyName: "Name", expires: "Expires", created: "Created", lastUsed: "Last used", mayUse: "May use", manages: "Manages", everything: "everything", active: "active", revoked: "revoked", expired: "expired",
   priority: "Priority", asAccount: "As the account", PRIORITY_LOW: "low: yields to others", PRIORITY_NORMAL: "normal", PRIORITY_HIGH: "high", PRIORITY_UNSPECIFIED: "as the account",
   onlyModels: "Only some models", rulesNote: "* stands for anything. No operation chosen means every one.", addRule: "Add a rule", takeAway: "Remove",

@@ -36,7 +36,7 @@ export const ko: Record<Word, string> = {
   concurrent_requests: "동시 요청", keyCount: "최대 키 개수", ownLimits: "키별 한도",
 
   keysNote: "프로그램마다 필요한 한도와 만료일을 정해 키를 따로 만드세요.", createKey: "키 만들기", noKeys: "아직 키가 없습니다",
-  noKeysNote: "키가 있으면 OpenAI, Google, Anthropic 클라이언트로 Moa를 사용할 수 있습니다.", showEnded: "폐기되거나 만료된 키 보기", noneActive: "사용 중인 키가 없습니다.",
+  noKeysNote: "키가 있으면 OpenAI, Google, Anthropic 클라이언트로 Moa를 사용할 수 있습니다.", showEnded: "폐기되거나 만료된 키 보기", noKeyFound: "이 이름의 키가 없습니다.", noneActive: "사용 중인 키가 없습니다.",
   keyName: "이름", expires: "만료", created: "생성일", lastUsed: "마지막 사용", mayUse: "사용 범위", manages: "관리 권한", everything: "전체", active: "사용 중", revoked: "폐기됨", expired: "만료됨",
   priority: "우선순위", asAccount: "계정과 동일", PRIORITY_LOW: "낮음(다른 요청에 양보)", PRIORITY_NORMAL: "보통", PRIORITY_HIGH: "높음", PRIORITY_UNSPECIFIED: "계정과 동일",
   onlyModels: "일부 모델만 허용", rulesNote: "*는 전체를 뜻합니다. 작업을 선택하지 않으면 모두 허용됩니다.", addRule: "규칙 추가", takeAway: "제거",
