@@ -304,7 +304,7 @@ async def test_a_key_has_all_that_its_form_has(house: House) -> None:
         await console.tap("dialog[open] button", "Copy")
         await console.sees("Copied", "dialog[open]")
         await console.button("I have kept it", within="dialog[open]")
-        await console.sees("Tokens in all: 300000", "#keys")
+        await console.sees("Tokens in all: 300,000", "#keys")
         await console.sees("never", "#keys")
         headers = {"Authorization": f"Bearer {secret}"}
         body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 10}
