@@ -47,12 +47,23 @@ def _database_full(line: Mapping[str, Any]) -> str:
     return f"warning: the database's disk is full, and what needs room there is refused: {line.get('why')}"
 
 
+def _certificate_expired(line: Mapping[str, Any]) -> str:
+    names, until = ", ".join(map(str, line.get("names") or ())), line.get("until")
+    return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
+
+
+def _ledger_unbalanced(line: Mapping[str, Any]) -> str:
+    return f"warning: the ledger has a fault ({line.get('faults')}); `make audit` names the rows"
+
+
 WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "provider.account_refused": _account_refused,
     "catalogue.refused": _catalogue_refused,
     "catalogue.reloaded": _catalogue_reloaded,
     "facts.refused": _facts_refused,
     "database.full": _database_full,
+    "certificate.expired": _certificate_expired,
+    "ledger.unbalanced": _ledger_unbalanced,
 }
 """How each event is told."""
 _FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded", "facts.refused")
@@ -173,7 +184,7 @@ class _Place:
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(str(line.get(name, "")) for name in ("event", "provider", "why", "status", "model"))
+    return tuple(str(line.get(name, "")) for name in ("event", "provider", "why", "status", "model", "names"))
 
 
 def _shown(text: str) -> str:

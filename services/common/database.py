@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import psycopg
+from prometheus_client import Counter, Gauge
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -26,6 +27,9 @@ Link = psycopg.AsyncConnection[TupleRow]
 
 AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
 """What is raised while the database is not there."""
+
+LOST: Final = Gauge("moa_database_lost", "1 while this process finds its database away, and refuses what needs it.")
+FULL: Final = Counter("moa_database_full_total", "Statements refused because the database's disk has no room.")
 
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
@@ -167,18 +171,19 @@ class Database:
 
     async def _until_back(self) -> None:
         self._back_s = self._check_s
-        while True:
-            try:
-                # What the pool lends has just answered.
-                async with self._lent(self._back_s):
-                    pass
-            except AWAY:
-                self._back_s = min(_BACK_S, self._back_s + _MORE_S)
-                await asyncio.sleep(_PROBE_S)
-            else:
-                _log.warning("database.found")
-                self._probe = None
-                return
+        with LOST.track_inprogress():
+            while True:
+                try:
+                    # What the pool lends has just answered.
+                    async with self._lent(self._back_s):
+                        pass
+                except AWAY:
+                    self._back_s = min(_BACK_S, self._back_s + _MORE_S)
+                    await asyncio.sleep(_PROBE_S)
+                else:
+                    break
+        _log.warning("database.found")
+        self._probe = None
 
 
 @contextmanager
@@ -255,6 +260,7 @@ class FullDisk:
         """Return whether a statement failed for want of room on the database's disk."""
         if not isinstance(error, psycopg.errors.DiskFull):
             return False
+        FULL.inc()
         now = time.monotonic()
         if self._told_at is None or now - self._told_at >= self._again_s:
             self._told_at = now

@@ -39,6 +39,7 @@ from services.quota_client.amounts import Amount, ReservationId
 from tests.auth.asking import PEPPER, until
 from tests.auth.client import connected
 from tests.auth.conftest import Auth, started
+from tests.counters import told
 from tests.databases import copied
 
 DAYS = 40
@@ -183,15 +184,17 @@ async def test_a_block_that_was_settled_late_waits(auth: Auth) -> None:
     ids=["day", "block"],
 )
 async def test_books_that_do_not_balance_are_kept(auth: Auth, statement: str) -> None:
-    """What an audit finds a fault in stays as evidence, until it is mended."""
+    """What an audit finds a fault in stays as evidence, until it is mended, and operators are told."""
     account, _ = await spent(auth)
     aged(auth, DAYS + 1)
     with psycopg.connect(auth.url) as link:
         link.execute(statement.replace("{}", "5").encode(), (account,))
     assert await removed(auth, retention(auth)) == 0
+    assert told("moa_ledger_faults")
     with psycopg.connect(auth.url) as link:
         link.execute(statement.replace("{}", "(-5)").encode(), (account,))
     assert await removed(auth, retention(auth)) == 12
+    assert told("moa_ledger_faults") == 0
 
 
 async def test_nothing_is_removed_during_an_audit(auth: Auth) -> None:

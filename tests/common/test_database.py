@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from services.common.database import Database
 from services.common.errors import Unavailable
 from tests import waiting
+from tests.counters import told
 
 TURNS = 24
 """Up to how many turns of the loop after a connection is free a cancellation is tried."""
@@ -77,10 +78,13 @@ async def test_a_slow_database_is_found_again(database_url: str) -> None:
             async with database.transaction():
                 pass
         assert database.is_away
+        await pass_turns(2)
+        assert told("moa_database_lost") == 1
         pauses = waiting.pauses()
         async with asyncio.timeout(60):
             while database.is_away:
                 await asyncio.sleep(next(pauses))
+        assert told("moa_database_lost") == 0
     finally:
         await database.close()
         slow.close()

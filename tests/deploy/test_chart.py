@@ -472,8 +472,9 @@ def test_alerts_are_rules_of_prometheus() -> None:
     of_release = f'{{namespace="{NAMESPACE}",pod=~"moa-.+",'
     for one, other in zip(plain["groups"][0]["rules"], made["groups"][0]["rules"], strict=True):
         assert one["annotations"] == other["annotations"]
-        assert re.sub(r"(moa_[a-z_]+)\{", lambda found: found[1] + of_release, one["expr"]) == other["expr"]
-        assert other["expr"].count(of_release) == len(re.findall(r"\bmoa_[a-z_]+", other["expr"]))
+        assert re.sub(r"((?:moa|envoy)_[a-z_]+)\{", lambda found: found[1] + of_release, one["expr"]) == other["expr"]
+        assert other["expr"].count(of_release) == len(re.findall(r"\b(?:moa|envoy)_[a-z_]+\{", other["expr"]))
+        assert not re.search(r"\bmoa_[a-z_]+\b(?!\{)", other["expr"])
 
 
 def test_what_is_watched_is_counted() -> None:

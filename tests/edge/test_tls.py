@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import pytest
 import requests
 from pydantic import ValidationError
 
-from deploy.local.stack import Stack, StackError
+from deploy.local.stack import REPOSITORY, Stack, StackError
 from gateway.settings import EdgeSettings
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from tests import forking
 from tests.authority import Authority
 from tests.edge.upstream import TIMEOUT_S, Upstream
+
+CLUSTER_EXPIRES = "envoy_cluster_ssl_certificate_expiration_unix_time_seconds"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,15 @@ def test_grpc_over_tls(secure: Stack, certificate: tuple[Path, Path]) -> None:
         stub = text_service_pb2_grpc.TextServiceStub(channel)
         answer = stub.CountTokens(text_service_pb2.CountTokensRequest(), timeout=TIMEOUT_S)
     assert answer.prompt_tokens == 7
+
+
+def test_what_alerts_watch_is_told(secure: Stack) -> None:
+    """Envoy's metrics that the operator's alerts name are there; the one left out needs TLS between processes too."""
+    alerts = (REPOSITORY / "deploy" / "helm" / "moa" / "files" / "alerts.yaml").read_text()
+    watched = set(re.findall(r"\b(envoy_[a-z_]+)\{", alerts)) - {CLUSTER_EXPIRES}
+    told = requests.get(secure.internal_url + "/metrics/edge", timeout=TIMEOUT_S).text
+    assert "envoy_listener_ssl_certificate_expiration_unix_time_seconds" in watched
+    assert watched <= set(re.findall(r"^(envoy_[a-z_]+)\{", told, re.MULTILINE))
 
 
 def test_half_a_pair(certificate: tuple[Path, Path], tmp_path: Path) -> None:

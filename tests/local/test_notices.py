@@ -100,3 +100,21 @@ def test_lines_that_come_in_pieces_and_words_that_move_the_cursor(tmp_path: Path
     terminal.logs["text"].write_text("")
     terminal.notices.look()
     assert len(terminal.wrote("text", json.dumps({**REFUSED, "provider": "other"}) + "\n")) == 1
+
+
+def test_what_stops_the_gateway_is_told(tmp_path: Path) -> None:
+    """A certificate that ran out, of each process by itself, and books that do not balance."""
+    terminal = Terminal(tmp_path)
+    expired = {"event": "certificate.expired", "names": ["text.moa.internal"], "until": "2026-06-01T00:00:00+00:00"}
+    told = "expired at 2026-06-01T00:00:00+00:00: put a new one into MOA_SERVICE_TLS_DIR"
+    assert terminal.wrote("text", (json.dumps(expired) + "\n") * 2) == [
+        f"warning: the certificate of text.moa.internal {told}"
+    ]
+    other = {**expired, "names": ["router.moa.internal"]}
+    assert terminal.wrote("router", json.dumps(other) + "\n") == [
+        f"warning: the certificate of router.moa.internal {told}"
+    ]
+    unbalanced = {"event": "ledger.unbalanced", "faults": {"blocks": 2}}
+    assert terminal.wrote("text", json.dumps(unbalanced) + "\n") == [
+        "warning: the ledger has a fault ({'blocks': 2}); `make audit` names the rows"
+    ]

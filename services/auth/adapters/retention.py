@@ -14,12 +14,16 @@ from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from prometheus_client import Gauge
+
 from services.auth.adapters.checker import AUDIT_LOCK, Checker
 from services.auth.adapters.columns import each
 from services.auth.adapters.postgres import Postgres
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
 from services.common.isolate import each_isolated, note_failure
+
+FAULTS: Final = Gauge("moa_ledger_faults", "Rows that do not balance, by the last audit before rows are removed.")
 
 _log = logs.get("retention")
 
@@ -83,9 +87,11 @@ class Retention:
         """
         if self._clock() < self._rest_until or (self.audit is not None and not self.audit.done()):
             return False
-        if self._after is None and self._clock() >= self._audit_from and await self._unchecked():
-            self.audit = asyncio.create_task(self._check(), name="audit before removal")
-            return False
+        if self._after is None and self._clock() >= self._audit_from:
+            if await self._unchecked():
+                self.audit = asyncio.create_task(self._check(), name="audit before removal")
+                return False
+            FAULTS.set(0)  # another replica may have checked what this one found a fault in
         until = self._clock() + _AT_WORK_S
         while self._clock() < until:
             batch = await self._next()
@@ -151,6 +157,7 @@ class Retention:
         except Exception:
             _log.exception("audit.failed")
         else:
+            FAULTS.set(sum(map(len, found.faults.values())))
             if not found.faults:
                 return
             # What was checked before the fault may go; what comes after it stays until it is mended.
