@@ -148,6 +148,10 @@ train: $(READY) ## Train the models that ship anew in build/training, hours on a
 bench: proto ## Measure the gateway, paced streams too, against its upstream and installed peers (two minutes, four with peers).
 	@$(PY) -m bench.gateway $(ARGS)
 
+.PHONY: bench-capacity
+bench-capacity: proto ## Measure what docs/capacity.md reckons with (ten minutes; ARGS='--only cores --rounds 1' takes one).
+	@$(PY) -m bench.capacity $(ARGS)
+
 .PHONY: bench-targets
 bench-targets: proto ## Show the goals for speed and how far they are reached, beside installed peers (six minutes).
 	@$(PY) -m bench.targets $(ARGS)

@@ -1,4 +1,4 @@
-"""Measure what docs/capacity.md reckons with: `python -m bench.capacity` (ten minutes on a busy machine).
+"""Measure what docs/capacity.md reckons with: `make bench-capacity` (ten minutes on a busy machine).
 
 A gateway over the cheap upstream, with the toys: CPU of a chat, a stream, an image and a task by service, memory of an
 open stream, transactions and WAL of the database, and the gateway on one core and on two, by turns. Rates say little on
@@ -27,10 +27,12 @@ import psycopg
 from bench import load
 from bench.gateway import CHAT, PACED, STREAM, upstream
 from bench.target import Meter
-from deploy.local.stack import Stack
+from deploy.local.stack import Stack, StackError
 
 _NAMES: Final = ("auth", "text", "image", "inference", "router", "tasks", "edge")
 _ROUNDS: Final = 5
+_START_S: Final = 300.0
+"""How long the gateway may take to start: a machine that is measured may be busy."""
 _SECONDS: Final = 3.0
 _REST_S: Final = 5.0
 _OPEN: Final = 200
@@ -90,20 +92,30 @@ class Gateway:
 
 def main() -> None:
     """Measure and print."""
-    parts: dict[str, Callable[[Gateway], None]] = {"work": _work, "memory": _memory, "cores": _cores}
-    parser = argparse.ArgumentParser(prog="python -m bench.capacity", description=__doc__)
+    parts: dict[str, Callable[[Gateway, int], None]] = {"work": _work, "memory": _memory, "cores": _cores}
+    parser = argparse.ArgumentParser(prog="make bench-capacity", description=__doc__)
     parser.add_argument("--only", choices=list(parts), action="append", help="measure this part alone")
-    chosen = parser.parse_args().only or list(parts)
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often each is measured (%(default)s)")
+    given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error("--rounds must be 1 at least")
+    chosen = given.only or list(parts)
     with tempfile.TemporaryDirectory(prefix="moa-capacity-") as folder, upstream() as direct:
         environment = {"OPENAI_BASE_URL": direct, "OPENAI_API_KEY": "sk-bench", "MOA_LOG_LEVEL": "warning"}
-        with Stack(Path(folder), environment=environment, processes=_NAMES) as stack:
+        stack = Stack(Path(folder), environment=environment, processes=_NAMES)
+        try:
+            stack.start(wait_s=_START_S)
+        except StackError as error:
+            raise SystemExit(f"the gateway that is to be measured does not start: {error}") from None
+        with contextlib.ExitStack() as ending:
+            ending.callback(stack.stop)
             gateway = Gateway(stack)
             idle = gateway.used(_rest)
             print(
                 f"idle, a second: {shown({name: value / (_REST_S + 1.5) for name, value in idle.items()})}", flush=True
             )
             for name in chosen:
-                parts[name](gateway)
+                parts[name](gateway, given.rounds)
     print(f"load average {os.getloadavg()[0]:.0f}, {os.cpu_count()} cores")
 
 
@@ -112,7 +124,7 @@ def _rest() -> int:
     return 1
 
 
-def _work(gateway: Gateway) -> None:
+def _work(gateway: Gateway, rounds: int) -> None:
     def asked(body: Mapping[str, Any]) -> int:
         return load.run(gateway.url, body, headers=gateway.headers, seconds=_SECONDS).requests
 
@@ -136,11 +148,11 @@ def _work(gateway: Gateway) -> None:
     }
     for name, work in works.items():
         work()
-        found = [gateway.used(work) for _ in range(_ROUNDS)]
+        found = [gateway.used(work) for _ in range(rounds)]
         print(f"{name}: {shown({key: statistics.median(one[key] for one in found) for key in found[0]})}", flush=True)
 
 
-def _memory(gateway: Gateway) -> None:
+def _memory(gateway: Gateway, _rounds: int) -> None:
     """Compare the memory of all processes with many open streams and without, after as many were open before."""
     found: list[dict[str, float]] = []
     for _ in range(2):
@@ -160,9 +172,9 @@ def _memory(gateway: Gateway) -> None:
         print(f"KiB of an open stream, {_OPEN} for the {name} time: {told}; in all {sum(one.values()) / 1024:.0f}")
 
 
-def _cores(gateway: Gateway) -> None:
+def _cores(gateway: Gateway, rounds: int) -> None:
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for name, cores in (("one core", (0,)), ("two cores", (0, 1))):
             gateway.onto(cores)
             own = time.process_time()
@@ -178,8 +190,8 @@ def _cores(gateway: Gateway) -> None:
                     "p50 ms": result.percentile(0.5),
                 }
             )
-    for name, rounds in found.items():
-        told = ", ".join(f"{key} {statistics.median(one[key] for one in rounds):,.2f}" for key in rounds[0])
+    for name, each in found.items():
+        told = ", ".join(f"{key} {statistics.median(one[key] for one in each):,.2f}" for key in each[0])
         print(f"the gateway on {name}: {told}", flush=True)
 
 
