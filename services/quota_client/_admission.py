@@ -378,6 +378,7 @@ class Admission:
                     return self._taken(store, lease, asked, now)
                 if (again := store.refused_before(asked.least, now)) is not None:
                     return self._taken(store, None, asked, now, again)
+            booked = self._stores.booked(store)
             try:
                 store = await self._stores.ask(digest, asked, least=least)
             except QuotaExhausted as error:
@@ -387,12 +388,8 @@ class Admission:
                     if asked.least != least:
                         continue
                     raise
-                if any(one.free() for one in store.of_key()):
-                    # Pieces that are too small each may be enough together.
-                    for one in store.of_key():
-                        self._stores.give_back(one)
-                    await self._settling.flush_returns()
-                elif asked.least == least:
+                # Pieces that are too small each may be enough together.
+                if not await self._stores.gathered(store, booked) and asked.least == least:
                     store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
                     raise
                 continue
@@ -408,15 +405,18 @@ class Admission:
         return self._taken(store, store.find(asked.need, now), asked, now)
 
     async def _caught_up(self, digest: bytes, store: LeaseStore, asked: Asked, least: Amount) -> LeaseStore:
-        """Ask again where others, who need not wait, took what was lent for this request meanwhile."""
+        """Ask again where what was lent for this request is gone: others, who need not wait, took it meanwhile, or auth
+        had it given back."""
         for _ in range(_OVERTAKEN):
             now = time.monotonic()
             if any(lease.has(asked.least, now) for lease in store.leases):
                 break
+            booked = self._stores.booked(store)
             try:
                 store = await self._stores.ask(digest, asked, least=least)
             except QuotaExhausted:
-                break
+                if not await self._stores.gathered(store, booked):
+                    break
         return store
 
     def _taken(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from moa.common.v1 import usage_pb2
@@ -91,6 +91,7 @@ class LeaseStore:
         "paces",
         "parent",
         "poor_until",
+        "returning",
         "topping_up",
         "used_at",
         "verified_key",
@@ -124,6 +125,8 @@ class LeaseStore:
         self._lend = lend or _lend_nothing
         self._settling = settling
         self.leases: list[Lease] = []
+        self.returning: Sequence[str] = ()
+        """The last returns of what was idle, and those before that auth had not confirmed then."""
         self._last: Lease | None = None
         self.open: dict[str, Reservation] = {}
         self.lock = asyncio.Lock()

@@ -171,7 +171,30 @@ class LeaseStores:
             )
             lease.free = NOTHING
             pieces.append((piece, lease.alive_until))
-        self._settling.give_back(pieces)
+        if pieces:
+            store.returning = [*self._settling.unreturned(store.returning), *(piece.return_id for piece, _ in pieces)]
+            self._settling.give_back(pieces)
+
+    def booked(self, store: LeaseStore | None) -> frozenset[str]:
+        """Return the returns of what was idle of a key that auth has confirmed, of the last ones."""
+        names = _returns(store) if store is not None else []
+        return frozenset(names).difference(self._settling.unreturned(names))
+
+    async def gathered(self, store: LeaseStore, booked: frozenset[str]) -> bool:
+        """Have at auth what of a key is idle here or under way; tell whether anything came there since `booked` was so.
+
+        What is given back is neither here nor there until auth has booked it, and so is what is leased ahead of need
+        until its answer is heard: a request of the same key that was refused meanwhile is to ask again.
+        """
+        of_key = list(store.of_key())
+        if ahead := [one.topping_up for one in of_key if one.topping_up is not None]:
+            await asyncio.wait(ahead)
+        if any(one.free() for one in of_key):
+            for one in of_key:
+                self.give_back(one)
+        names = _returns(store)
+        await self._settling.flush_returns(names)
+        return not booked.issuperset(names)
 
     def give_up(self, key: LeaseStore) -> None:
         """Return what is idle of a key because others need it, and lease nothing ahead of need for a while."""
@@ -313,6 +336,11 @@ class LeaseStores:
                 store.poor_until = asked_at + _POOR_S
         finally:
             store.topping_up = None
+
+
+def _returns(store: LeaseStore) -> list[str]:
+    """Return the last returns of what was idle of a store's key."""
+    return [name for one in store.of_key() for name in one.returning]
 
 
 def _unheard(task: asyncio.Task[LeaseStore]) -> None:

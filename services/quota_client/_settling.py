@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -255,10 +255,19 @@ class Settling:
             self._wake.set()
             self._hurry.set()
 
-    async def flush_returns(self) -> None:
-        """Return now what is to be returned; what fails is tried again later."""
+    def unreturned(self, names: Iterable[str]) -> list[str]:
+        """Return those of some returns that auth has not confirmed yet."""
+        return [name for name in names if name in self._returns]
+
+    async def flush_returns(self, names: Iterable[str]) -> None:
+        """Return now what auth has not confirmed of these; what fails is tried again later.
+
+        What is under way is sent once more: auth books it once, and answers when that is done.
+        """
+        pieces = [self._returns[name][0] for name in self.unreturned(names)]
         try:
-            await self._return()
+            for start in range(0, len(pieces), _BATCH):
+                await self._send(pieces[start : start + _BATCH])
         except grpc.aio.AioRpcError as failure:
             _log.warning("returns.postponed", code=failure.code().name)
 
@@ -343,8 +352,10 @@ class Settling:
         now = time.monotonic()
         self._returns = {name: item for name, item in self._returns.items() if item[1] > now}
         batch = [piece for piece, _ in islice(self._returns.values(), _BATCH)]
-        if not batch:
-            return
+        if batch:
+            await self._send(batch)
+
+    async def _send(self, batch: Sequence[quota_pb2.LeaseReturn]) -> None:
         request = quota_service_pb2.ReturnLeasesRequest(returns=batch)
         await self._stub.ReturnLeases(request, metadata=metadata(self._token, self._request_id), timeout=_CALL_S)
         for piece in batch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -82,6 +82,18 @@ class Router(Admission):
         """Fall silent."""
         self._line.silent = True
 
+    def between(self, calls: Between) -> None:
+        """Have calls to auth made by this, which may hold one up or its answer."""
+        self._line.between = calls
+
+    def recalled(self, key: str) -> None:
+        """Give back what is idle of a key, as when auth says with a refresh that it is wanted."""
+        self._stores.give_up(self._by_digest[self._digest(key)])
+
+    async def returned(self) -> None:
+        """Return when auth has confirmed all that was given back."""
+        await until(lambda: not any(self._settling.unreturned(store.returning) for store in self._stores.all()))
+
     async def booked(self) -> None:
         """Return when auth has every settlement."""
         await until(lambda: not self._settling.waiting)
@@ -93,6 +105,7 @@ class _Line:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self.silent = False
+        self.between: Between | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._channel, name)
@@ -103,9 +116,15 @@ class _Line:
         def made(*given: Any, **more: Any) -> Any:
             if self.silent and method.endswith(("/Refresh", "/LeasePace")):
                 raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+            if self.between is not None:
+                return self.between(method.rpartition("/")[2], given[0], lambda: call(*given, **more))
             return call(*given, **more)
 
         return made
+
+
+Between = Callable[[str, Any, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Makes a call, of this name and with this request, and returns its answer."""
 
 
 async def until(condition: Callable[[], bool], within_s: float = 90.0) -> None:
