@@ -39,7 +39,7 @@ _WORTH_COMPACTING_BYTES: Final = 256 * 1024
 _LONGEST_REST_S: Final = 60.0
 
 
-_LOOKED_S: Final = 1.0
+LOOKED_S: Final = 1.0
 """How often it is tried whether a disk that was full has room again."""
 
 
@@ -296,7 +296,7 @@ class Settling:
         while not self._wake.is_set():
             behind = self._journal is not None and self._journal.behind
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOKED_S if behind else None):
+                async with asyncio.timeout(LOOKED_S if behind else None):
                     await self._wake.wait()
                     return
             self._catch_up()

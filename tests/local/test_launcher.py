@@ -11,9 +11,10 @@ import stat
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import pytest
@@ -28,12 +29,12 @@ PATIENCE_S = 60
 
 
 class Launched:
-    """A launcher in a process of its own, and what it has said."""
+    """A launcher in a process of its own, which ends with this one however that ends, and what it has said."""
 
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.local"],
+            [sys.executable, "-m", "deploy.local.child", str(os.getpid()), "deploy.local"],
             cwd=REPOSITORY,
             env={
                 **os.environ,
@@ -66,6 +67,17 @@ class Launched:
         """Wait for the end; give what was still said."""
         return self.process.communicate(timeout=PATIENCE_S)
 
+    def end(self) -> None:
+        """Have it end, with all that it started, whatever its test came to."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.rest()
+            except subprocess.TimeoutExpired:
+                # What it started ends with it.
+                self.process.kill()
+                self.rest()
+
     def family(self) -> list[int]:
         """List the ids of the processes that it started and that live."""
         found = []
@@ -79,6 +91,25 @@ class Launched:
         found += [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
         postmaster = self.home / "postgres" / "postmaster.pid"
         return [*{*found}, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
+
+
+class Launch(Protocol):
+    """Starts a launcher."""
+
+    def __call__(self, home: Path, **environment: str) -> Launched: ...
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Start launchers, which end with the test."""
+    with ExitStack() as running:
+
+        def go(home: Path, **environment: str) -> Launched:
+            launched = Launched(home, **environment)
+            running.callback(launched.end)
+            return launched
+
+        yield go
 
 
 def opened(home: Path) -> list[Path]:
@@ -108,10 +139,10 @@ def pasted(command: str, folder: Path) -> str:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.timeout(300)  # a whole gateway by `make run`, slower where the cores are shared
-def test_life_of_a_gateway(tmp_path: Path) -> None:
+def test_life_of_a_gateway(tmp_path: Path, launch: Launch) -> None:
     """A first start shows a key once; its commands work; nobody else reads its files; a second start knows it all."""
     home, port = tmp_path / "home", str(Ports().any())
-    first = Launched(home, MOA_PORT=port, MOA_LARGE_ROUTERS="1")
+    first = launch(home, MOA_PORT=port, MOA_LARGE_ROUTERS="1")
     said = first.until_ready()
     kept = keep.read(home / "dev.env")
     assert kept["MOA_URL"] == f"http://127.0.0.1:{port}"
@@ -168,7 +199,7 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
 
     for path in (home, home / "logs", home / "logs" / "router.log", home / "state"):
         path.chmod(0o755)
-    again = Launched(home, MOA_PORT=port, MOA_LARGE_ROUTERS="0")
+    again = launch(home, MOA_PORT=port, MOA_LARGE_ROUTERS="0")
     said = again.until_ready()
     assert kept["MOA_API_KEY"] not in said
     assert "#setup=" not in said
@@ -203,9 +234,9 @@ def test_life_of_a_gateway(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_refusals_are_sentences(tmp_path: Path, name: str, value: str, sentence: str) -> None:
+def test_refusals_are_sentences(tmp_path: Path, launch: Launch, name: str, value: str, sentence: str) -> None:
     """What cannot start says why in one sentence, with exit code 1 and no trace."""
-    launched = Launched(tmp_path, **{name: value})
+    launched = launch(tmp_path, **{name: value})
     _, err = launched.rest()
     assert launched.process.returncode == 1
     assert sentence in err

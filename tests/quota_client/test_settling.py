@@ -93,7 +93,7 @@ async def test_a_disk_that_has_room_again_is_noticed_though_nothing_is_booked(
 ) -> None:
     """A router tells that it cannot write its journal, and why, as long as the disk is full, whatever small files it
     takes; it is asked nothing meanwhile, and looks by itself."""
-    monkeypatch.setattr(_settling, "_LOOKED_S", 0.01)
+    monkeypatch.setattr(_settling, "LOOKED_S", 0.01)
     auth: Any = Auth()
     auth.away = False
     settling = Settling(auth, service_token="token", folder=tmp_path, holder="one")
