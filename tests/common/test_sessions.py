@@ -274,6 +274,30 @@ async def test_a_session_is_replaced_and_its_calls_end_where_they_began(monkeypa
         assert world.channel.sessions == [second]
 
 
+async def test_both_sides_end_a_session_whose_channel_is_closed(carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is cut, whose end would come when nobody is there any more to hear it."""
+    async with world_of() as world:
+        made = world.plain.stream_stream
+        streams: list[Any] = []
+
+        def noted(*given: Any, **more: Any) -> Callable[..., Any]:
+            begin = made(*given, **more)
+
+            def begun(**more: Any) -> Any:
+                streams.append(begin(**more))
+                return streams[-1]
+
+            return begun
+
+        monkeypatch.setattr(world.plain, "stream_stream", noted)
+        opened = SessionChannel(world.plain, service_token=TOKEN)
+        await opened.look()
+        (session,) = opened.sessions
+        assert (session.socket is not None) == (carrier == "socket")
+        await opened.close()
+        assert await streams[0].code() is C.OK
+
+
 async def test_large_requests_are_plain_and_large_answers_come_in_pieces(carrier: str) -> None:
     """A large request waits for room as ever; between the pieces of a large answer come those of others."""
     async with world_of() as world:

@@ -96,7 +96,7 @@ class SessionChannel:
         await cancel_and_wait(self._looking)
         if self._timer is not None:
             self._timer.cancel()
-        await cancel_and_wait(*self._running)
+        await cancel_and_wait(*self._running, again_s=2 * _ENDING_S)
         await self._plain.close(grace)
 
     def _method(self, shape: str, path: str, serialize: Any, deserialize: Any) -> Callable[..., Any]:

@@ -97,6 +97,11 @@ class SessionServer:
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
                 session.received(data)
+        except asyncio.CancelledError:
+            if not session.is_lost:
+                raise
+            # It ends here: gRPC says nothing of a handler that was cancelled, and its caller would wait for its end.
+            carrying.uncancel()
         finally:
             self._tickets.pop(ticket, None)
             self._sessions.discard(session)
@@ -136,13 +141,19 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._calls: dict[int, _Call] = {}
         self._socket: Socket | None = None
+        self.is_lost = False
+        """Whether the socket's end is why it is to end."""
 
     def connect(self, made: Socket) -> None:
         """Go on over a socket: its end is this one's."""
         self._socket = made
-        made.received, made.lost = self.received, self._carrying.cancel
+        made.received, made.lost = self.received, self._lose
         made.trust()
         self.outbox.use(made)
+
+    def _lose(self) -> None:
+        self.is_lost = True
+        self._carrying.cancel()
 
     def leave(self) -> None:
         """Tell the caller that no more calls are begun."""
