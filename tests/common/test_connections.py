@@ -157,22 +157,32 @@ async def _passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         while data := await reader.read(65536):
             writer.write(data)
             await writer.drain()
+    await _closed(writer)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def test_what_no_server_has_begun_is_asked_again_and_what_one_has_is_not() -> None:
     """A call that a connection's end turned away is made on the next; one whose server vanished amid it fails."""
     turns = 0
     links: list[asyncio.StreamWriter] = []
+    between_them: list[asyncio.Task[Any]] = []
 
     async with serving() as (port, peers):
 
         async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal turns
             turns += 1
+            task = asyncio.current_task()
+            assert task is not None
+            between_them.append(task)
             if turns == 1:
                 await _turned_away(reader, writer)
-                writer.close()
+                await _closed(writer)
                 return
             there, onward = await asyncio.open_connection("127.0.0.1", port)
             links.append(writer)
@@ -199,6 +209,7 @@ async def test_what_no_server_has_begun_is_asked_again_and_what_one_has_is_not()
             assert await link.unary_unary("/peers/One")(b"asked", wait_for_ready=True) == b"asked"
             assert (peers.held, peers.silent) == (1, 1)
             peers.ended.set()
+    await asyncio.wait_for(asyncio.gather(*between_them), 60)
 
 
 async def test_what_arrives_as_a_server_stops_was_begun_by_nobody() -> None:

@@ -54,6 +54,7 @@ async def _carried(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
         await asyncio.sleep(pause_s)
         writer.write(data)
     writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_slow_database_is_found_again(database_url: str) -> None:
