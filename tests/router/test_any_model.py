@@ -165,7 +165,8 @@ def _described(*rows: Model, name: str, listed: tuple[str, ...] = ()) -> Descrip
 
 def test_what_is_not_known_is_told_as_such() -> None:
     """Of an id that is only listed nothing is known; of a row what it says; a price in dollars with its tiers."""
-    assert _described(name="new-1", listed=("new-1",)) == Description(None, None, None, None, None, None, None, None, ())
+    nothing = Description(None, None, None, None, None, None, None, None, ())
+    assert _described(name="new-1", listed=("new-1",)) == nothing
     tier = PriceTier(above=100, input=4.5)
     images = (ImagePrice(usd=0.02, quality="low"),)
     row = Model(
