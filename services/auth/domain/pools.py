@@ -188,6 +188,10 @@ class Pools:
             lease = self._from_memory(pool, who, need, want, self._clock())
             if lease is not None:
                 return lease, None
+            if self._is_scattered(pool, who, need, want):
+                # Else what no request can have would count as held, and each would borrow its own need alone.
+                await self._return_free(pool.blocks)
+                self._trim(pool)
             borrowed = await self._borrowed(pool, who, least=need, need=need, want=want)
             if isinstance(borrowed, Short):
                 # What lies about in pieces may be enough in one.
@@ -292,6 +296,14 @@ class Pools:
         cut = _Cut(self._lease_ids.make(best.id, best.number), amount, now + lasts_s)
         best.cuts[best.number] = cut
         return Lease(cut.lease_id, amount, lasts_s)
+
+    def _is_scattered(self, pool: _Pool, who: VerifiedKey, need: Amount, want: Amount) -> bool:
+        """Return whether what lies free in blocks that are too small for a need leaves no room for what is wanted.
+
+        A block may have tokens for many requests and no request, or requests and no tokens.
+        """
+        goal = pool.goal(who, pool.grown_demand(want, self._clock(), self.block_s / 2))
+        return not (goal - pool.free).at_least(NOTHING).covers((want - need).at_least(NOTHING).at_most(goal))
 
     async def _borrowed(
         self, pool: _Pool, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
