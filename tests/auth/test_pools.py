@@ -113,8 +113,8 @@ class _Replica:
 
 
 async def test_pieces_that_no_request_can_have_are_not_held_for_more() -> None:
-    """Small requests leave blocks with tokens for none of the large ones that come then. Such pieces go back: counted as
-    held they would be all that a key may hold ahead, and each large request would borrow its own need alone."""
+    """Small requests leave blocks with tokens for none of the large ones that come then. Such pieces go back: counted
+    as held they would be all that a key may hold ahead, and each large request would borrow its own need alone."""
     day = _Day(2_000_000, requests=1 << 40)
     replica = _Replica(day)
     want = Amount(tokens=150_000, requests=4096)

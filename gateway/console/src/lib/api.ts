@@ -21,7 +21,11 @@ export class Refused extends Error {
 }
 
 /** Called when an answer says that nobody is logged in. */
-export const hooks: { ended: () => void; offline: () => string } = { ended: () => {}, offline: () => "offline" };
+export const hooks: { ended: () => void; offline: () => string; bare: (status: number) => string } = {
+  ended: () => {},
+  offline: () => "offline",
+  bare: (status) => `HTTP ${status}`,
+};
 
 async function refusal(answer: Response): Promise<Refused> {
   const text = await answer.text().catch(() => "");
@@ -32,7 +36,7 @@ async function refusal(answer: Response): Promise<Refused> {
     // Not of the gateway: what stands between answered.
   }
   const error = found.error ?? found;
-  const message = error.message ?? found.detail ?? `HTTP ${answer.status}`;
+  const message = error.message ?? found.detail ?? hooks.bare(answer.status);
   const code = String(error.code ?? error.type ?? "");
   const wait = Number(answer.headers.get("retry-after") ?? 0);
   return new Refused(answer.status, String(message), code, wait, answer.headers.get("x-request-id") ?? "", found);

@@ -132,6 +132,7 @@ hooks.ended = () => {
   tabs.postMessage("left");
 };
 hooks.offline = () => t("offline");
+hooks.bare = (status) => t("bareStatus", { status });
 tabs.onmessage = () => {
   look().catch(() => {});
 };

@@ -5,7 +5,7 @@ export const en = {
   change: "Change", copy: "Copy", copied: "Copied", copyFailed: "Your browser did not let it be copied. Select it and copy it by hand.",
   copyCommand: "Copy the command", search: "Search", refresh: "Refresh", more: "Show more", hide: "Hide", done: "done", never: "never", actions: "Actions",
   noPage: "There is no such page.", toStart: "To the start", administration: "Administration", apiDocs: "API reference",
-  offline: "The gateway cannot be reached. Check your connection and try again.", retryAfter: "Try again in {seconds} s.",
+  bareStatus: "The gateway answered with HTTP {status} and no reason. Try again; if it stays, tell the operator.", offline: "The gateway cannot be reached. Check your connection and try again.", retryAfter: "Try again in {seconds} s.",
   requestId: "(request {id})", unknown: "unknown", others: "others", nobody: "(none)", unnamed: "Unnamed",
 
   // Pages.

@@ -6,7 +6,7 @@ export const ko: Record<Word, string> = {
   change: "수정", copy: "복사", copied: "복사됨", copyFailed: "브라우저가 복사를 허용하지 않았습니다. 직접 선택해 복사하세요.",
   copyCommand: "명령 복사", search: "검색", refresh: "새로고침", more: "더 보기", hide: "숨기기", done: "완료", never: "없음", actions: "작업",
   noPage: "페이지를 찾을 수 없습니다.", toStart: "홈으로", administration: "관리", apiDocs: "API 문서",
-  offline: "게이트웨이에 연결할 수 없습니다. 연결을 확인하고 다시 시도하세요.", retryAfter: "{seconds}초 뒤에 다시 시도하세요.",
+  bareStatus: "게이트웨이가 이유 없이 HTTP {status}로 응답했습니다. 다시 시도하고, 계속되면 운영자에게 알려 주세요.", offline: "게이트웨이에 연결할 수 없습니다. 연결을 확인하고 다시 시도하세요.", retryAfter: "{seconds}초 뒤에 다시 시도하세요.",
   requestId: "(요청 ID {id})", unknown: "알 수 없음", others: "기타", nobody: "(없음)", unnamed: "이름 없음",
 
   start: "홈", chat: "채팅", imagesPage: "이미지", models: "모델", keys: "API 키", usage: "사용량", tasks: "작업", account: "계정", myAccount: "내 계정",
