@@ -87,7 +87,7 @@ class Router(Admission):
         self._line.between = calls
 
     def recalled(self, key: str) -> None:
-        """Give back what is idle of a key, as when auth says with a refresh that it is wanted."""
+        """Return to auth what is idle of a key, as when a refresh says that it is wanted."""
         self._stores.give_up(self._by_digest[self._digest(key)])
 
     async def returned(self) -> None:
