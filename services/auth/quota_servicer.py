@@ -16,7 +16,7 @@ from services.auth.domain import keys
 from services.auth.domain.accounts import SHARED, Budget, Owner, Standing, VerifiedKey
 from services.auth.domain.carrying import CarriedCredits
 from services.auth.domain.paces import Paces
-from services.auth.domain.pools import Lease
+from services.auth.domain.pool import Lease
 from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.quota import Admitted, Quota
 from services.auth.domain.storing import USUAL, Storing

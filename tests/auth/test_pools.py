@@ -15,7 +15,8 @@ import pytest
 
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Ending, LeaseIds, Return, sized
-from services.auth.domain.pools import IDLE_S, Pools
+from services.auth.domain.pool import IDLE_S
+from services.auth.domain.pools import Pools
 from services.common.errors import Unavailable
 from services.quota_client._lease_store import Demand
 from services.quota_client.amounts import BOUNDLESS, NOTHING, PERIODS, Amount, Period

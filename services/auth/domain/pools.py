@@ -9,31 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
-from typing import Final, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
 from uuid import UUID, uuid4
 
 from services.auth.domain.accounts import Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Ending, LeaseIds, Return
+from services.auth.domain.pool import IDLE_S, Block, Cut, Lease, Pool
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
 from services.common.errors import MoaError, Unavailable
 from services.common.isolate import Isolation, each_isolated, note_failure
-from services.quota_client.amounts import HELPING, NOTHING, Amount, Period
+from services.quota_client.amounts import NOTHING, Amount
 
 _log = logs.get("pools")
 T = TypeVar("T")
 
-IDLE_S: Final = 5.0
-"""A pool that nobody cut from for so long goes back."""
-_SHARE: Final = 8
-_MOST_STEP: Final = 8
-"""How many times as much is held ahead as before, at most, when that goes fast."""
-_MOST: Final = HELPING * 2
 _BLOCKS_A_CALL: Final = 500
 
 
@@ -57,69 +49,6 @@ class BlockStore(Protocol):
     async def give_back(self, returns: Sequence[Return]) -> None: ...  # noqa: D102
     async def extend(self, block_ids: Sequence[UUID], *, ttl_s: float) -> set[UUID]: ...  # noqa: D102
     async def end(self, endings: Sequence[Ending]) -> None: ...  # noqa: D102
-
-
-class Lease(NamedTuple):
-    """What was leased, and for how long from now."""
-
-    lease_id: str
-    amount: Amount
-    expires_in_s: float
-
-
-@dataclass(slots=True)
-class _Cut:
-    lease_id: str
-    amount: Amount
-    alive_until: float
-
-
-@dataclass(slots=True)
-class _Block:
-    id: UUID
-    day: date
-    free: Amount
-    expires: float
-    cuts: dict[int, _Cut] = field(default_factory=dict)
-    number: int = 0
-
-
-@dataclass(slots=True)
-class _Pool:
-    blocks: list[_Block] = field(default_factory=list)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    demand: Amount = field(default_factory=Amount)
-    filled_at: float = float("-inf")
-    used_at: float = 0.0
-    named_at: float = float("-inf")
-    """When a router last said that it uses the key."""
-    named: VerifiedKey | None = None
-    """The key as it was then, bound as what is lent of this pool."""
-    poor_until: float = 0.0
-    limits: tuple[tuple[str, Mapping[Period, Amount]], ...] = ()
-    """Those under which its blocks were borrowed."""
-    filling: asyncio.Task[None] | None = None
-    bound_by: frozenset[str] = frozenset()
-    """Whose quota it is, beside the key's: its account's, its team's, and that of the budgets of its lane."""
-
-    @property
-    def free(self) -> Amount:
-        """What is borrowed and not leased."""
-        return sum((block.free for block in self.blocks), NOTHING)
-
-    def grown_demand(self, want: Amount, now: float, outage_s: float) -> Amount:
-        """Return how much to hold, so that the half at which it is filled up again lasts for `outage_s`."""
-        last, lasted_s = self.demand, now - self.filled_at
-        if lasted_s < outage_s:
-            # By twos, a key that was used for as long as an outage lasts would have a quarter of one ahead.
-            last *= max(2, min(_MOST_STEP, math.ceil(outage_s / max(lasted_s, 0.001))))
-        elif lasted_s > outage_s * 4:
-            last //= 2
-        return last.at_least(want * 2).at_most(_MOST).at_least(want)
-
-    def goal(self, who: VerifiedKey, demand: Amount) -> Amount:
-        """Return how much may be held of what the day has left: whatever the demand, an eighth of it, once."""
-        return demand.at_most((who.free + self.free) // _SHARE)
 
 
 class Pools:
@@ -149,12 +78,12 @@ class Pools:
         # Long enough for running reservations to have been reported.
         self._grace_s = max(2.5, lease_s / 4)
         self._clock = clock
-        self._pools: dict[str, dict[tuple[str, ...], _Pool]] = {}
+        self._pools: dict[str, dict[tuple[str, ...], Pool]] = {}
         """By key, and by the budgets that what is lent of them counts on."""
-        self._owned: dict[UUID, _Block] = {}
+        self._owned: dict[UUID, Block] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._extending: Isolation[_Block] = Isolation("extend", lambda block: str(block.id), clock=clock)
-        self._taking_back: Isolation[tuple[_Block, int, _Cut]] = Isolation(
+        self._extending: Isolation[Block] = Isolation("extend", lambda block: str(block.id), clock=clock)
+        self._taking_back: Isolation[tuple[Block, int, Cut]] = Isolation(
             "end", lambda lease: lease[2].lease_id, clock=clock
         )
 
@@ -171,7 +100,7 @@ class Pools:
         Raises Unavailable when memory does not suffice and the database is away.
         """
         now = self._clock()
-        pool = self._pools.setdefault(who.key_id, {}).setdefault(who.lane, _Pool())
+        pool = self._pools.setdefault(who.key_id, {}).setdefault(who.lane, Pool())
         pool.used_at = now
         if pool.limits == who.limits:
             lease = self._from_memory(pool, who, need, want, now)
@@ -221,11 +150,11 @@ class Pools:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _recalled(self, pools: Iterable[_Pool]) -> None:
+    async def _recalled(self, pools: Iterable[Pool]) -> None:
         with contextlib.suppress(Unavailable):
             await self._return_of(pools)
 
-    async def _return_of(self, pools: Iterable[_Pool]) -> None:
+    async def _return_of(self, pools: Iterable[Pool]) -> None:
         for pool in pools:
             async with pool.lock:
                 await self._return_free(pool.blocks)
@@ -263,11 +192,11 @@ class Pools:
         await self._keep_alive(now)
         if not patient:
             await self._end_dead(now)
-        idle: list[_Block] = []
+        idle: list[Block] = []
         for pools in self._pools.values():
             for lane, pool in pools.items():
                 if now - pool.used_at > IDLE_S and pool.filling is None:
-                    idle += self._idle(pool, lane, now)
+                    idle += pool.unneeded(lane, now)
         await self._return_free(idle)
         self._forget()
 
@@ -279,25 +208,20 @@ class Pools:
         except Unavailable:
             _log.warning("blocks.abandoned", count=len(self._owned))
 
-    def _from_memory(self, pool: _Pool, who: VerifiedKey, need: Amount, want: Amount, now: float) -> Lease | None:
-        """Cut a lease of the block that has most for it: halves of a nearly empty one are spent at once."""
-        best, amount = None, NOTHING
-        for block in pool.blocks:
-            if block.day != who.day or block.expires - now < self.lease_s / 4 or not block.free.covers(need):
-                continue
-            extra = (want - need).at_least(NOTHING).at_most((block.free - need) // 2)
-            if need + extra > amount:
-                best, amount = block, need + extra
-        if best is None:
+    def _from_memory(self, pool: Pool, who: VerifiedKey, need: Amount, want: Amount, now: float) -> Lease | None:
+        """Cut a lease of a block of this pool; None: none has what is needed."""
+        found = pool.best(who.day, need, want, now + self.lease_s / 4)
+        if found is None:
             return None
+        best, amount = found
         lasts_s = min(self.lease_s, best.expires - now)
         best.free -= amount
         best.number += 1
-        cut = _Cut(self._lease_ids.make(best.id, best.number), amount, now + lasts_s)
+        cut = Cut(self._lease_ids.make(best.id, best.number), amount, now + lasts_s)
         best.cuts[best.number] = cut
         return Lease(cut.lease_id, amount, lasts_s)
 
-    def _is_scattered(self, pool: _Pool, who: VerifiedKey, need: Amount, want: Amount) -> bool:
+    def _is_scattered(self, pool: Pool, who: VerifiedKey, need: Amount, want: Amount) -> bool:
         """Return whether what lies free in blocks that are too small for a need leaves no room for what is wanted.
 
         A block may have tokens for many requests and no request, or requests and no tokens.
@@ -306,7 +230,7 @@ class Pools:
         return not (goal - pool.free).at_least(NOTHING).covers((want - need).at_least(NOTHING).at_most(goal))
 
     async def _borrowed(
-        self, pool: _Pool, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
+        self, pool: Pool, who: VerifiedKey, *, least: Amount, need: Amount, want: Amount
     ) -> Borrowed | Short:
         asked_at = self._clock()
         demand = pool.grown_demand(want, asked_at, self.block_s / 2)
@@ -317,12 +241,12 @@ class Pools:
         if not isinstance(borrowed, Short):
             # Only now: what is asked for in vain, as while the database is away, raises no demand.
             pool.demand, pool.filled_at = demand, asked_at
-            block = _Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
+            block = Block(borrowed.block_id, who.day, borrowed.amount, asked_at + self.block_s)
             pool.blocks.append(block)
             self._owned[block.id] = block
         return borrowed
 
-    def _fill_ahead(self, pool: _Pool, who: VerifiedKey, now: float) -> None:
+    def _fill_ahead(self, pool: Pool, who: VerifiedKey, now: float) -> None:
         """Borrow more in the background before memory runs dry, so that callers wait for no database."""
         free, goal = pool.free, pool.goal(who, pool.demand)
         if not (free * 2).covers(goal) and pool.filling is None and now >= pool.poor_until:
@@ -330,7 +254,7 @@ class Pools:
             self._tasks.add(pool.filling)
             pool.filling.add_done_callback(self._tasks.discard)
 
-    async def _fill(self, pool: _Pool, who: VerifiedKey) -> None:
+    async def _fill(self, pool: Pool, who: VerifiedKey) -> None:
         poor = True
         try:
             async with pool.lock:
@@ -352,7 +276,7 @@ class Pools:
             if (block.free or block.cuts) and block.expires - now < self.block_s * 5 / 6
         ]
 
-        async def extend(blocks: Sequence[_Block]) -> None:
+        async def extend(blocks: Sequence[Block]) -> None:
             alive = await self._store.extend([block.id for block in blocks], ttl_s=self.block_s)
             for block in blocks:
                 if block.id in alive:
@@ -364,24 +288,6 @@ class Pools:
         for chunk in _chunks(due):
             await self._extending.do(chunk, extend)
 
-    def _idle(self, pool: _Pool, lane: tuple[str, ...], now: float) -> list[_Block]:
-        """Return the blocks of a pool that nobody cuts from which nobody needs, either.
-
-        A router that has what it needs for a while asks no replica; what a key in use may hold ahead stays.
-        """
-        if pool.named is None or now - pool.named_at > IDLE_S:
-            return pool.blocks
-        who = pool.named.asking("", "", (), lane)
-        if who.limits != pool.limits or who.lane != lane:
-            return pool.blocks
-        kept, goal, over = NOTHING, pool.goal(who, pool.demand), []
-        for block in sorted(pool.blocks, key=lambda one: one.free):
-            if block.day == who.day and goal.covers(kept + block.free):
-                kept += block.free
-            else:
-                over.append(block)
-        return over
-
     async def _end_dead(self, now: float) -> None:
         dead = [
             (block, number, cut)
@@ -390,7 +296,7 @@ class Pools:
             if now > cut.alive_until + self._grace_s
         ]
 
-        async def end(leases: Sequence[tuple[_Block, int, _Cut]]) -> None:
+        async def end(leases: Sequence[tuple[Block, int, Cut]]) -> None:
             # Not renewable from here on, whatever becomes of the call.
             for block, number, _ in leases:
                 block.cuts.pop(number, None)
@@ -404,7 +310,7 @@ class Pools:
         for chunk in _chunks(dead):
             await self._taking_back.do(chunk, end)
 
-    async def _return_free(self, blocks: Iterable[_Block]) -> None:
+    async def _return_free(self, blocks: Iterable[Block]) -> None:
         for chunk in _chunks([block for block in blocks if block.free]):
             returns = [Return(uuid4().hex, block.id, block.free) for block in chunk]
             for block in chunk:
@@ -414,14 +320,14 @@ class Pools:
             for piece, error in failed:
                 note_failure("return", str(piece.block_id), error)
 
-    def _trim(self, pool: _Pool) -> None:
+    def _trim(self, pool: Pool) -> None:
         """Forget a pool's blocks of which nothing is left."""
         for block in pool.blocks:
             if not block.free and not block.cuts:
                 self._drop(block)
         pool.blocks = [block for block in pool.blocks if block.id in self._owned]
 
-    def _all(self) -> Iterable[_Pool]:
+    def _all(self) -> Iterable[Pool]:
         return (pool for pools in self._pools.values() for pool in pools.values())
 
     def _forget(self) -> None:
@@ -435,7 +341,7 @@ class Pools:
             if not pools:
                 del self._pools[key_id]
 
-    def _drop(self, block: _Block) -> None:
+    def _drop(self, block: Block) -> None:
         block.free = NOTHING
         self._owned.pop(block.id, None)
 

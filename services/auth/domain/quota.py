@@ -15,7 +15,8 @@ from moa.quota.v1 import quota_pb2
 from services.auth.domain import keys
 from services.auth.domain.accounts import Owner, Short, Standing, VerifiedKey
 from services.auth.domain.ledger import Booking, Known, LeaseIds, Return
-from services.auth.domain.pools import BlockStore, Borrowed, Lease, Pools
+from services.auth.domain.pool import Lease
+from services.auth.domain.pools import BlockStore, Borrowed, Pools
 from services.auth.domain.recalls import Recalls
 from services.common.clock import now_utc
 from services.common.errors import MoaError, NoCredit, PermissionDenied, QuotaExhausted, Unauthenticated, Unavailable
