@@ -24,7 +24,7 @@ help: ## List every target.
 setup: $(READY) ## Make the virtual environment with everything in it (run and test do this by themselves).
 
 $(READY): $(LOCKS) requirements/uv.txt deploy/local/setup.py deploy/local/alone.py deploy/local/installer.py \
-  deploy/local/install_torch.py
+  deploy/local/interpreter.py deploy/local/install_torch.py
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	  if command -v $$python >/dev/null 2>&1 && \
 	     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \

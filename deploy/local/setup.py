@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.local import installer
+from deploy.local import installer, interpreter
 from deploy.local.alone import alone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +56,12 @@ def make_environment() -> None:
     if usable:
         return
     tell("making a virtual environment in .venv")
-    done = subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
+    program, found = sys.executable, interpreter.found_better()
+    if found is not None:
+        own, other = found
+        program = str(other.program)
+        tell(f"  of {other}; {own} was built without optimizations and is slower (PYTHON=… make setup chooses)")
+    done = subprocess.run([program, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
         raise SystemExit(f"make setup: the virtual environment cannot be made: {output[-1]}")
