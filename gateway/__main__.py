@@ -74,7 +74,7 @@ def _become(path: Path, command: list[str]) -> NoReturn:
 
 def _refuse_taken(*addresses: Address) -> None:
     """End with a sentence where somebody listens: Envoy would share a port that another Envoy has."""
-    for host, port in addresses:
+    for host, port, _ in addresses:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

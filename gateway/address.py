@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 
 class Address(NamedTuple):
-    """A host and a port."""
+    """A host and a port, and the zone in which what is there runs, where that is told."""
 
     host: str
     port: int
+    zone: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -31,8 +32,15 @@ class Address(NamedTuple):
 
 
 def addresses(text: str) -> tuple[Address, ...]:
-    """Read `host:port,host:port`."""
-    return tuple(Address.parse(piece) for piece in text.split(",") if piece.strip())
+    """Read `host:port,host:port`, each with `@zone` behind it where it is told."""
+    return tuple(_in_zone(piece) for piece in text.split(",") if piece.strip())
+
+
+def _in_zone(text: str) -> Address:
+    address, at, zone = text.strip().partition("@")
+    if at and not zone:
+        raise ValueError(f"{text!r} is not host:port@zone")
+    return Address.parse(address)._replace(zone=zone)
 
 
 def named(text: str) -> dict[str, Address]:

@@ -6,7 +6,7 @@ import socket as sockets
 from collections.abc import Iterable
 from typing import Final
 
-from gateway import certificates, limits, routes
+from gateway import certificates, limits, routes, zones
 from gateway.address import Address
 from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
@@ -39,6 +39,12 @@ def of_services(settings: EdgeSettings) -> Iterable[Json]:
         }
 
 
+def of_edges(settings: EdgeSettings) -> Iterable[Json]:
+    """Yield the cluster of the edges, by which Envoy weighs zones; none where zones make no difference."""
+    if settings.knows_zones:
+        yield cluster(zones.EDGES, settings.edge_addresses)
+
+
 def _service(
     settings: EdgeSettings,
     name: str,
@@ -62,6 +68,7 @@ def _service(
         "connect_timeout": "1s",
         **_unacknowledged(),
         "lb_policy": "LEAST_REQUEST",
+        **zones.balance(settings),
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -138,12 +145,16 @@ def _large_cluster(settings: EdgeSettings) -> Json:
 
 
 def cluster(name: str, addresses: Iterable[Address]) -> Json:
-    """Return a cluster of addresses, looked up where they are names."""
-    endpoints = [{"endpoint": {"address": socket(address)}} for address in addresses]
+    """Return a cluster of addresses, looked up where they are names; those of a zone are together."""
+    found = tuple(addresses)
+    endpoints = [
+        {**zones.locality(zone), "lb_endpoints": [{"endpoint": {"address": socket(each)}} for each in there]}
+        for zone, there in zones.parted(found)
+    ]
     return {
         "name": name,
-        "type": "STATIC" if all(address.is_ip for address in addresses) else "STRICT_DNS",
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        "type": "STATIC" if all(address.is_ip for address in found) else "STRICT_DNS",
+        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from gateway import access, bodies, clusters, limits, pages, routes, script, tracing
+from gateway import access, bodies, clusters, limits, pages, routes, script, tracing, zones
 from gateway.bindings import Binding
 from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
@@ -24,7 +24,7 @@ def bootstrap(
     `lua` is the script's text, `contracts` the transcoder's descriptor set, `collector` is told the traces.
     """
     public = _public_http(settings, bindings, lua, contracts)
-    services = [*clusters.of_services(settings)]
+    services = [*clusters.of_edges(settings), *clusters.of_services(settings)]
     runtime = limits.RUNTIME
     if collector is not None:
         runtime = {**runtime, **tracing.runtime(collector)}
@@ -40,6 +40,7 @@ def bootstrap(
         "memory_allocator_manager": limits.RELEASE,
         # Nothing is sent anywhere; by default all is added up every five seconds.
         "stats_flush_on_admin": True,
+        **zones.manager(settings),
         "static_resources": {
             "listeners": [_public(settings, public), _internal(settings, bindings, contracts)],
             "clusters": services,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway import bindings, bodies, certificates, config, contracts, routes, script
+from gateway import bindings, bodies, certificates, config, contracts, routes, script, zones
 from gateway.settings import EdgeSettings
 from services.common.otlp import Collector
 
@@ -55,15 +55,20 @@ def render(settings: EdgeSettings, collector: Collector | None = None) -> Render
     folder = settings.edge_dir.resolve()
     whole, described = _whole(settings, collector)
     resources = whole.pop("static_resources")
+    # Envoy wants the cluster by which it weighs zones to be there before it reads any other.
+    edges = [each for each in resources["clusters"] if each["name"] == zones.EDGES]
+    others = [each for each in resources["clusters"] if each["name"] != zones.EDGES]
+    static: Json = {"static_resources": {"clusters": edges}} if edges else {}
     read = b"".join(path.read_bytes() for path in (settings.tls_cert, settings.tls_key) if path is not None)
-    clusters = _watched(folder / _CLUSTERS, "cluster.v3.Cluster", resources["clusters"])
+    clusters = _watched(folder / _CLUSTERS, "cluster.v3.Cluster", others)
     # A certificate that was renewed has the name of the one before.
     listeners = _watched(folder / _LISTENERS, "listener.v3.Listener", resources["listeners"], read)
     sources = {
         f"{kind}_config": {"resource_api_version": "V3", "path_config_source": {"path": str(folder / name)}}
         for kind, name in (("lds", _LISTENERS), ("cds", _CLUSTERS))
     }
-    _write(folder / BOOTSTRAP, {**whole, "node": {"id": "edge", "cluster": "moa"}, "dynamic_resources": sources})
+    node = {"id": "edge", "cluster": "moa", **zones.locality(settings.zone)}
+    _write(folder / BOOTSTRAP, {**whole, **static, "node": node, "dynamic_resources": sources})
     return Rendered(folder, listeners=listeners, clusters=clusters, contracts=described)
 
 

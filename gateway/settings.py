@@ -26,13 +26,19 @@ class EdgeSettings(Settings):
     internal_listen: Address = Address("127.0.0.1", 8200)
     """Where `/metrics/<process>` and `/ready` are answered; never to be published."""
     router_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8101),)
-    """The router's workers, `host:port`, parted by commas; each takes its share of the requests."""
+    """The router's workers, `host:port`, parted by commas; each takes its share of the requests. `host:port@zone` tells
+    where one runs, or all that are found by a name: an edge that knows its zone asks those of its own."""
     large_router_addresses: tuple[Address, ...] = ()
     """Routers that take large requests in their place, likewise; none: those take them too."""
     tasks_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8106),)
     """The task service's processes, likewise."""
     account_addresses: tuple[Address, ...] = (Address("127.0.0.1", 8105),)
     """The auth service's public ports, likewise."""
+    zone: str = ""
+    """The zone in which the edge runs. Empty: zones make no difference."""
+    edge_addresses: tuple[Address, ...] = ()
+    """All edges, `host:port@zone`, this one too: by how many there are in each zone it knows how much of its requests
+    its own zone can take. They are looked up, never called."""
     metrics_targets: dict[str, Address] = Field(default_factory=dict)
     """Where each process's metrics are: `router=127.0.0.1:8201,auth=…`."""
     tls_cert: Path | None = None
@@ -103,11 +109,17 @@ class EdgeSettings(Settings):
             "large_router_addresses": addresses,
             "tasks_addresses": addresses,
             "account_addresses": addresses,
+            "edge_addresses": addresses,
             "metrics_targets": named,
         }
         # An empty variable is an unset one: compose files cannot leave one out.
         given = {name: value for name, value in values.items() if value != ""}
         return {k: parsers[k](v) if k in parsers and isinstance(v, str) else v for k, v in given.items()}
+
+    @property
+    def knows_zones(self) -> bool:
+        """Return whether requests stay in the edge's zone as far as they may."""
+        return bool(self.zone and self.edge_addresses)
 
     @model_validator(mode="after")
     def _both_or_none(self) -> EdgeSettings:

@@ -54,6 +54,7 @@ _BY_CHART: Final = (
     "MOA_CATALOGUE",
     "MOA_CONNECTION_AGE_S",
     "MOA_DRAIN_S",
+    "MOA_EDGE_ADDRESSES",
     "MOA_EDGE_LOOK_S",
     "MOA_EDGE_PROCESSES",
     "MOA_HEALTH_LISTEN",
@@ -68,6 +69,7 @@ _BY_CHART: Final = (
     "MOA_STORE_ENDPOINT",
     "MOA_STORE_REGION",
     "MOA_VARIABLES_SET",
+    "MOA_ZONE",
 )
 """What a value of its own says."""
 _HEAD: Final = (

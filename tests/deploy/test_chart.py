@@ -26,6 +26,7 @@ from deploy.local.topology import (
     TASKS,
     Process,
 )
+from gateway.address import addresses
 from services.catalogue import load
 from services.common.content_sealing import ContentKeys
 from services.common.rpc.health import READY
@@ -334,6 +335,37 @@ def test_a_release_can_be_of_one_zone() -> None:
         assert zone.items() <= each["spec"]["template"]["spec"]["nodeSelector"].items()
 
 
+def test_edges_are_told_who_runs_in_which_zone() -> None:
+    """With zones by name each process that edges ask, and they themselves, are found by a service for each zone, and
+    edges are told no others; one reads its own zone of its pod, and no pod runs outside the zones."""
+    label = "topology.kubernetes.io/zone"
+    found = rendered({**profile("trial"), "zones": {"names": ["a", "b"]}})
+    services = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
+    pods = [each["spec"]["template"]["spec"] for each in found if each["kind"] in ("Deployment", "StatefulSet")]
+    for each in pods:
+        (term,) = each["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        assert term == {"matchExpressions": [{"key": label, "operator": "In", "values": ["a", "b"]}]}
+    (edge,) = (each["containers"][0] for each in pods if each["containers"][0]["name"] == EDGE.name)
+    told = {each["name"]: each.get("value", each.get("valueFrom")) for each in edge["env"]}
+    assert told["MOA_ZONE"] == {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}
+    asked = {name for name in EDGE.calls if name in told}
+    assert len(asked) == 3
+    for name in (*asked, "MOA_EDGE_ADDRESSES"):
+        callee = EDGE.calls.get(name, EDGE.name)
+        places = addresses(told[name])
+        assert {each.zone for each in places} == {"a", "b"}
+        for each in places:
+            spec = services[each.host.partition(".")[0]]
+            assert spec["clusterIP"] == "None"
+            assert spec["selector"][label] == each.zone
+            assert spec["selector"]["app.kubernetes.io/name"] == callee
+            assert [port["port"] for port in spec["ports"]] == [each.port]
+    for service in (each for each in found if each["kind"] == "Service"):
+        kubernetes_validate.validate(service, kubernetes_validate.latest_version(), strict=True)
+
+
 def test_credentials_can_change_under_running_pods() -> None:
     """A secret of credentials is a file of every process that shows or asks one, and the edge has none of it."""
     for name, spec in pods("gpu"):
@@ -409,6 +441,7 @@ def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
         ({**INSTALLED, "processes": {"auth": {"journal": {"size": "1Gi"}}}}, "only router and largerouter"),
         ({**INSTALLED, "inference": {"pools": {"a": {"autoscaling": {"enabled": True}}}}}, "inference.pools.a.keda"),
         ({**INSTALLED, "podDisruptionBudgets": {"maxUnavailable": 0}}, "maxUnavailable"),
+        ({**INSTALLED, "zones": {"names": ["a" * 60]}}, "a shorter name"),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:

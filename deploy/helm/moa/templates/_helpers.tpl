@@ -47,6 +47,53 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{ include "moa.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}:{{ .port }}
 {{- end }}
 
+{{/* A zone's pods of a process that the edge looks up, by a service of their own: (dict "root" $ "name" "router" "zone" "a") */}}
+{{- define "moa.zoned" -}}
+{{ include "moa.fullname" .root }}-{{ .name }}-{{ .zone }}
+{{- end }}
+
+{{/* Addresses of a process in each zone: (dict "root" $ "name" "router" "port" 8101) */}}
+{{- define "moa.zonedAddresses" -}}
+{{- $found := list -}}
+{{- range .root.Values.zones.names -}}
+{{- $found = append $found (printf "%s@%s" (include "moa.address" (dict "root" $.root "name" (printf "%s-%s" $.name .) "port" $.port)) .) -}}
+{{- end -}}
+{{ join "," $found }}
+{{- end }}
+
+{{/* Its service for each zone: (dict "root" $ "name" "router" "port" 8101 "target" "grpc") */}}
+{{- define "moa.zonedServices" -}}
+{{- range $zone := .root.Values.zones.names }}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "moa.zoned" (dict "root" $.root "name" $.name "zone" $zone) }}
+  labels:
+    app.kubernetes.io/name: {{ $.name }}
+    {{- include "moa.labels" $.root | nindent 4 }}
+spec:
+  clusterIP: None
+  selector:
+    {{- include "moa.selector" (dict "root" $.root "name" $.name) | nindent 4 }}
+    {{ $.root.Values.zones.label }}: {{ $zone }}
+  ports:
+    - {name: {{ $.target }}, port: {{ $.port }}, targetPort: {{ $.target }}, appProtocol: kubernetes.io/h2c}
+{{- end }}
+{{- end }}
+
+{{/* Where a process's pods may run, with the zones that have names: (dict "root" $ "values" …) */}}
+{{- define "moa.affinity" -}}
+{{- $zones := dict -}}
+{{- with .root.Values.zones.names -}}
+{{- $term := dict "matchExpressions" (list (dict "key" "topology.kubernetes.io/zone" "operator" "In" "values" .)) -}}
+{{- $zones = dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) -}}
+{{- end -}}
+{{- with mergeOverwrite $zones (deepCopy .values.affinity) -}}
+{{ toYaml . }}
+{{- end -}}
+{{- end }}
+
 {{- define "moa.image" -}}
 {{- $image := .image -}}
 {{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .root.Chart.AppVersion $image.tag }}{{ end }}
@@ -118,6 +165,11 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_INTERNAL_LISTEN, value: "0.0.0.0:{{ $process.metricsPort }}"}
 - {name: MOA_EDGE_PROCESSES, value: "1"}
 - {name: MOA_EDGE_LOOK_S, value: "1"}
+{{- if $root.Values.zones.names }}
+- name: MOA_ZONE
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['{{ $root.Values.zones.label }}']"}}
+- {name: MOA_EDGE_ADDRESSES, value: {{ include "moa.zonedAddresses" (dict "root" $root "name" "edge" "port" $process.port) | quote }}}
+{{- end }}
 {{- if $root.Values.tls.secret }}
 - {name: MOA_TLS_CERT, value: /moa/tls/tls.crt}
 - {name: MOA_TLS_KEY, value: /moa/tls/tls.key}
@@ -141,8 +193,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- range $variable, $callee := $process.calls }}
 {{- $called := get $all $callee }}
 {{- if $called }}
+{{- $address := ternary "moa.zonedAddresses" "moa.address" (and $edge (not (empty $root.Values.zones.names))) }}
 - name: {{ $variable }}
-  value: {{ include "moa.address" (dict "root" $root "name" $callee "port" (ternary $called.publicPort $called.port (and $edge (ne (int $called.publicPort) 0)))) }}
+  value: {{ include $address (dict "root" $root "name" $callee "port" (ternary $called.publicPort $called.port (and $edge (ne (int $called.publicPort) 0)))) }}
 {{- end }}
 {{- end }}
 {{- if hasKey $process.calls "MOA_INFERENCE_ADDRESS" }}

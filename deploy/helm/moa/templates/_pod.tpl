@@ -42,9 +42,9 @@ spec:
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with $values.affinity }}
+  {{- with include "moa.affinity" (dict "root" $root "values" $values) }}
   affinity:
-    {{- toYaml . | nindent 4 }}
+    {{- . | nindent 4 }}
   {{- end }}
   {{- if or $root.Values.topologySpread.zone $root.Values.topologySpread.host }}
   topologySpreadConstraints:
