@@ -1,9 +1,10 @@
 """`python -m bench.http_clients`: what HTTP clients take to ask a provider, and which answers they read right.
 
-Those that are installed where this runs (aiohttp, httpx, niquests, pyqwest, aiosonic) ask the bench's upstream in
-turns: whole answers, streams as fast as they go, streams that trickle as models write, and whole answers over HTTP/2,
-which Envoy in front of the upstream speaks (and HTTP/1.1 at the same port, to compare with). What is told is CPU of
-this process, threads included, medians of the rounds. Then each reads answers in every framing, and through a proxy.
+The gateway's, and those that are installed where this runs (aiohttp, httpx, niquests, pyqwest, aiosonic) ask the
+bench's upstream in turns: whole answers, streams as fast as they go, streams that trickle as models write, and whole
+answers over HTTP/2, which Envoy in front of the upstream speaks (and HTTP/1.1 at the same port, to compare with). What
+is told is CPU of this process, threads included, medians of the rounds. Then each reads answers in every framing, and
+through a proxy.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ from statistics import median
 from typing import Any, Final
 
 import uvloop
+from yarl import URL
 
 from bench import paced
 from bench.upstream import TOKENS
 from deploy.local.ports import Ports
+from services.catalogue import Timeouts
+from services.providers.http.client import Outgoing, Pool
 
 WHOLE: Final = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Say hello."}],"max_tokens":256}'
 STREAM: Final = WHOLE[:-1] + b',"stream":true}'
@@ -43,8 +47,27 @@ Read = Callable[[str, bytes], AsyncIterator[bytes]]
 
 
 @asynccontextmanager
+async def gateway(*, two: bool, proxy: str) -> AsyncIterator[Read]:
+    """The gateway's own way: aiohttp's connections and parser without its session."""
+    if two:
+        raise NotImplementedError
+    pool = Pool(Timeouts(connect_s=_PATIENCE_S), proxy=proxy or None)
+
+    async def read(url: str, body: bytes) -> AsyncIterator[bytes]:
+        reply = await pool.send(Outgoing(URL(url), body, HEADERS), HEADERS)
+        try:
+            while piece := await reply.read_some():
+                yield piece
+        finally:
+            reply.close()
+
+    yield read
+    await pool.close()
+
+
+@asynccontextmanager
 async def aiohttp(*, two: bool, proxy: str) -> AsyncIterator[Read]:
-    """As the gateway uses it."""
+    """With a session set up as lean as it can be."""
     if two:
         raise NotImplementedError
     lib = importlib.import_module("aiohttp")
@@ -128,7 +151,9 @@ async def aiosonic(*, two: bool, proxy: str) -> AsyncIterator[Read]:
         yield read
 
 
-CLIENTS: Final[dict[str, Any]] = {each.__name__: each for each in (aiohttp, httpx, niquests, pyqwest, aiosonic)}
+CLIENTS: Final[dict[str, Any]] = {
+    each.__name__: each for each in (gateway, aiohttp, httpx, niquests, pyqwest, aiosonic)
+}
 
 
 def _chunks(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
@@ -153,7 +178,7 @@ FRAMINGS: Final[dict[str, tuple[bytes, bytes | None]]] = {
 """Answers, written byte by byte, and what they say; None: they are cut off, and must not look whole."""
 
 
-async def _play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer one request in the framing that its path names, or, of a proxy's request, say that it came."""
     head = await reader.readuntil(b"\r\n\r\n")
     target = head.split(b" ", 2)[1].decode()
@@ -264,7 +289,9 @@ static_resources:
 
 async def bench(rounds: int, seconds: float) -> None:
     """Measure, and print the tables."""
-    installed = {name: client for name, client in CLIENTS.items() if importlib.util.find_spec(name)}
+    installed = {
+        name: client for name, client in CLIENTS.items() if client is gateway or importlib.util.find_spec(name)
+    }
     if missing := CLIENTS.keys() - installed.keys():
         print(f"not installed here, and left out: {', '.join(sorted(missing))}")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
@@ -294,7 +321,7 @@ async def bench(rounds: int, seconds: float) -> None:
             values = found.get((name, kind))
             cells.append(f"{median(v[0] for v in values):.0f} ({median(v[1] for v in values):.0f})" if values else "-")
         print(f"{name:<28}" + "".join(f"{cell:>18}" for cell in cells))
-    server = await asyncio.start_server(_play, "127.0.0.1", 0)
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     for name, client in installed.items():
         wrong = {k: v for k, v in (await framings(client, port)).items() if v != "right"}

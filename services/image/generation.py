@@ -28,8 +28,9 @@ from services.image import prepare
 from services.image.targets import Target
 from services.providers import counts
 from services.providers.http.classify import words_of
-from services.providers.http.client import Outgoing, Pool, Upload, proxy_for
+from services.providers.http.client import Outgoing, Pool, proxy_for
 from services.providers.http.deadline import Deadline
+from services.providers.http.exchange import Upload
 from services.providers.image import capable
 from services.providers.image.base import Call, Link
 from services.providers.image.picture import Picture

@@ -27,9 +27,9 @@ from services.providers import counts, vendors
 from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, checked
 from services.providers.hosting import targets
 from services.providers.hosting.service import Offer
-from services.providers.http.client import Upload
 from services.providers.http.constants import without_constants
 from services.providers.http.deadline import Deadline
+from services.providers.http.exchange import Upload
 from services.quota_client import AbandonedCalls
 
 ADAPTERS: Final[Mapping[str, Adapter]] = vendors.adapters("embedding", Adapter)

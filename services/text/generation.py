@@ -24,8 +24,9 @@ from services.common.helper_process import HelperProcess
 from services.common.metering import TextMeter
 from services.common.own_task import in_own_task
 from services.providers import counts
-from services.providers.http.client import Reply, Upload
+from services.providers.http.client import Reply
 from services.providers.http.deadline import Deadline
+from services.providers.http.exchange import Upload
 from services.providers.text.base import Reader
 from services.text import choice, json_object, prepare
 from services.text.choice import ChoicesOnly

@@ -15,8 +15,9 @@ from services.common.helper_process import Packed
 from services.providers.credentials import HeaderKeys, Keys
 from services.providers.http import retry_after
 from services.providers.http.classify import classified
-from services.providers.http.client import Outgoing, Pool, Upload
+from services.providers.http.client import Outgoing, Pool
 from services.providers.http.deadline import Deadline
+from services.providers.http.exchange import Upload
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from services.common.errors import (
 )
 from services.common.rpc import call as calls
 from services.providers.credentials import REST_S, Authority, HeaderKeys, files_of
-from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, Upload, proxy_for
+from services.providers.http.client import MAX_ERROR_BYTES, Outgoing, Pool, Reply, proxy_for
+from services.providers.http.exchange import Upload
 from services.providers.http.rates import rates_in
 from services.providers.listing import Lister
 

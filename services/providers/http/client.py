@@ -6,42 +6,32 @@ aiohttp underneath. What it raises becomes the error tree here; nothing above kn
 from __future__ import annotations
 
 import asyncio
-import functools
 import pickle
 import re
 from collections.abc import Coroutine, Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from services.catalogue import Timeouts
 from services.common import scrub, tracing
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
+from services.providers.http.exchange import FAILURES, Connections, Exchange, Lost, Upload
 from services.providers.http.unzip import NotGzip, Unzip
-
-if TYPE_CHECKING:
-    from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.client_reqrep import ClientRequest
-    from aiohttp.tracing import Trace
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """How much of a failed answer is read: error objects are small."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Longest whole answer that is read into memory."""
-_PIECE_BYTES: Final = 256 * 1024
-"""A body is handed to its connection in pieces of this size, so that a large one does not hold the loop."""
+_KEPT_S: Final = 60.0
+"""How long a connection that nobody uses is kept."""
 _DRAIN_S: Final = 1.0
 """How long the end of an answer that is already known may take before its connection is given up."""
 _PLAIN: Final = ("", "identity")
 _GZIP: Final = ("gzip", "x-gzip")
-
-_made_connection: ContextVar[bool] = ContextVar("made_connection", default=False)
 
 
 class Outgoing(NamedTuple):
@@ -58,85 +48,17 @@ class Outgoing(NamedTuple):
         return Outgoing, (self.url, body, self.headers, self.method)
 
 
-class Upload:
-    """How far a request has come on its way to the provider. Made for one request; may be read after its failure."""
-
-    __slots__ = ("begun",)
-
-    def __init__(self) -> None:
-        self.begun = False
-        """Whether the provider may be at work: its headers and whole body were written, or a byte of the answer was
-        read, and no refusal came (docs/charging.md)."""
-
-
-class _Body(aiohttp.Payload):
-    """A request's body that notes when its last byte has been handed to the connection."""
-
-    _autoclose = True
-
-    def __init__(self, body: bytes | memoryview, upload: Upload) -> None:
-        super().__init__(body)
-        self._size = len(body)
-        self._upload = upload
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return str(self._value, encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        body: bytes | memoryview = self._value
-        start, end = 0, len(body) if content_length is None else min(content_length, len(body))
-        while end - start > _PIECE_BYTES:
-            await writer.write(memoryview(body)[start : start + _PIECE_BYTES])
-            start += _PIECE_BYTES
-        # Before the write, which may wait for room: a connection that is closed still sends what it was handed.
-        self._upload.begun = True
-        await writer.write(memoryview(body)[start:end] if start else body)
-
-
-class _Protocol(ResponseHandler):
-    """Tells whoever reads an answer that its framing is broken.
-
-    aiohttp closes the connection at a chunk's size that is none, and lets the reader wait for more.
-    """
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """End the answer that was being read, where nothing else does."""
-        payload = self._payload
-        super().connection_lost(exc)
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(aiohttp.ClientPayloadError("the answer's framing is broken"))
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Notes, in the context of the request that needed it, that a connection was made and not taken from the pool."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
-        factory = functools.partial(_Protocol, loop=self._loop)
-        self._factory = cast("functools.partial[ResponseHandler]", factory)
-
-    async def _create_connection(
-        self,
-        req: ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # aiohttp's signature
-    ) -> ResponseHandler:
-        _made_connection.set(True)
-        return await super()._create_connection(req, traces, timeout)
-
-
 class Reply:
     """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
 
-    __slots__ = ("_closed", "_encoding", "_plain", "_pool", "_response", "_span", "_unzip", "headers", "status")
+    __slots__ = ("_closed", "_content", "_encoding", "_exchange", "_plain", "_pool", "_span", "_unzip", "headers",
+                 "status")  # fmt: skip
 
-    def __init__(self, response: aiohttp.ClientResponse, pool: Pool, span: tracing.Span | None) -> None:
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-        self._response = response
+    def __init__(self, exchange: Exchange, pool: Pool, span: tracing.Span | None) -> None:
+        self.status = exchange.status
+        self.headers = exchange.headers
+        self._exchange = exchange
+        self._content = exchange.content
         self._pool = pool
         self._closed = False
         self._span = span
@@ -181,7 +103,7 @@ class Reply:
 
     async def _received(self) -> bytes:
         """Return the bytes that have come since, as they came."""
-        content = self._response.content
+        content = self._content
         try:
             return await content.readany()
         except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: "Connection closed."
@@ -193,7 +115,7 @@ class Reply:
     async def read_all(self, limit: int = MAX_ANSWER_BYTES) -> bytes:
         """Return the rest of the answer, `limit` bytes at most. Raises UpstreamBroken if it is longer or breaks off."""
         first = await self.read_some()
-        if not first or (self._unzip is None and self._response.content.at_eof()):
+        if not first or (self._unzip is None and self._content.at_eof()):
             return first
         pieces = [first]
         size = len(first)
@@ -209,10 +131,7 @@ class Reply:
         if self._closed:
             return
         self._closed = True
-        if self._response.content.at_eof():
-            self._response.release()
-        else:
-            self._response.close()
+        self._exchange.end()
         if self._span is not None:
             self._span.note({"http.response.status_code": self.status})
             self._span.end(str(self.status) if self.status >= 400 else "")
@@ -220,7 +139,7 @@ class Reply:
 
     def drain(self) -> None:
         """Let the last bytes of an answer that is complete come in, so that its connection can be used again."""
-        if self._response.content.at_eof():
+        if self._content.at_eof():
             self.close()
             return
         self._pool._in_background(self._drained())
@@ -247,26 +166,11 @@ class Pool:
     def __init__(self, timeouts: Timeouts, *, proxy: str | None = None) -> None:
         self.timeouts = timeouts
         self._proxy = proxy
-        self._kept = self._session(force_close=False)
-        self._fresh: aiohttp.ClientSession | None = None
+        self._kept = Connections(connect_s=timeouts.connect_s, proxy=proxy, kept_s=_KEPT_S)
+        self._fresh: Connections | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._running = 0
         self._ended: asyncio.Future[None] | None = None
-
-    def _session(self, *, force_close: bool) -> aiohttp.ClientSession:
-        connector = (
-            _Connector(limit=0, force_close=True) if force_close else _Connector(limit=0, keepalive_timeout=60.0)
-        )
-        return aiohttp.ClientSession(
-            connector=connector,
-            # One object for all requests; what follows the connection is bounded by the caller's Deadline.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.timeouts.connect_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            auto_decompress=False,
-            proxy=self._proxy,
-            read_bufsize=2**18,
-        )
 
     async def send(
         self,
@@ -288,48 +192,35 @@ class Pool:
         span = tracing.calling(outgoing.method, _told_of(outgoing)) if tracing.is_on() else None
         try:
             answered = self._answered_once if own_connection else self._answered
-            return Reply(await answered(outgoing, headers, upload or Upload()), self, span)
+            upload = upload or Upload()
+            exchange = await answered(outgoing, headers, upload)
+            # A provider may answer before it has read everything.
+            upload.begun = True
+            return Reply(exchange, self, span)
         except BaseException as error:
             if span is not None:
                 span.end(word(error.reason) if isinstance(error, MoaError) else "cancelled")
             raise
 
-    async def _answered(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload) -> aiohttp.ClientResponse:
-        _made_connection.set(False)
+    async def _answered(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload) -> Exchange:
+        url, body, _, method = outgoing
         try:
-            return await self._request(self._kept, outgoing, headers, upload)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if isinstance(error, aiohttp.ClientConnectorError) or _made_connection.get():
-                raise _error_of(error) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return await self._kept.ask(method, url, body, headers, upload)
+        except Lost:
+            pass
+        except FAILURES as error:
             raise _error_of(error) from error
         return await self._answered_once(outgoing, headers, upload)
 
-    async def _answered_once(
-        self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload
-    ) -> aiohttp.ClientResponse:
+    async def _answered_once(self, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload) -> Exchange:
+        url, body, _, method = outgoing
         if self._fresh is None:
-            self._fresh = self._session(force_close=True)
-        try:
-            return await self._request(self._fresh, outgoing, headers, upload)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _error_of(error) from error
-
-    @staticmethod
-    async def _request(
-        session: aiohttp.ClientSession, outgoing: Outgoing, headers: Mapping[str, str], upload: Upload
-    ) -> aiohttp.ClientResponse:
+            self._fresh = Connections(connect_s=self.timeouts.connect_s, proxy=self._proxy, kept_s=None)
         upload.begun = False
-        response = await session.request(
-            outgoing.method,
-            outgoing.url,
-            data=_Body(outgoing.body, upload) if outgoing.body else None,
-            headers=headers,
-            allow_redirects=False,
-        )
-        # A provider may answer before it has read everything.
-        upload.begun = True
-        return response
+        try:
+            return await self._fresh.ask(method, url, body, headers, upload)
+        except FAILURES as error:
+            raise _error_of(error) from error
 
     def _reply_ended(self) -> None:
         self._running -= 1
