@@ -12,14 +12,18 @@ from typing import Any, Final
 import msgspec
 from pydantic import SecretStr
 
+from deploy.build.chart_settings import TRACE_SECRETS, TRACES, described, settings_schema
 from deploy.local.topology import (
+    CATALOGUE_KEPT,
     DATABASE,
     EDGE,
     INFERENCE,
     INTERNAL_PORT,
     PROCESSES,
     STORE,
+    TEXT,
     Process,
+    processes_of,
 )
 from gateway.settings import EdgeSettings
 from inference.settings import InferenceSettings
@@ -35,6 +39,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "moa"
 TOPOLOGY: Final = CHART / "files" / "topology.yaml"
 SCHEMA: Final = CHART / "values.schema.json"
+VALUES: Final = CHART / "values.yaml"
 
 SETTINGS: Final[dict[str, type[Settings]]] = {
     "services.auth": AuthSettings,
@@ -42,6 +47,7 @@ SETTINGS: Final[dict[str, type[Settings]]] = {
     "services.image": ImageSettings,
     "inference": InferenceSettings,
     "services.router": RouterSettings,
+    "services.colocated": RouterSettings,
     "services.desk": DeskSettings,
     "services.tasks": TaskSettings,
     "gateway": EdgeSettings,
@@ -50,28 +56,44 @@ SETTINGS: Final[dict[str, type[Settings]]] = {
 
 _NO_SETTING: Final = ("HF_TOKEN_PATH", "MOA_TLS_KEY")
 """Secrets that are files: the chart mounts them."""
-_BY_CHART: Final = (
-    "MOA_CATALOGUE",
-    "MOA_CONNECTION_AGE_S",
-    "MOA_DRAIN_S",
-    "MOA_EDGE_ADDRESSES",
-    "MOA_EDGE_LOOK_S",
-    "MOA_EDGE_PROCESSES",
-    "MOA_HEALTH_LISTEN",
-    "MOA_INFERENCE_POOLS",
-    "MOA_POLICIES",
-    "MOA_POOL",
-    "MOA_SERVICE_TLS_DIR",
-    "MOA_SERVICE_TLS_NAME",
-    "MOA_SERVICE_TOKEN_FILE",
-    "MOA_STORE_BUCKET",
-    "MOA_STORE_DIR",
-    "MOA_STORE_ENDPOINT",
-    "MOA_STORE_REGION",
-    "MOA_VARIABLES_SET",
-    "MOA_ZONE",
-)
-"""What a value of its own says."""
+_BY_CHART: Final = {
+    "MOA_CATALOGUE": "catalogue",
+    "MOA_CATALOGUE_KEPT": "",
+    "MOA_CONNECTION_AGE_S": "connectionAgeSeconds",
+    "MOA_DRAIN_S": "drainSeconds",
+    "MOA_EDGE_ADDRESSES": "",
+    "MOA_EDGE_LOOK_S": "",
+    "MOA_EDGE_PROCESSES": "processes.edge.replicas",
+    "MOA_HEALTH_LISTEN": "",
+    "MOA_INFERENCE_POOLS": "inference.pools",
+    "MOA_POLICIES": "policies",
+    "MOA_POOL": "inference.pools",
+    "MOA_SERVICE_TLS_DIR": "serviceTLS",
+    "MOA_SERVICE_TLS_NAME": "serviceTLS",
+    "MOA_SERVICE_TOKEN_FILE": "secrets.credentials",
+    "MOA_STORE_BUCKET": "store.bucket",
+    "MOA_STORE_DIR": "store.volume",
+    "MOA_STORE_ENDPOINT": "store.endpoint",
+    "MOA_STORE_REGION": "store.region",
+    "MOA_VARIABLES_SET": "secrets.providersSet",
+    "MOA_ZONE": "zones",
+}
+"""The value that says it; empty: the chart itself does."""
+_ELSEWHERE: Final = {
+    "AWS_REGION": "providerSettings",
+    "MOA_AWS_INSTANCE_ROLE": "providerSettings",
+    "MOA_AZURE_MANAGED_IDENTITY": "providerSettings",
+    "MOA_HOST": "service",
+    "MOA_LARGE_ROUTERS": "processes.largerouter.replicas",
+    "MOA_PORT": "service.port",
+    "MOA_ROUTERS": "processes.router.replicas",
+    "MOA_TLS_CERT": "tls.secret",
+    "MOA_TLS_KEY": "tls.secret",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "traces.endpoint",
+    "OTEL_TRACES_SAMPLER": "traces.sampler",
+    "OTEL_TRACES_SAMPLER_ARG": "traces.samplerArg",
+}
+"""What the README names, and no process of the chart is told as a setting."""
 _HEAD: Final = (
     "# Written by `python -m deploy.build.chart` from deploy/local/topology.py; a test holds it against that.\n"
 )
@@ -94,7 +116,15 @@ def settings_of(process: Process) -> list[str]:
 
 def topology() -> dict[str, Any]:
     """Return the table as the chart's templates read it."""
-    return {"processes": {process.name: _described(process) for process in PROCESSES}}
+    colocated = {process.name: _described(process) for process in processes_of({"MOA_COLOCATE": TEXT.name})}
+    usual = {process.name: _described(process) for process in PROCESSES}
+    return {
+        "processes": usual,
+        # With MOA_COLOCATE=text: what is other than above, and null where there is no such process.
+        "colocated": {name: colocated.get(name) for name in usual if colocated.get(name) != usual[name]},
+        "traces": {"settings": sorted(TRACES), "secrets": list(TRACE_SECRETS)},
+        "elsewhere": {name: value for name, value in {**_BY_CHART, **_ELSEWHERE}.items() if value},
+    }
 
 
 def _described(process: Process) -> dict[str, Any]:
@@ -118,6 +148,7 @@ def _described(process: Process) -> dict[str, Any]:
         "folders": dict(process.folders),
         "providers": process.providers,
         "store": process.store,
+        "keeps": CATALOGUE_KEPT in process.optional,
         "standsIn": process.stands_in,
         "grpc": process.serves_grpc,
         "torch": process is INFERENCE,
@@ -134,11 +165,36 @@ def rendered() -> str:
 
 
 def schema(text: str) -> str:
-    """Return the values' schema with the settings' and the processes' names of now."""
+    """Return the values' schema with the settings and processes of now, and what `values.yaml` says of each value."""
     found = json.loads(text)
-    found["$defs"]["setting"]["enum"] = sorted({name for process in PROCESSES for name in settings_of(process)})
+    names = sorted({name for process in PROCESSES for name in settings_of(process)})
+    found["$defs"]["settings"] = settings_schema(names, SETTINGS.values())
     found["$defs"]["process"]["enum"] = [process.name for process in PROCESSES if process is not INFERENCE]
+    values = msgspec.yaml.decode(VALUES.read_bytes())
+    _require(found, values)
+    for path, words in described(VALUES).items():
+        at = _at(found, path)
+        if at is not None:
+            at["description"] = words
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _require(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """Have a schema miss what `null` took away: templates go by what there is by default."""
+    if "properties" in schema:
+        schema["required"] = sorted(values)
+        for name, value in values.items():
+            if isinstance(value, dict):
+                _require(schema["properties"][name], value)
+
+
+def _at(schema: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return where a schema tells of a value itself; None where it does so for several."""
+    for key in path:
+        schema = schema.get("properties", {}).get(key)
+        if schema is None:
+            return None
+    return schema
 
 
 def main() -> None:

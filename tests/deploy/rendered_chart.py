@@ -15,6 +15,16 @@ PROFILES: Final = ("trial", "production", "gpu")
 RELEASE, NAMESPACE = "moa", "ai"
 KEPT: Final = Path(__file__).with_name("chart")
 
+COMMON: Final = {
+    "app.kubernetes.io/part-of": "moa",
+    "app.kubernetes.io/instance": RELEASE,
+    "app.kubernetes.io/managed-by": "Helm",
+    "app.kubernetes.io/version": "0.1.0",
+    "helm.sh/chart": "moa-0.1.0",
+}
+"""Labels of every object and pod."""
+
+_SHORT: Final = 120
 _SECRET: Final = "made at the install"
 
 
@@ -43,12 +53,12 @@ def profile(name: str) -> dict[str, Any]:
     return found
 
 
-def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the objects that a release with these values has. Raises helm_python.HelmError for bad values."""
+def rendered(values: dict[str, Any], name: str = RELEASE) -> list[dict[str, Any]]:
+    """Return the objects that a release has with these values. Raises helm_python.HelmError for bad ones."""
     import helm_python  # it starts threads, and a process that has them forks no workers
 
     with helm_python.Chart.load(str(CHART)) as chart:
-        files = chart.render(values, name=RELEASE, namespace=NAMESPACE)
+        files = chart.render(values, name=name, namespace=NAMESPACE)
     texts = [text for path, text in sorted(files.items()) if path.endswith(".yaml")]
     return [found for text in texts for found in yaml.load_all(text, Strict) if found]  # a safe loader
 
@@ -59,14 +69,40 @@ def release(name: str) -> tuple[dict[str, Any], ...]:
     return tuple(rendered(profile(name)))
 
 
+class _Compact(yaml.SafeDumper):  # type: ignore[misc]  # untyped
+    """Writes what is short in one line: a variable, a probe, a mount."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, len(str(dict(mapping))) < _SHORT)
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, len(str(sequence)) < _SHORT)
+
+
 def as_kept(objects: tuple[dict[str, Any], ...]) -> str:
-    """Return objects as they are kept: one after the other, without what is made at random."""
+    """Return objects as they are kept: one after the other, without what is made at random, and what is the same of all
+    (`COMMON`) or stands elsewhere as it is. What is short stands in one line."""
     pieces = []
-    for found in objects:
+    for each in objects:
+        found = without_common(each)
         if found["kind"] == "Secret":
-            found = {**found, "data": dict.fromkeys(found["data"], _SECRET)}
-        pieces.append(yaml.safe_dump(found, sort_keys=True, width=120, allow_unicode=True))
+            found["data"] = dict.fromkeys(found["data"], _SECRET)
+        if found["metadata"]["name"].endswith("-dashboard"):
+            found["data"] = dict.fromkeys(found["data"], "files/dashboard.json")
+        pieces.append(yaml.dump(found, Dumper=_Compact, sort_keys=True, width=160, allow_unicode=True))
     return "---\n".join(pieces)
+
+
+def without_common(found: Any) -> Any:
+    """Return a copy of an object, or of a part of one, without the labels that all have."""
+    if isinstance(found, list):
+        return [without_common(each) for each in found]
+    if not isinstance(found, dict):
+        return found
+    copied = {key: without_common(value) for key, value in found.items()}
+    if COMMON.items() <= copied.get("labels", {}).items():
+        copied["labels"] = {key: value for key, value in copied["labels"].items() if key not in COMMON}
+    return copied
 
 
 if __name__ == "__main__":

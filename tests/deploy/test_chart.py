@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from deploy.build import chart
+from deploy.build.chart_settings import TRACE_SECRETS
 from deploy.local import keep
 from deploy.local.topology import (
     CALLERS,
@@ -31,6 +32,7 @@ from services.catalogue import load
 from services.common.content_sealing import ContentKeys
 from services.common.rpc.health import READY
 from tests.deploy.rendered_chart import (
+    COMMON,
     KEPT,
     NAMESPACE,
     PROFILES,
@@ -47,9 +49,6 @@ each_profile = pytest.mark.parametrize("name", PROFILES)
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
-
-INSTALLED = {"secrets": {"generate": True}, "database": {"existingSecret": "here"}}
-"""The least that an install says."""
 
 RESOURCES_OF_OTHERS = {
     *("Certificate", "Cluster", "ExternalSecret", "HTTPRoute", "ScaledObject", "ServiceMonitor", "PrometheusRule"),
@@ -105,6 +104,15 @@ def test_a_key_that_stands_twice_is_found() -> None:
     """The reader of renders refuses what Kubernetes would."""
     with pytest.raises(DuplicateKey):
         yaml.load("a: {b: 1, b: 2}", Strict)
+
+
+@each_profile
+def test_all_are_known_as_one_release(name: str) -> None:
+    """Every object, and every pod, has the labels that the kept renders leave out."""
+    for found in release(name):
+        assert COMMON.items() <= found["metadata"]["labels"].items()
+        if found["kind"] in WORKLOADS:
+            assert COMMON.items() <= found["spec"]["template"]["metadata"]["labels"].items()
 
 
 @each_profile
@@ -201,10 +209,11 @@ def test_same_variables(process: Process) -> None:
     composed = COMPOSE["services"][process.name]["environment"]
     bounds = {name for name, value in composed.items() if value is None}
     optional = bounds | TRACES | set(STORE) | {*process.shared, *process.secrets, "MOA_TLS_CERT", "MOA_METRICS_TARGETS"}
-    assert has <= set(composed) | set(process.secrets) | {"MOA_EDGE_PROCESSES", "HF_HOME"}
+    told = {*process.secrets, *TRACE_SECRETS, "MOA_EDGE_PROCESSES", "HF_HOME"}
+    assert has <= set(composed) | told
     assert set(composed) - optional <= has
     secrets = {name for name, value in environment(process).items() if isinstance(value, dict)}
-    assert secrets == set(chart.secrets_of(process))
+    assert secrets == {*chart.secrets_of(process), *TRACE_SECRETS}
     assert process.fixed.items() <= environment(process).items()
     assert ("envFrom" in container(process)) == process.providers
 
@@ -408,94 +417,6 @@ def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
     file.write_text(values["catalogue"])
     pools = {provider.pool for provider in load(file, {}).providers.values() if provider.adapter == "inference"}
     assert pools - {""} == set(values["inference"]["pools"]) - {"default"}
-
-
-@pytest.mark.parametrize(
-    ("values", "says"),
-    [
-        ({}, "database.existingSecret"),
-        ({"database": {"existingSecret": "here"}}, "secrets.existing"),
-        ({"settings": {"MOA_SIGNUPS": "open"}}, "MOA_SIGNUPS"),
-        ({"processes": {"routers": {}}}, "routers"),
-        ({**INSTALLED, "serviceTLS": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef.name"),
-        ({"replicas": 3}, "replicas"),
-        ({"inference": {"pools": {"Big": {}}}}, "Big"),
-        ({**INSTALLED, "ingress": {"enabled": True}}, "ingress.hosts"),
-        ({**INSTALLED, "ingress": {"hosts": ["https://ai.example.com"]}}, "without a scheme"),
-        ({**INSTALLED, "gatewayAPI": {"enabled": True}}, "parentRefs"),
-        ({**INSTALLED, "externalSecrets": {"enabled": True}}, "store.name"),
-        ({**INSTALLED, "serviceTLS": {"certManager": {"enabled": True}}}, "needs serviceTLS.enabled"),
-        ({**INSTALLED, "secrets": {"existing": "core", "providersSet": ["OPENAI_API_KEY"]}}, "secrets.providers"),
-        ({**INSTALLED, "database": {"existingSecret": "x", "cloudNativePG": {"enabled": True}}}, "one of them"),
-        ({**INSTALLED, "catalogue": "providers: ["}, "no YAML"),
-        ({**INSTALLED, "catalogue": "providers: [{id: p, adapter: inference, pool: nosuch}]"}, "pool nosuch"),
-        ({**INSTALLED, "keda": {"tasks": {"minReplicas": 30}}}, "keda.tasks.minReplicas"),
-        (
-            {**INSTALLED, "processes": {"text": {"autoscaling": {"enabled": True, "minReplicas": 99}}}},
-            "processes.text.autoscaling.minReplicas",
-        ),
-        (
-            {**INSTALLED, "keda": {"enabled": True}, "processes": {"tasks": {"autoscaling": {"enabled": True}}}},
-            "turn one off",
-        ),
-        ({**INSTALLED, "processes": {"auth": {"journal": {"size": "1Gi"}}}}, "only router and largerouter"),
-        ({**INSTALLED, "inference": {"pools": {"a": {"autoscaling": {"enabled": True}}}}}, "inference.pools.a.keda"),
-        ({**INSTALLED, "podDisruptionBudgets": {"maxUnavailable": 0}}, "maxUnavailable"),
-        ({**INSTALLED, "zones": {"names": ["a" * 60]}}, "a shorter name"),
-    ],
-)
-def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
-    """What is missing or unknown stops the install by name, and says what to set."""
-    import helm_python  # see rendered_chart
-
-    with pytest.raises(helm_python.HelmError, match=says):
-        rendered(values)
-
-
-def test_settings_are_written_whole() -> None:
-    """Numbers of a million and more have no exponent, which no process reads; parts stay as they are."""
-    settings = {"MOA_UNKNOWN_BYTES": 16_777_216, "MOA_MODEL_BYTES": 60_000_000_000, "MOA_SETTLE_EVERY_S": 0.25}
-    written = {
-        each["name"]: each.get("value")
-        for found in rendered({**INSTALLED, "settings": settings})
-        if found["kind"] in ("Deployment", "StatefulSet")
-        for each in found["spec"]["template"]["spec"]["containers"][0]["env"]
-    }
-    assert {name: written[name] for name in settings} == {
-        "MOA_UNKNOWN_BYTES": "16777216",
-        "MOA_MODEL_BYTES": "60000000000",
-        "MOA_SETTLE_EVERY_S": "0.25",
-    }
-
-
-def test_what_is_ones_own_is_there() -> None:
-    """Volumes reach all pods, migrations too; a pool's bounds and PostgreSQL's parameters are the given ones."""
-    values = {
-        **profile("gpu"),
-        "extraVolumes": [{"name": "authority", "secret": {"secretName": "authority"}}],
-        "extraVolumeMounts": [{"name": "authority", "mountPath": "/etc/authority"}],
-        "podAnnotations": {"moa/secrets": "x", "mesh": "no"},
-        "serviceAccount": {"annotations": {"role": "r"}},
-        "keda": {"enabled": True},
-    }
-    values["inference"]["pools"]["chat"]["keda"] = {"maxReplicas": 2}
-    found = rendered(values)
-    for each in found:
-        if each["kind"] in ("Deployment", "StatefulSet", "Job"):
-            template = each["spec"]["template"]
-            assert "authority" in {volume["name"] for volume in template["spec"]["volumes"]}
-            assert "/etc/authority" in {m["mountPath"] for m in template["spec"]["containers"][0]["volumeMounts"]}
-            assert template["metadata"]["annotations"]["mesh"] == "no"
-    most = {
-        each["metadata"]["name"]: each["spec"]["maxReplicaCount"] for each in found if each["kind"] == "ScaledObject"
-    }
-    assert most == {"moa-tasks": 20, "moa-inference": 8, "moa-inference-chat": 2, "moa-inference-images": 8}
-    (account,) = [each for each in found if each["kind"] == "ServiceAccount"]
-    assert account["metadata"]["annotations"] == {"role": "r"}
-    trial = profile("trial")
-    trial["database"]["cloudNativePG"]["parameters"] = {"max_connections": "300"}
-    (database,) = [each for each in rendered(trial) if each["kind"] == "Cluster"]
-    assert database["spec"]["postgresql"]["parameters"]["max_connections"] == "300"
 
 
 def test_alerts_are_rules_of_prometheus() -> None:

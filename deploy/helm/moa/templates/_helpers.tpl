@@ -1,5 +1,13 @@
+{{/* What all objects' names begin with. A pool's StatefulSet is `<this>-inference-<16>`, and has 52 letters at most: a
+longer one is cut, and told from others that begin alike by a digest. */}}
 {{- define "moa.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- $name := .Values.fullnameOverride | default (contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name)) -}}
+{{- if gt (len $name) 25 }}{{ printf "%s-%s" ($name | trunc 19 | trimSuffix "-") (sha256sum $name | trunc 5) }}{{ else }}{{ $name }}{{ end }}
+{{- end }}
+
+{{/* A pattern of the names of this release's pods, which those of a release `<this>-b` do not have. */}}
+{{- define "moa.pods" -}}
+{{ include "moa.fullname" . }}-({{ join "|" (keys (.Files.Get "files/topology.yaml" | fromYaml).processes | sortAlpha) }})-.+
 {{- end }}
 
 {{/* A setting's value as text. Numbers of YAML are floating-point here, and those of a million and more would be 1e+06. */}}
@@ -23,9 +31,13 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 
 {{/* The topology's processes that this release has, as YAML. */}}
 {{- define "moa.processes" -}}
-{{- $found := (.Files.Get "files/topology.yaml" | fromYaml).processes -}}
-{{- range $name, $process := $found -}}
-{{- if or $.Values.largeRequests.enabled (not $process.standsIn) }}
+{{- $table := .Files.Get "files/topology.yaml" | fromYaml -}}
+{{- range $name, $usual := $table.processes -}}
+{{- $process := $usual -}}
+{{- if and (eq (toString $.Values.settings.MOA_COLOCATE) "text") (hasKey $table.colocated $name) -}}
+{{- $process = get $table.colocated $name -}}
+{{- end -}}
+{{- if and $process (or $.Values.largeRequests.enabled (not $process.standsIn)) }}
 {{ $name }}:
 {{ toYaml $process | indent 2 }}
 {{- end -}}
@@ -112,6 +124,21 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* The secret of the credentials that processes show each other; empty: they have MOA_SERVICE_TOKEN alone. */}}
+{{- define "moa.credentialsSecret" -}}
+{{- if .Values.secrets.credentials }}{{ .Values.secrets.credentials }}
+{{- else if and .Values.externalSecrets.enabled .Values.externalSecrets.credentials }}{{ include "moa.fullname" . }}-credentials
+{{- end }}
+{{- end }}
+
+{{/* The account of a process's pods: (dict "root" $ "name" "text" "values" …) */}}
+{{- define "moa.serviceAccount" -}}
+{{- if .values.serviceAccount.name }}{{ .values.serviceAccount.name }}
+{{- else if .values.serviceAccount.annotations }}{{ include "moa.fullname" .root }}-{{ .name }}
+{{- else }}{{ include "moa.fullname" .root }}
+{{- end }}
+{{- end }}
+
 {{- define "moa.databaseSecret" -}}
 {{- if .Values.database.existingSecret }}{{ .Values.database.existingSecret }}
 {{- else if .Values.database.cloudNativePG.enabled }}{{ include "moa.fullname" . }}-db-app
@@ -179,7 +206,7 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_METRICS_PORT, value: {{ $process.metricsPort | quote }}}
 - {name: MOA_CONNECTION_AGE_S, value: {{ include "moa.text" $root.Values.connectionAgeSeconds | quote }}}
 {{- end }}
-{{- if and $process.grpc $root.Values.secrets.credentials }}
+{{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
 - {name: MOA_SERVICE_TOKEN_FILE, value: /moa/credentials/credentials}
 {{- end }}
 {{- if $root.Values.serviceTLS.enabled }}
@@ -213,11 +240,19 @@ seccompProfile: {type: RuntimeDefault}
 {{- if $process.catalogue }}
 - {name: MOA_CATALOGUE, value: {{ ternary "/moa/config/catalogue.yaml" "/moa/gateway/catalogue.yaml" (ne $root.Values.catalogue "") }}}
 {{- end }}
+{{- if include "moa.keptIn" . }}
+- {name: MOA_CATALOGUE_KEPT, value: /moa/kept}
+{{- end }}
 {{- if and $process.policies $root.Values.policies }}
 - {name: MOA_POLICIES, value: /moa/config/policies.yaml}
 {{- end }}
 {{- if $process.named }}
 - {name: MOA_VARIABLES_SET, value: {{ join "," $root.Values.secrets.providersSet | quote }}}
+{{- end }}
+{{- if or $process.providers $process.named }}
+{{- range $variable, $value := $root.Values.providerSettings }}
+- {name: {{ $variable }}, value: {{ include "moa.text" $value | quote }}}
+{{- end }}
 {{- end }}
 {{- range $variable, $value := $process.fixed }}
 - {name: {{ $variable }}, value: {{ $value | quote }}}
@@ -253,6 +288,7 @@ seccompProfile: {type: RuntimeDefault}
   valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}{{ if not (has $variable (list "MOA_SERVICE_TOKEN" "MOA_KEY_PEPPER")) }}, optional: true{{ end }}}}
 {{- end }}
 {{- end }}
+{{- $traces := ($root.Files.Get "files/topology.yaml" | fromYaml).traces }}
 {{- with $root.Values.traces }}
 {{- if .endpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
@@ -262,4 +298,21 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- range $variable := $traces.settings }}
+{{- $value := include "moa.text" (get $settings $variable) }}
+{{- if ne $value "" }}
+- {name: {{ $variable }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+{{- if include "moa.collectors" $root }}
+{{- range $variable := $traces.secrets }}
+- name: {{ $variable }}
+  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}, optional: true}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where traces and logged requests go, parted by blanks. */}}
+{{- define "moa.collectors" -}}
+{{- compact (list .Values.traces.endpoint (get .Values.settings "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") (get .Values.settings "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")) | join " " -}}
 {{- end }}

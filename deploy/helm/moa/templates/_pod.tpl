@@ -11,7 +11,7 @@ metadata:
   labels:
     app.kubernetes.io/name: {{ .name }}
     {{- include "moa.labels" $root | nindent 4 }}
-    {{- with $root.Values.podLabels }}
+    {{- with mergeOverwrite (deepCopy $root.Values.podLabels) (deepCopy $values.labels) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- with .pool }}
@@ -20,7 +20,7 @@ metadata:
   annotations:
     {{- toYaml (mergeOverwrite (deepCopy $root.Values.podAnnotations) (deepCopy $values.annotations) (dict "moa/secrets" $root.Values.secrets.revision)) | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "moa.fullname" $root }}
+  serviceAccountName: {{ include "moa.serviceAccount" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   # The drain, the time until nobody sends any more, and last words.
@@ -55,6 +55,9 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "moa.selector" $selector | nindent 10 }}
+          {{- with $.pool }}
+          moa/pool: {{ . }}
+          {{- end }}
     {{- end }}
     {{- if $root.Values.topologySpread.host }}
     - maxSkew: 1
@@ -63,6 +66,9 @@ spec:
       labelSelector:
         matchLabels:
           {{- include "moa.selector" $selector | nindent 10 }}
+          {{- with $.pool }}
+          moa/pool: {{ . }}
+          {{- end }}
     {{- end }}
   {{- end }}
   # Names are whole: one question each, not one for each part of a search list.
@@ -129,7 +135,11 @@ spec:
         {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
         - {name: config, mountPath: /moa/config, readOnly: true}
         {{- end }}
-        {{- if and $process.grpc $root.Values.secrets.credentials }}
+        {{- $kept := include "moa.keptIn" . }}
+        {{- with $kept }}
+        - {name: {{ . }}, mountPath: /moa/kept{{ if eq . "cache" }}, subPath: catalogue{{ end }}}
+        {{- end }}
+        {{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
         - {name: credentials, mountPath: /moa/credentials, readOnly: true}
         {{- end }}
         {{- if $root.Values.serviceTLS.enabled }}
@@ -161,8 +171,11 @@ spec:
     {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
     {{- end }}
-    {{- if and $process.grpc $root.Values.secrets.credentials }}
-    - {name: credentials, secret: {secretName: {{ $root.Values.secrets.credentials }}, defaultMode: 288}}
+    {{- if eq $kept "kept" }}
+    - {name: kept, emptyDir: {}}
+    {{- end }}
+    {{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
+    - {name: credentials, secret: {secretName: {{ include "moa.credentialsSecret" $root }}, defaultMode: 288}}
     {{- end }}
     {{- if $root.Values.serviceTLS.enabled }}
     - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.certificateName) }}, defaultMode: 288}}
@@ -170,4 +183,10 @@ spec:
     {{- if and (not $process.grpc) $root.Values.tls.secret }}
     - {name: tls, secret: {secretName: {{ $root.Values.tls.secret }}, defaultMode: 288}}
     {{- end }}
+{{- end }}
+
+{{/* The volume with the last good catalogue, by which a process that is started again goes while the file has a fault: with
+weights, where there is a volume for them; of a router it is the folder that it has for its journal, of its own accord. */}}
+{{- define "moa.keptIn" -}}
+{{- if and .process.keeps .root.Values.catalogue (not (hasKey .process.folders "MOA_STATE_DIR")) }}{{ ternary "cache" "kept" .process.torch }}{{ end }}
 {{- end }}

@@ -1,0 +1,248 @@
+"""What the chart's values do: each that is set is there, and a wrong one is refused in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploy.build import chart
+from deploy.build.chart_settings import TRACES, described, descriptions
+from deploy.local.topology import EDGE, PROCESSES, processes_of
+from services.auth.settings import AuthSettings
+from tests.deploy.rendered_chart import profile, rendered
+
+INSTALLED = {"secrets": {"generate": True}, "database": {"existingSecret": "here"}}
+"""The least that an install says."""
+
+
+def workloads(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the pods' templates by what runs them."""
+    return {
+        each["metadata"]["name"]: each["spec"]["template"]
+        for each in found
+        if each["kind"] in ("Deployment", "StatefulSet", "Job")
+    }
+
+
+def environment(template: dict[str, Any]) -> dict[str, Any]:
+    return {each["name"]: each.get("value", each.get("valueFrom")) for each in template["spec"]["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "database.existingSecret"),
+        ({"database": {"existingSecret": "here"}}, "secrets.existing"),
+        ({**INSTALLED, "settings": {"MOA_SIGNUPS": "open"}}, "there is MOA_SIGNUP"),
+        ({**INSTALLED, "settings": {"MOA_KEY_PEPPER": "x"}}, "into the secret that secrets.existing names"),
+        ({**INSTALLED, "settings": {"OTEL_EXPORTER_OTLP_HEADERS": "a=b"}}, "it is a secret"),
+        ({**INSTALLED, "settings": {"OPENAI_API_KEY": "x"}}, "the secret that secrets.providers names"),
+        ({**INSTALLED, "settings": {"MOA_DRAIN_S": 3}}, "the chart has drainSeconds"),
+        ({**INSTALLED, "inference": {"pools": {"default": {"settings": {"MOA_SIGNUP": "open"}}}}}, "does not read it"),
+        ({**INSTALLED, "providerSettings": {"OPENAI_API_KEY": "x"}}, "into the one that secrets.providers names"),
+        ({**INSTALLED, "secrets": {"generate": True, "providers": "here"}}, "secrets.providersSet lists"),
+        ({**INSTALLED, "processes": {"text": {"env": [{"name": "MOA_LISTEN"}]}}}, "MOA_LISTEN is told by the chart"),
+        ({**INSTALLED, "gatewayAPI": {"hostnames": ["https://ai.example.com"]}}, "without a scheme"),
+        ({"settings": {"MOA_SIGNUP": "sometimes"}}, "one of '', 'open', 'invite', 'closed'"),
+        ({"settings": {"MOA_LOG_LEVEL": "loud"}}, "'loud' does not match"),
+        ({"settings": {"MOA_TRUSTED_HOPS": 99}}, "maximum: got 99, want 16"),
+        ({"settings": {"MOA_TRUSTED_HOPS": "two"}}, "MOA_TRUSTED_HOPS': 'two' does not match"),
+        ({"settings": {"MOA_COLOCATE": "image"}}, "one of '', 'none', 'text'"),
+        ({"settings": {"MOA_PUBLIC_URL": "ai.example.com"}}, "'ai.example.com' does not match"),
+        ({"settings": None}, "missing property 'settings'"),
+        ({"keda": {"tasks": None}}, "missing property 'tasks'"),
+        ({"processes": {"auth": {"resources": {"requests": {"cpu": "lots"}}}}}, "'lots' does not match"),
+        ({"processes": {"auth": {"resources": {"requests": {"cpu": -1}}}}}, "minimum: got -1"),
+        ({"database": {"cidrs": ["10.0.0.0"]}}, "'10.0.0.0' does not match"),
+        ({"secrets": {"existing": "My_Secret"}}, "'My_Secret' does not match"),
+        ({"podAnnotations": {"inject": False}}, "got boolean, want string"),
+        ({"traces": {"endpoint": "http://collector:4318/v1/traces"}}, "does not match"),
+        ({"processes": {"routers": {}}}, "routers"),
+        ({**INSTALLED, "serviceTLS": {"enabled": True, "certManager": {"enabled": True}}}, "issuerRef.name"),
+        ({"replicas": 3}, "replicas"),
+        ({"inference": {"pools": {"Big": {}}}}, "Big"),
+        ({**INSTALLED, "ingress": {"enabled": True}}, "ingress.hosts"),
+        ({**INSTALLED, "ingress": {"hosts": ["https://ai.example.com"]}}, "without a scheme"),
+        ({**INSTALLED, "gatewayAPI": {"enabled": True}}, "parentRefs"),
+        ({**INSTALLED, "externalSecrets": {"enabled": True}}, "store.name"),
+        ({**INSTALLED, "serviceTLS": {"certManager": {"enabled": True}}}, "needs serviceTLS.enabled"),
+        ({**INSTALLED, "secrets": {"existing": "core", "providersSet": ["OPENAI_API_KEY"]}}, "secrets.providers"),
+        ({**INSTALLED, "database": {"existingSecret": "x", "cloudNativePG": {"enabled": True}}}, "one of them"),
+        ({**INSTALLED, "catalogue": "providers: ["}, "no YAML"),
+        ({**INSTALLED, "catalogue": "providers: [{id: p, adapter: inference, pool: nosuch}]"}, "pool nosuch"),
+        ({**INSTALLED, "keda": {"tasks": {"minReplicas": 30}}}, "keda.tasks.minReplicas"),
+        (
+            {**INSTALLED, "processes": {"text": {"autoscaling": {"enabled": True, "minReplicas": 99}}}},
+            "processes.text.autoscaling.minReplicas",
+        ),
+        (
+            {**INSTALLED, "keda": {"enabled": True}, "processes": {"tasks": {"autoscaling": {"enabled": True}}}},
+            "turn one off",
+        ),
+        ({**INSTALLED, "processes": {"auth": {"journal": {"size": "1Gi"}}}}, "only router and largerouter"),
+        ({**INSTALLED, "inference": {"pools": {"a": {"autoscaling": {"enabled": True}}}}}, "inference.pools.a.keda"),
+        ({**INSTALLED, "podDisruptionBudgets": {"maxUnavailable": 0}}, "maxUnavailable"),
+        ({**INSTALLED, "zones": {"names": ["a" * 60]}}, "a shorter name"),
+    ],
+)
+def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
+    """What is missing or unknown stops the install by name, and says what to set."""
+    import helm_python  # see rendered_chart
+
+    with pytest.raises(helm_python.HelmError, match=says):
+        rendered(values)
+
+
+def test_settings_are_written_whole() -> None:
+    """Numbers of a million and more have no exponent, which no process reads; parts stay as they are."""
+    settings = {"MOA_UNKNOWN_BYTES": 16_777_216, "MOA_MODEL_BYTES": 60_000_000_000, "MOA_SETTLE_EVERY_S": 0.25}
+    written = {
+        each["name"]: each.get("value")
+        for found in rendered({**INSTALLED, "settings": settings})
+        if found["kind"] in ("Deployment", "StatefulSet")
+        for each in found["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert {name: written[name] for name in settings} == {
+        "MOA_UNKNOWN_BYTES": "16777216",
+        "MOA_MODEL_BYTES": "60000000000",
+        "MOA_SETTLE_EVERY_S": "0.25",
+    }
+
+
+def test_what_is_ones_own_is_there() -> None:
+    """Volumes reach all pods, migrations too; a pool's bounds and PostgreSQL's parameters are the given ones."""
+    values = {
+        **profile("gpu"),
+        "extraVolumes": [{"name": "authority", "secret": {"secretName": "authority"}}],
+        "extraVolumeMounts": [{"name": "authority", "mountPath": "/etc/authority"}],
+        "podAnnotations": {"moa/secrets": "x", "mesh": "no"},
+        "serviceAccount": {"annotations": {"role": "r"}},
+        "keda": {"enabled": True},
+    }
+    values["inference"]["pools"]["chat"]["keda"] = {"maxReplicas": 2}
+    found = rendered(values)
+    for each in found:
+        if each["kind"] in ("Deployment", "StatefulSet", "Job"):
+            template = each["spec"]["template"]
+            assert "authority" in {volume["name"] for volume in template["spec"]["volumes"]}
+            assert "/etc/authority" in {m["mountPath"] for m in template["spec"]["containers"][0]["volumeMounts"]}
+            assert template["metadata"]["annotations"]["mesh"] == "no"
+    most = {
+        each["metadata"]["name"]: each["spec"]["maxReplicaCount"] for each in found if each["kind"] == "ScaledObject"
+    }
+    assert most == {"moa-tasks": 20, "moa-inference": 8, "moa-inference-chat": 2, "moa-inference-images": 8}
+    (account,) = [each for each in found if each["kind"] == "ServiceAccount"]
+    assert account["metadata"]["annotations"] == {"role": "r"}
+    trial = profile("trial")
+    trial["database"]["cloudNativePG"]["parameters"] = {"max_connections": "300"}
+    (database,) = [each for each in rendered(trial) if each["kind"] == "Cluster"]
+    assert database["spec"]["postgresql"]["parameters"]["max_connections"] == "300"
+
+
+def test_every_setting_is_told_of() -> None:
+    """The schema has each setting that a process reads, and what it is; one without a text fails the build."""
+    known = chart.schema(chart.SCHEMA.read_text())
+    settings = {name for process in PROCESSES for name in chart.settings_of(process)}
+    for name in settings | TRACES.keys():
+        assert f'"{name}": {{' in known
+    assert descriptions(AuthSettings)["signup"].startswith("Who may sign up")
+    told = described(chart.VALUES)
+    assert told["image", "digest"] == "sha256:…; goes before the tag."
+    assert told[("drainSeconds",)] in known
+
+
+def test_routers_may_have_their_text_service_within() -> None:
+    """With MOA_COLOCATE=text there are the processes of the table then, with providers' credentials, and nobody calls
+    the text service that is gone."""
+    found = rendered({**profile("production"), "settings": {"MOA_COLOCATE": "text"}})
+    pods = workloads(found)
+    table = {process.name: process for process in processes_of({"MOA_COLOCATE": "text"})}
+    assert {f"moa-{name}" for name in table} == {name for name in pods if "migrate" not in name and "check" not in name}
+    for name, process in table.items():
+        (container,) = pods[f"moa-{name}"]["spec"]["containers"]
+        assert container["command"] == ["python", "-m", process.module]
+        assert ("envFrom" in container) == process.providers
+        assert process.fixed.items() <= environment(pods[f"moa-{name}"]).items()
+        assert ("MOA_TEXT_ADDRESS" in environment(pods[f"moa-{name}"])) is False
+    policies = {each["metadata"]["name"]: str(each["spec"]) for each in found if each["kind"] == "NetworkPolicy"}
+    assert "moa-text" not in policies
+    assert all("'text'" not in policy for policy in policies.values())
+
+
+def test_traces_are_as_their_page_says() -> None:
+    """Each variable of docs/observability.md reaches all processes, credentials by reference, and who is told of a
+    collector reaches it; without a port it is OTLP's."""
+    settings = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=x", "OTEL_SDK_DISABLED": False}
+    logs = {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://logs:4320"}
+    values = {**INSTALLED, "settings": {**settings, **logs}, "traces": {"endpoint": "https://collector.example.com/"}}
+    found = rendered(values)
+    for name, template in workloads(found).items():
+        if "migrate" not in name:
+            told = environment(template)
+            assert told["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://collector.example.com/"
+            assert told["OTEL_RESOURCE_ATTRIBUTES"] == "deployment.environment=x"
+            assert told["OTEL_SDK_DISABLED"] == "false"
+            assert told["OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"] == "http://logs:4320"
+            assert told["OTEL_EXPORTER_OTLP_HEADERS"]["secretKeyRef"]["optional"] is True
+    for policy in (
+        each for each in found if each["kind"] == "NetworkPolicy" and "migrate" not in each["metadata"]["name"]
+    ):
+        open_to_all = [rule["ports"][0]["port"] for rule in policy["spec"]["egress"] if "to" not in rule]
+        assert open_to_all == [4317, 4320]
+    page = (chart.ROOT / "docs" / "observability.md").read_text()
+    assert {name for name in TRACES if f"`{name}`" in page} >= {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_LOGS_EXPORTER"}
+
+
+def test_clouds_know_pods_by_their_accounts() -> None:
+    """One process may have a service account and labels of its own, as clouds' identities for workloads want them, and
+    what its identity sets counts as a provider's variables for the others."""
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/moa"}
+    values = {
+        **INSTALLED,
+        "secrets": {"generate": True, "providersSet": ["AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN"]},
+        "providerSettings": {"AWS_REGION": "eu-central-1"},
+        "processes": {
+            "text": {"serviceAccount": {"annotations": role}},
+            "image": {"serviceAccount": {"name": "pictures"}, "labels": {"azure.workload.identity/use": "true"}},
+        },
+    }
+    found = rendered(values)
+    pods = workloads(found)
+    accounts = {each["metadata"]["name"]: each for each in found if each["kind"] == "ServiceAccount"}
+    assert accounts.keys() == {"moa", "moa-text"}
+    assert accounts["moa-text"]["metadata"]["annotations"] == role
+    used = {name: template["spec"].get("serviceAccountName") for name, template in pods.items()}
+    assert (used["moa-text"], used["moa-image"], used["moa-router"]) == ("moa-text", "pictures", "moa")
+    assert pods["moa-image"]["metadata"]["labels"]["azure.workload.identity/use"] == "true"
+    for name in ("text", "image", "router", "tasks"):
+        assert environment(pods[f"moa-{name}"])["AWS_REGION"] == "eu-central-1"
+    assert "AWS_REGION" not in environment(pods["moa-auth"])
+    assert environment(pods["moa-router"])["MOA_VARIABLES_SET"] == "AWS_ROLE_ARN,AWS_WEB_IDENTITY_TOKEN"
+
+
+def test_long_names_fit() -> None:
+    """Releases with as long names as Helm takes, and pools likewise, have objects whose names Kubernetes takes; two
+    that begin alike have none in common."""
+    values = profile("gpu")
+    values["inference"]["pools"]["images-of-people"] = values["inference"]["pools"].pop("images")
+    values["catalogue"] = ""
+    blue, green = (
+        {
+            (each["kind"], each["metadata"]["name"])
+            for each in rendered(values, f"moa-production-eu-central-1-primary-zone-a-{colour}")
+        }
+        for colour in ("blue", "green")
+    )
+    assert not blue & green
+    assert all(len(name) <= (52 if kind == "StatefulSet" else 63) for kind, name in blue)
+
+
+def test_a_release_has_no_name_of_anothers_objects() -> None:
+    """`moa-edge` would have the names of the edge's objects of a release `moa`."""
+    import helm_python  # see rendered_chart
+
+    with pytest.raises(helm_python.HelmError, match="fullnameOverride"):
+        rendered(dict(INSTALLED), f"moa-{EDGE.name}")
+    found = rendered({**INSTALLED, "fullnameOverride": "ours"}, f"moa-{EDGE.name}")
+    assert {each["metadata"]["name"].partition("-")[0] for each in found} == {"ours"}
