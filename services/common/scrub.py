@@ -37,6 +37,8 @@ _Needle = tuple[str, str]
 _LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """Lower case of ASCII alone: unlike `str.lower` it keeps every character in its place."""
 
+_HEX: Final = "0123456789abcdef-"
+
 _VALUE: Final = r"[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|sso-key)\s+)?[A-Za-z0-9._~+/=%-]{12,}"
 
 
@@ -78,6 +80,8 @@ class _Known:
         self._renewed: dict[str, deque[tuple[_Needle, ...]]] = {}
         self.needles: tuple[_Needle, ...] = ()
         """Replaced as a whole: other threads log too."""
+        self.hex_needles: tuple[_Needle, ...] = ()
+        """Those that a text of hexadecimal digits may hold: the ids of requests are such, and new each time."""
 
     def know(self, secrets: Iterable[str]) -> None:
         fresh = {secret: _needles(secret) for secret in secrets if secret not in self._standing}
@@ -95,6 +99,7 @@ class _Known:
     def _follow(self) -> None:
         groups = [*self._standing.values(), *(each for kept in self._renewed.values() for each in kept)]
         self.needles = tuple({needle for group in groups for needle in group})
+        self.hex_needles = tuple(needle for needle in self.needles if not needle[0].strip(_HEX))
         _scrubbed_short.cache_clear()
 
 
@@ -132,10 +137,11 @@ def _scrubbed_short(text: str) -> str:
 
 
 def _scrubbed(text: str, own: tuple[_Needle, ...]) -> str:
-    lowered = text.translate(_LOWER)
+    is_hex = not text.strip(_HEX)
+    lowered = text if is_hex else text.translate(_LOWER)
     whole: dict[int, int] = {}
     begun: set[int] = set()
-    for probe, needle in (*_KNOWN.needles, *own):
+    for probe, needle in (*(_KNOWN.hex_needles if is_hex else _KNOWN.needles), *own):
         at = lowered.find(probe)
         while at >= 0:
             if lowered.startswith(needle, at):
@@ -148,6 +154,8 @@ def _scrubbed(text: str, own: tuple[_Needle, ...]) -> str:
         spans = [*whole.items(), *((at, len(text)) for at in begun if at not in whole)]
         text = _without(text, spans)
         lowered = text.translate(_LOWER)
+    if is_hex:
+        return text  # none of the shapes is made of digits alone
     for hint, pattern in _SHAPES:
         if hint in lowered:
             text = pattern.sub(HIDDEN, text)

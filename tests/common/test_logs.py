@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,37 @@ def test_a_crash_leaves_where_it_was() -> None:
     done = subprocess.run([sys.executable, "-c", CRASHES], stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == -signal.SIGSEGV
     assert "in reads_nowhere" in done.stderr
+
+
+LINES = """
+from services.common import logs
+from services.common.scrub import know
+logs.configure("test", "info")
+know("deadbeefdeadbeef")
+log = logs.get("rpc")
+log.info("rpc.finished", request_id="deadbeefdeadbeef", names=["sk-0123456789abcdef0123"], ended=0.5)
+try:
+    raise ValueError("sk-0123456789abcdef0123")
+except ValueError:
+    log.info("work.failed", exc_info=True)
+log.debug("line.unwanted")
+log.warning("work.late")
+"""
+
+
+def test_lines() -> None:
+    """A line has its fields, its event, process, level and time, in this order, and no secret; a failure its trace."""
+    done = subprocess.run([sys.executable, "-c", LINES], stderr=subprocess.PIPE, text=True, check=True)
+    first, failed, late = map(json.loads, done.stderr.splitlines())
+    assert datetime.fromisoformat(first.pop("timestamp")).utcoffset() == timedelta(0)
+    assert list(first.items()) == [
+        ("source", "rpc"),
+        ("request_id", "[redacted]"),
+        ("names", ["[redacted]"]),
+        ("ended", 0.5),
+        ("event", "rpc.finished"),
+        ("process", "test"),
+        ("level", "info"),
+    ]
+    assert failed["exception"].endswith("ValueError: [redacted]")
+    assert (failed["level"], late["level"], late["process"]) == ("info", "warning", "test")

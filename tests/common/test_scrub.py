@@ -201,3 +201,11 @@ def test_a_secret_that_is_broken_up_leaves_no_rest(write: Callable[[str], str]) 
         assert secret[n : n + 8] not in told
     coded = base64.b64encode(secret.encode()).decode()
     assert not any(coded[n : n + 8] in told for n in range(len(coded) - 8))
+
+
+def test_a_secret_of_digits() -> None:
+    """A secret that is made like a request's id is found in it, whole, in the middle, and as bytes are written."""
+    know("0f4e8d2c6b1a49d7", "hunter2hunter2")
+    for text in ("0f4e8d2c6b1a49d7", "00000f4e8d2c6b1a49d7-aaaa", b"hunter2hunter2".hex()):
+        assert HIDDEN in scrub(text)
+    assert scrub("0f4e8d2c-6b1a-49d7-a3c5-e7f9b1d3a5c7") == "0f4e8d2c-6b1a-49d7-a3c5-e7f9b1d3a5c7"
