@@ -8,6 +8,7 @@ from google.api import httpbody_pb2
 
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
+from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.anthropic import answers, bodies, carried, message_reply, message_request
@@ -42,8 +43,9 @@ class MessagesServicer:
             async with await self._begin(read, TextCall(read.request, prompt), caller) as answer:
                 note(answer, caller)
                 body = await message_reply.whole(answer, caller.request_id, omits=read.omits)
-                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, dialect=self._dialect))
-                await context.write(reply.json_body(body))
+                await send_answer(
+                    context, reply.headers(answer, cost=answer.usage, dialect=self._dialect), reply.json_body(body)
+                )
             return
         async with (
             EventStream(context, self._dialect, sign=message_reply.PING) as stream,

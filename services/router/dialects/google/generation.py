@@ -13,6 +13,7 @@ from services.common.dialects import GOOGLE, Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
 from services.common.own_task import in_own_task
+from services.common.rpc.at_once import keep_headers
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -52,7 +53,7 @@ class GenerationServicer:
                 answer.usage.images = rendered.images
             body = reply.json_body(rendered.render(last=True))
             headers = reply.headers(answer, cost=answer.usage, ignored=ignored, dialect=self._dialect)
-            await context.send_initial_metadata(headers)
+            await keep_headers(context, headers)
             rendered.delivered()
             return body
 

@@ -17,6 +17,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import PermissionDenied
+from services.common.rpc.at_once import send_answer
 from services.router.dialects import reply
 from services.router.dialects.described import message_of
 from services.router.dialects.event_stream import EventStream
@@ -75,8 +76,7 @@ class NativeServicer:
         async with await self._operations.begin(TextCall(wanted, prompt), caller) as answer:
             note(answer, caller)
             body = await text.whole(answer, include_reasoning=reasoning)
-            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
-            await context.write(reply.json_body(body))
+            await send_answer(context, reply.headers(answer, cost=answer.usage), reply.json_body(body))
 
     async def _text_stream(
         self,
@@ -124,8 +124,7 @@ class NativeServicer:
             while (message := await answer.next()) is not None:
                 gathered.take(message, stream=False)
             answer.usage.images = gathered.count
-            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
-            await context.write(reply.json_body(gathered.object()))
+            await send_answer(context, reply.headers(answer, cost=answer.usage), reply.json_body(gathered.object()))
             answer.delivered(gathered.count)
 
     async def _image_stream(self, wanted: image_service_pb2.GenerateImageRequest, caller: Caller, context: Any) -> None:
@@ -149,8 +148,7 @@ class NativeServicer:
         async with await self._operations.begin(TextCall(asked), caller) as answer:
             note(answer, caller)
             body = image.analysis_object(await text.whole(answer, include_reasoning=False), prompt)
-            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage))
-            await context.write(reply.json_body(body))
+            await send_answer(context, reply.headers(answer, cost=answer.usage), reply.json_body(body))
 
 
 _IMAGES: Final = Method(reads=bodies.ImageBody, answers=answers.NativeImages, streams=True)

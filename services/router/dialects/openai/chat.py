@@ -9,6 +9,7 @@ from google.api import httpbody_pb2
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
+from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -45,8 +46,9 @@ class ChatServicer:
             async with await self._operations.begin(call, caller) as answer:
                 note(answer, caller)
                 body = await chat_reply.whole(answer, caller.request_id)
-                await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, dialect=self._dialect))
-                await context.write(reply.json_body(body))
+                await send_answer(
+                    context, reply.headers(answer, cost=answer.usage, dialect=self._dialect), reply.json_body(body)
+                )
         except MoaError as error:
             count_as_the_caller(error, read.shown)
             raise

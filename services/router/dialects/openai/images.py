@@ -10,6 +10,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
+from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
@@ -74,8 +75,9 @@ class ImagesServicer:
                 await images.take(message)
             body = await images.object()
             answer.usage.images = images.count
-            await context.send_initial_metadata(reply.headers(answer, cost=answer.usage, ignored=wanted.ignored))
-            await context.write(reply.json_body(body))
+            await send_answer(
+                context, reply.headers(answer, cost=answer.usage, ignored=wanted.ignored), reply.json_body(body)
+            )
             answer.delivered(images.count)
 
     async def _image_stream(

@@ -10,6 +10,7 @@ from moa.response.v1 import response_store_service_pb2 as store_pb
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError, Unsupported
+from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
 from services.quota_client import permissions
 from services.router.dialects import reply
@@ -71,8 +72,7 @@ class ResponsesServicer:
             headers = reply.headers(
                 answer, cost=answer.usage, ignored=read.ignored, dialect=self._dialect, images=images
             )
-            await context.send_initial_metadata(headers)
-            await context.write(reply.json_piece(data=body))
+            await send_answer(context, headers, reply.json_piece(data=body))
             answer.delivered(1)
 
     async def CountInputTokens(self, request: httpbody_pb2.HttpBody, context: Any) -> httpbody_pb2.HttpBody:

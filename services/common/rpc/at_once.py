@@ -1,0 +1,109 @@
+"""Whole answers in one of gRPC's operations: headers, message and status.
+
+grpc.aio has an operation for each of them where an answer has headers of its own, and waits for each: its thread is
+woken, which wakes the loop, and the connection is written to, which wakes the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Generator
+from contextvars import ContextVar
+from typing import Any, Final
+
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs leave it out
+
+from services.common.rpc.call import Metadata
+
+execute: Final = cygrpc.execute_batch
+"""Does operations of a call: a coroutine, that ends with them."""
+_Context: Final = cygrpc._ServicerContext
+_State: Final = cygrpc.RPCState
+_Read: Final = cygrpc.ReceiveMessageOperation
+_Status: Final = cygrpc.SendStatusFromServerOperation
+
+
+async def send_answer(context: Any, headers: Metadata, message: Any) -> None:
+    """Send a whole answer and its status, which is OK: whatever the handler does after that changes neither.
+
+    Where a call is none of grpc.aio's own, or `install` was not called, its headers and message alone are sent.
+    """
+    if type(context) is not _Context:
+        await context.send_initial_metadata(headers)
+        await context.write(message)
+        return
+    answer = _Answer()
+    _ANSWER.set(answer)
+    await context.send_initial_metadata(headers)
+    await context.write(message)
+    await answer.send()
+
+
+async def keep_headers(context: Any, headers: Metadata) -> None:
+    """Send an answer's headers with the message that the handler returns, or with the error that it raises."""
+    if type(context) is _Context:
+        _ANSWER.set(_Answer())
+    await context.send_initial_metadata(headers)
+
+
+def install() -> None:
+    """Have grpc.aio, which has no such way, ask here for each operation."""
+    cygrpc.execute_batch = _operate
+
+
+def _operate(call: Any, operations: tuple[Any, ...], loop: Any) -> Awaitable[None]:
+    """Do operations of a call, as grpc.aio does, or keep them."""
+    if type(call) is _State and (answer := _ANSWER.get()) is not None:
+        return answer.operate(call, operations, loop)
+    result: Awaitable[None] = execute(call, operations, loop)
+    return result
+
+
+class _Nothing:
+    """What has been done."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_NOTHING: Final = _Nothing()
+
+
+class _Answer:
+    """What is sent of an answer, until all of it is."""
+
+    __slots__ = ("_call", "_is_sent", "_loop", "_operations")
+
+    def __init__(self) -> None:
+        self._operations: tuple[Any, ...] = ()
+        self._call: Any = None
+        self._loop: Any = None
+        self._is_sent = False
+
+    def operate(self, call: Any, operations: tuple[Any, ...], loop: Any) -> Awaitable[None]:
+        """Keep what is to be sent; with an error's status send it. Nothing follows a status."""
+        if type(operations[0]) is _Read:
+            result: Awaitable[None] = execute(call, operations, loop)
+            return result
+        if self._is_sent:
+            return _NOTHING
+        self._operations += operations
+        self._call, self._loop = call, loop
+        return self._sent() if type(operations[-1]) is _Status else _NOTHING
+
+    async def send(self) -> None:
+        """Send what there is, and that it is all."""
+        if self._operations:
+            self._operations += (_Status((), 0, "", 0),)
+            await self._sent()
+
+    def _sent(self) -> Awaitable[None]:
+        self._is_sent = True
+        call, self._call = self._call, None
+        operations, self._operations = self._operations, ()
+        result: Awaitable[None] = execute(call, operations, self._loop)
+        return result
+
+
+_ANSWER: Final = ContextVar[_Answer | None]("moa_answer", default=None)
+"""Of the call that is being served, once it is sent at once."""
