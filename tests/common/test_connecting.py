@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.common.rpc.client import channel
@@ -68,3 +69,15 @@ def user_timeouts_to(port: int) -> Iterator[int]:
                 with socket.socket(fileno=os.dup(int(entry.name))) as link:
                     if link.family is not socket.AF_UNIX and link.getpeername()[1] == port:
                         yield link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+async def test_no_proxy_lies_between_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's proxy in the environment is for providers: a service that it cannot reach is asked directly."""
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server = Server(service_token=None)
+    port = await server.start("127.0.0.1:0")
+    async with channel(f"127.0.0.1:{port}") as opened:
+        answer = await health_pb2_grpc.HealthStub(opened).Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    await server.stop(0)

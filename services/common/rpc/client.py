@@ -43,6 +43,8 @@ _OPTIONS: Sequence[tuple[str, Any]] = (
     # Without a policy gRPC asks again only what no server has begun (gRFC A6, transparent retries): where connections
     # have an age, a call is now and then on its way when its connection goes. No generation is done twice.
     ("grpc.enable_retries", 1),
+    # A proxy of the environment (`https_proxy`) is for providers: services are asked directly.
+    ("grpc.enable_http_proxy", 0),
     # Several replicas behind one name are used in turn.
     ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
 )
