@@ -207,3 +207,22 @@ def test_each_has_the_certificate_of_its_process() -> None:
     assert override == expected
     for name in override:
         assert {"MOA_SERVICE_TLS_DIR", "MOA_SERVICE_TLS_NAME"} <= set(COMPOSE["services"][name]["environment"])
+
+
+def test_a_database_of_ones_own() -> None:
+    """The override leaves PostgreSQL's container out, and whoever calls the database takes the address that is set."""
+    override = msgspec.yaml.decode((REPOSITORY / "docker-compose.database.yml").read_bytes())["services"]
+    assert override == {DATABASE: {"profiles": ["bundled"]}}
+    for process in PROCESSES:
+        if process.needs_database:
+            assert environment(process)["MOA_DATABASE_URL"].startswith("${MOA_DATABASE_URL:-postgresql://")
+            assert service(process)["depends_on"][DATABASE]["required"] is False
+
+
+def test_files_of_settings_are_mounted() -> None:
+    """The override mounts one folder in every service, and neither git nor an image takes it."""
+    override = msgspec.yaml.decode((REPOSITORY / "docker-compose.files.yml").read_bytes())["services"]
+    mounted = {"volumes": ["./files:/moa/files:ro"]}
+    assert override == {name: mounted for process in PROCESSES for name in process.names}
+    assert "/files/" in (REPOSITORY / ".gitignore").read_text().split()
+    assert "files" in (REPOSITORY / ".dockerignore").read_text().split()
