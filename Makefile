@@ -24,14 +24,21 @@ help: ## List every target.
 setup: $(READY) ## Make the virtual environment with everything in it (run and test do this by themselves).
 
 $(READY): $(LOCKS) requirements/uv.txt deploy/local/setup.py deploy/local/alone.py deploy/local/installer.py \
-  deploy/local/interpreter.py deploy/local/install_torch.py
-	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 python; do \
-	  if command -v $$python >/dev/null 2>&1 && \
-	     $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+  deploy/local/interpreter.py deploy/local/install_torch.py deploy/local/supported.py
+	@for python in $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python); do \
+	  if command -v $$python >/dev/null 2>&1 && $$python deploy/local/supported.py 2>/dev/null; then \
 	    exec $$python -m deploy.local.setup; fi; \
 	done; \
-	echo 'make: Python 3.11 or newer is needed and was not found (name one with PYTHON=/path/to/python make …).' >&2; \
+	needed=$$(sed -n 's/^requires-python = "\(.*\)"/\1/p' pyproject.toml); \
+	echo "make: Python $$needed is needed and was not found (name one with PYTHON=/path/to/python make …)." >&2; \
 	exit 1
+
+# A Python that is named is refused in words, and not left aside in silence for the one that .venv has.
+ifneq ($(PYTHON),)
+$(READY): | .the-named
+.the-named:
+	@$(PYTHON) deploy/local/supported.py $(VENV)/python
+endif
 
 .PHONY: proto
 proto: build/moa.binpb ## Generate the stubs in gen/ and the descriptor set build/moa.binpb.
@@ -50,6 +57,10 @@ reload: proto ## Bring code, catalogue and certificates that have changed into t
 .PHONY: test
 test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.
 	@$(PY) -m pytest $(WORKERS) $(FAST) $(ARGS)
+
+.PHONY: interpreters
+interpreters: proto ## Run the tests with every supported Python that is here, each in an environment of its own (VERSIONS='3.13 /path/to/python3.14', ARGS=…).
+	@$(PY) -m deploy.build.interpreters $(addprefix --only ,$(VERSIONS)) -- $(WORKERS) $(FAST) $(ARGS)
 
 .PHONY: test-training
 test-training: proto ## Run the tests of training and of the shipped models' quality, and write their inputs down as passed.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-SUPPORTED: Final = ((3, 11), (3, 12), (3, 13))
-"""Those for which every locked package has a ready-made build."""
+from deploy.local import supported
+
 _LIMIT_S: Final = 20.0
 # Debian and Ubuntu build the program apart from the library, with optimizations, and sysconfig tells of the library.
 _PROBE: Final = """
@@ -72,7 +72,7 @@ def look_at(program: Path | str) -> Interpreter | None:
 def installed(path: str) -> Iterable[Interpreter]:
     """Return the supported Pythons in the folders of a PATH, by version, the oldest first."""
     seen: set[str] = set()
-    for major, minor in SUPPORTED:
+    for major, minor in supported.versions():
         for folder in path.split(os.pathsep):
             program = Path(folder, f"python{major}.{minor}")
             real = os.path.realpath(program)

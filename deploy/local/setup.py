@@ -1,6 +1,7 @@
 """`make setup`: the virtual environment and everything in it, pinned by hash. Run by the system's Python.
 
-Only the standard library is used: nothing else is there yet.
+`python3.13 -m deploy.local.setup FOLDER` makes one for that Python in another folder than .venv. Only the standard
+library is used: nothing else is there yet.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.local import installer, interpreter
+from deploy.local import installer, interpreter, supported
 from deploy.local.alone import alone
 
 ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "ready"
 LOCKS = tuple(ROOT / "requirements" / name for name in ("base.txt", "web.txt", "inference.txt", "dev.txt"))
 UV_LOCK = ROOT / "requirements" / "uv.txt"
 _ROOM_BYTES = 3 * 2**30
@@ -33,8 +32,20 @@ def tell(what: str) -> None:
     print(f"  {time.monotonic() - _BEGAN:5.1f} s  {what}", flush=True)
 
 
-def check_machine() -> None:
+def python_of(venv: Path) -> Path:
+    """Return the interpreter of a virtual environment."""
+    return venv / "bin" / "python"
+
+
+def stamp_of(venv: Path) -> Path:
+    """Return the file that is as old as the last set-up of an environment."""
+    return venv / "ready"
+
+
+def check_machine(venv: Path) -> None:
     """Refuse what cannot work, before anything is downloaded."""
+    if why := supported.own_refusal():
+        raise SystemExit(f"make setup: {sys.executable} cannot be used: {why}.")
     if sys.platform not in ("linux", "darwin"):
         raise SystemExit("make setup: Linux or macOS is needed (on Windows: WSL).")
     if any(importlib.util.find_spec(name) is None for name in ("venv", "ensurepip")):
@@ -43,51 +54,54 @@ def check_machine() -> None:
             f"apt install python{sys.version_info.major}.{sys.version_info.minor}-venv) and try again."
         )
     free = shutil.disk_usage(ROOT).free
-    if free < _ROOM_BYTES and not PYTHON.exists():
+    if free < _ROOM_BYTES and not python_of(venv).exists():
         raise SystemExit(f"make setup: 3 GB of disk are needed in {ROOT}, and {free / 2**30:.1f} GB are free.")
 
 
-def make_environment() -> None:
+def make_environment(venv: Path) -> None:
     """Make the virtual environment; anew where it belongs to a Python that is gone or has moved."""
+    python = python_of(venv)
     try:
-        usable = PYTHON.exists() and subprocess.run([PYTHON, "-c", "import pip"], check=False).returncode == 0
+        usable = python.exists() and subprocess.run([python, "-c", "import pip"], check=False).returncode == 0
     except OSError:
         usable = False
     if usable:
         return
-    tell("making a virtual environment in .venv")
+    shown = venv.relative_to(ROOT) if venv.is_relative_to(ROOT) else venv
+    tell(f"making a virtual environment in {shown}")
     program, found = sys.executable, interpreter.found_better()
     if found is not None:
         own, other = found
         program = str(other.program)
         tell(f"  of {other}; {own} was built without optimizations and is slower (PYTHON=… make setup chooses)")
-    done = subprocess.run([program, "-m", "venv", "--clear", VENV], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, "-m", "venv", "--clear", venv], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]
         raise SystemExit(f"make setup: the virtual environment cannot be made: {output[-1]}")
 
 
-def install() -> None:
+def install(venv: Path) -> None:
     """Install the locked packages, telling now and then how far it is; by pip where uv cannot."""
     names = {name for lock in LOCKS for name in re.findall(r"^([A-Za-z0-9_.-]+)==", lock.read_text(), re.MULTILINE)}
-    by_uv = installer.fetch_uv(PYTHON, UV_LOCK) is not None
+    python = python_of(venv)
+    by_uv = installer.fetch_uv(python, UV_LOCK) is not None
     tell(f"installing {len(names)} packages" + ("" if by_uv else " by pip; the first time takes some minutes"))
-    output = _install(len(names))
+    output = _install(python, len(names))
     if output and by_uv:
         tell("  uv could not; trying with pip, which takes some minutes")
         os.environ["MOA_INSTALLER"] = "pip"
-        output = _install(len(names))
+        output = _install(python, len(names))
     if output:
         print(output, file=sys.stderr)
         raise SystemExit(f"make setup: {meaning(output)} (the installer's last words are above).")
 
 
-def _install(count: int) -> str:
+def _install(python: Path, count: int) -> str:
     """Install them all; return the last words of an installer that failed."""
     # Nothing is built here, so no compiler is needed.
     options = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
-    line = [*installer.line(PYTHON), *options, *(part for lock in LOCKS for part in ("-r", str(lock)))]
-    environment = installer.environment(PYTHON)
+    line = [*installer.line(python), *options, *(part for lock in LOCKS for part in ("-r", str(lock)))]
+    environment = installer.environment(python)
     seen, printed_at = 0, time.monotonic()
     tail: list[str] = []
     with subprocess.Popen(
@@ -114,41 +128,45 @@ def meaning(output: str) -> str:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
             f"a package has no ready-made build for Python {version} on this system, or the package index cannot be "
-            "reached; Python 3.11 to 3.13 on x86-64 or ARM have them"
+            f"reached; {supported.tested()}, on x86-64 or ARM"
         )
     if "HASH" in output.upper() and ("DO NOT MATCH" in output.upper() or "MISMATCH" in output.upper()):
         return "a package is not the one that was pinned"
     return "the packages could not be installed"
 
 
-def install_torch() -> None:
+def install_torch(venv: Path) -> None:
     """Install torch for what this machine has."""
     tell("torch")
     # By its name: it imports its neighbours.
-    if subprocess.run([PYTHON, "-m", "deploy.local.install_torch"], cwd=ROOT, check=False).returncode != 0:
+    if subprocess.run([python_of(venv), "-m", "deploy.local.install_torch"], cwd=ROOT, check=False).returncode != 0:
         raise SystemExit("make setup: torch could not be installed (the installer's last words are above).")
 
 
-def main() -> None:
+def main(venv: Path = VENV) -> None:
     """Do all of it; what is done already costs seconds. Two at once would unpack over each other."""
-    check_machine()
+    check_machine(venv)
     # Beside what .venv really is: several checkouts may share one by a link.
-    lock = Path(os.path.realpath(VENV)).with_name(".venv.lock")
+    real = Path(os.path.realpath(venv))
+    real.parent.mkdir(parents=True, exist_ok=True)
     began = time.time()
-    with alone(lock, waiting=lambda: tell("another set-up is at work here; waiting for it")) as waited:
-        if waited and STAMP.exists() and STAMP.stat().st_mtime >= began:
+    stamp = stamp_of(venv)
+    with alone(
+        real.with_name(f"{venv.name}.lock"), waiting=lambda: tell("another set-up is at work here; waiting for it")
+    ) as waited:
+        if waited and stamp.exists() and stamp.stat().st_mtime >= began:
             tell("the other one has set it up")
             return
-        make_environment()
-        install()
-        install_torch()
-        STAMP.touch()
+        make_environment(venv)
+        install(venv)
+        install_torch(venv)
+        stamp.touch()
     tell("set up")
 
 
 if __name__ == "__main__":
     try:
-        main()
+        main(*(Path(folder).absolute() for folder in sys.argv[1:2]))
     except KeyboardInterrupt:
         raise SystemExit("make setup: interrupted; run it again to go on.") from None
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,5 +41,19 @@ def test_python_is_missing(tmp_path: Path, old: bool) -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "Python 3.11 or newer is needed" in done.stderr
+    assert "make: Python >=3.11,<3.15 is needed and was not found" in done.stderr
     assert not stamp.exists()
+
+
+@pytest.mark.parametrize(("version", "fails"), [("3.99", True), ("", False)])
+def test_the_named_python_is_not_that_of_the_environment(tmp_path: Path, version: str, fails: bool) -> None:
+    """`make … PYTHON=` of another version than .venv has is refused, not left aside in silence; the same goes on."""
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    environment = tmp_path / "bin" / "python"
+    environment.parent.mkdir()
+    environment.write_text(f"#!/bin/sh\necho {version or own}\n")
+    environment.chmod(0o755)
+    line = [MAKE, ".the-named", f"PYTHON={sys.executable}", f"VENV={environment.parent}"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == fails
+    assert (f"{tmp_path} is of Python {version}; delete it to change that" in done.stderr) == fails

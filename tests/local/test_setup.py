@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import threading
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from deploy.local import setup
+from deploy.local import setup, supported
 from deploy.local.alone import alone
 
 
@@ -20,16 +21,39 @@ def test_no_venv_module(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ensurepip" else real(name))
     with pytest.raises(SystemExit, match=r"has no venv module; install it .*apt install python3\.\d+-venv"):
-        setup.check_machine()
+        setup.check_machine(setup.VENV)
 
 
-def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize(
+    ("version", "implementation", "free_threaded", "sentence"),
+    [
+        ((3, 10), "cpython", False, "it is Python 3.10; CPython 3.11 to 3.14 are supported and tested"),
+        ((3, 15), "cpython", False, "it is Python 3.15; CPython 3.11 to 3.14 are supported and tested"),
+        ((3, 11), "pypy", False, "it is pypy; CPython 3.11 to 3.14 are supported and tested"),
+        ((3, 14), "cpython", True, "it is a free-threaded build, for which packages are missing; "),
+        *(((3, minor), "cpython", False, "") for minor in (11, 12, 13, 14)),
+    ],
+)
+def test_which_pythons(version: tuple[int, int], implementation: str, free_threaded: bool, sentence: str) -> None:
+    """A Python on which Moa is not tested is refused, with what is."""
+    told = supported.refusal(version, implementation, free_threaded)
+    assert told.startswith(sentence)
+    assert bool(told) == bool(sentence)
+
+
+def test_set_up_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set-up says so before anything is made."""
+    monkeypatch.setattr(sys.implementation, "name", "pypy")
+    with pytest.raises(SystemExit, match=r"^make setup: .* cannot be used: it is pypy; CPython 3\.11 to 3\.14 are"):
+        setup.check_machine(setup.VENV)
+
+
+def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A first set-up on a small disk is refused before anything is downloaded."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2**30))
-    monkeypatch.setattr(setup, "PYTHON", tmp_path_factory.mktemp("empty") / "python")
     with pytest.raises(SystemExit, match=r"3 GB of disk are needed in .*, and 1\.0 GB are free"):
-        setup.check_machine()
+        setup.check_machine(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +98,10 @@ def test_a_second_set_up(
 ) -> None:
     """`make run` twice at once: the second waits, and does only what the first has left undone."""
     done: list[str] = []
-    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(setup, "STAMP", tmp_path / "ready")
+    venv = tmp_path / ".venv"
+    venv.mkdir()
     for name in ("make_environment", "install", "install_torch"):
-        monkeypatch.setattr(setup, name, lambda name=name: done.append(name))
+        monkeypatch.setattr(setup, name, lambda _, name=name: done.append(name))
     entered = threading.Event()
     real = setup.tell
 
@@ -87,15 +111,16 @@ def test_a_second_set_up(
             entered.set()
 
     monkeypatch.setattr(setup, "tell", tell)
-    thread = threading.Thread(target=setup.main)
+    thread = threading.Thread(target=setup.main, args=(venv,))
     with alone(tmp_path / ".venv.lock", waiting=lambda: None):
         thread.start()
         assert entered.wait(20)
         if finished:
-            setup.STAMP.touch()
+            stamp = setup.stamp_of(venv)
+            stamp.touch()
             # File systems keep coarser times than the clock gives.
-            after = setup.STAMP.stat().st_mtime + 10
-            os.utime(setup.STAMP, (after, after))
+            after = stamp.stat().st_mtime + 10
+            os.utime(stamp, (after, after))
     thread.join(20)
     assert done == ([] if finished else ["make_environment", "install", "install_torch"])
     assert "another set-up is at work here" in capsys.readouterr().out

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, get_args
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 from google.api import annotations_pb2, http_pb2
@@ -78,7 +79,8 @@ def _models() -> tuple[Mapping[Any, Json], Mapping[str, Json]]:
 
 def _alternatives(model: Any) -> Iterable[Any]:
     """A union of structs, which msgspec cannot tell apart, is described one by one."""
-    return get_args(model) if hasattr(model, "__args__") and not hasattr(model, "__origin__") else (model,)
+    # `a | b` is a `UnionType`, which is `Union` from Python 3.14 on.
+    return get_args(model) if get_origin(model) is UnionType else (model,)
 
 
 def _errors() -> Iterator[tuple[str, Json]]:
