@@ -49,6 +49,16 @@ _PATTERNS: Final = {
     "MOA_REQUEST_LOG_ENDPOINT": _URL,
 }
 """What the classes say by code."""
+_OF_LIBRARIES: Final = {
+    "HTTPS_PROXY": {
+        "pattern": _URL,
+        "description": "A proxy for addresses with https; never between services.",
+    },
+    "HTTP_PROXY": {"pattern": _URL, "description": "A proxy for addresses with http; never between services."},
+    "NO_PROXY": {"description": "Hosts that are asked without a proxy, with commas between."},
+    "SSL_CERT_FILE": {"description": "A mounted file with the authorities to trust in place of the system's."},
+}
+"""What no class reads: libraries do."""
 _OF_LAUNCHER: Final = {
     "MOA_COLOCATE": {
         "enum": ["", "none", "text"],
@@ -63,7 +73,8 @@ def settings_schema(names: Iterable[str], kinds: Iterable[type[Settings]]) -> di
     """Return the schema of `settings`: each of `names` by the first class of `kinds` that has it. Unknown ones are
     left to the chart's templates, which say where they belong."""
     kinds = tuple(kinds)
-    known = {name: _setting(name, kinds) for name in names}
+    read = {name: {"type": "string", **about} for name, about in _OF_LIBRARIES.items()}
+    known = {name: read[name] if name in read else _setting(name, kinds) for name in names}
     traces = {name: {"type": ["string", "integer", "boolean"], **_pattern(text)} for name, text in TRACES.items()}
     return {
         "type": "object",

@@ -115,6 +115,8 @@ VARIABLES_SET: Final = "MOA_VARIABLES_SET"
 CALLERS: Final = "MOA_SERVICE_CALLERS"
 """Who may call a process, by the names in certificates: those whose rows name it in `calls`, but at a public port the
 edge alone."""
+NETWORK: Final = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+"""A company's proxy and its bundle of authorities, for those who ask the world outside."""
 _SERVERS: Final = "MOA_SERVERS"
 """Servers of one's own, for those who ask providers and those who decide which there are."""
 _SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
@@ -179,7 +181,7 @@ TEXT: Final = Process(
     calls=_SETTLES,
     shared=_COMMON,
     fixed={CALLERS: "router,tasks"},
-    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
+    optional=(*_USUAL, *_FACTS, *NETWORK, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
@@ -196,7 +198,7 @@ IMAGE: Final = Process(
     calls=_SETTLES,
     shared=_COMMON,
     fixed={CALLERS: "router"},
-    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
+    optional=(*_USUAL, *_FACTS, *NETWORK, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -209,6 +211,7 @@ INFERENCE: Final = Process(
     fixed={CALLERS: "router,desk"},
     optional=(
         *_USUAL,
+        *NETWORK,
         CATALOGUE_KEPT,
         "MOA_CHECKPOINT_EVERY",
         "MOA_LEFT_CALL_S",

@@ -12,7 +12,17 @@ from deploy.build.chart import SETTINGS
 from deploy.local.logs import Limits
 from deploy.local.plan import LARGE_PAGES
 from deploy.local.stack import REPOSITORY
-from deploy.local.topology import DATABASE, EDGE, INFERENCE, INTERNAL_PORT, PROCESSES, PUBLIC_PORT, STORE, Process
+from deploy.local.topology import (
+    DATABASE,
+    EDGE,
+    INFERENCE,
+    INTERNAL_PORT,
+    NETWORK,
+    PROCESSES,
+    PUBLIC_PORT,
+    STORE,
+    Process,
+)
 
 COMPOSE: dict[str, Any] = msgspec.yaml.decode((REPOSITORY / "docker-compose.yml").read_bytes())
 
@@ -144,7 +154,7 @@ def test_what_an_operator_may_set_reaches_the_container(process: Process) -> Non
     named = {name for page in pages for name in re.findall(r"MOA_[A-Z0-9_]+", page.read_text())}
     read = {f"MOA_{name}".upper() for name in SETTINGS[process.module].model_fields}
     assert (named & read) - OURS <= set(service(process)["environment"])
-    assert passed_on <= read
+    assert passed_on <= read | set(NETWORK)
 
 
 @each_process
