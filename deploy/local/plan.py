@@ -101,8 +101,8 @@ class Plan:
         self._public: dict[str, str] = {}
         self._secrets: dict[str, str] = {}
         self.first_login = FirstLogin()
-        self.large_fd: int | None = None
-        """Where a router says that the first large request has come; None: nobody waits for that."""
+        self.asked_by: dict[str, int] = {}
+        """Files by which processes are asked for that are not started yet, by the variable that names each."""
         self.port = 0
         self.addresses: dict[str, str] = {}
         """Where each process listens, `host:port`."""
@@ -155,7 +155,7 @@ class Plan:
 
     def spec(self, name: str, database_url: str, log: Path) -> Spec:
         """Return what is run for a process."""
-        fds = (self._metrics_fds.get(name), self.large_fd if self.kind_of(name).name == ROUTER.name else None)
+        fds = (self._metrics_fds.get(name), *(self.asked_by.get(each) for each in self.kind_of(name).asks_for))
         inherited = tuple(fd for fd in fds if fd is not None)
         environment = self.environment(name, database_url)
         return Spec(name=name, module=self.kind_of(name).module, environment=environment, log=log, fds=inherited)
@@ -191,8 +191,7 @@ class Plan:
         if process.name in (ROUTER.name, LARGE_ROUTER.name):
             # One file, which all processes of this machine watch.
             out.setdefault("MOA_CATALOGUE_EDITABLE", "1")
-        if process.name == ROUTER.name and self.large_fd is not None:
-            out["MOA_LARGE_FD"] = str(self.large_fd)
+        out |= {each: str(self.asked_by[each]) for each in process.asks_for if each in self.asked_by}
         if process is EDGE:
             targets = ",".join(f"{n}=127.0.0.1:{p}" for n, p in self.metrics.items() if n != name)
             out |= {"MOA_METRICS_TARGETS": targets, "MOA_INTERNAL_LISTEN": f"127.0.0.1:{self.metrics[name]}"}

@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,10 @@ from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.plan import REPOSITORY, Plan
 from deploy.local.ports import is_free
-from deploy.local.postponed import Postponed
+from deploy.local.postponed import Postponements
 from deploy.local.readiness import NotReady, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor
-from deploy.local.topology import AUTH, DATABASE, EDGE, ROUTER, Process, callers_first, processes_of
+from deploy.local.topology import AUTH, DATABASE, EDGE, POSTPONED, ROUTER, Process, callers_first, processes_of
 
 __all__ = ["REPOSITORY", "Stack", "StackError"]
 
@@ -47,7 +47,7 @@ class Stack:
         workers: How many processes of a kind share its work, by name; one of each by default.
         logs: How much is kept of the processes' logs; None: as much as by default.
         keep_ports: Whether internal ports are the documented ones where they are free.
-        postpones: Whether processes that others stand in for are started with the first request that is for them.
+        postpones: Whether processes are started with the first request that is for them, of those that may be.
         durable: Whether the database survives a power failure; tests say no and are faster.
         tell: Told each step, for a person.
         start: Starts a process, as `Supervisor` takes it; by default processes are forked from one.
@@ -97,8 +97,7 @@ class Stack:
         self._logs = Logs(logs or Limits())
         self._database = Database(self.root / DATABASE, durable=durable, logs=self._logs)
         self._postpones = postpones
-        self._postponed: Postponed | None = None
-        self._unstarted: set[str] = set()
+        self._postponed = Postponements(self._start_others)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
         self._deaths: dict[str, int] = {}
@@ -153,7 +152,7 @@ class Stack:
     @property
     def unstarted(self) -> list[str]:
         """List those that are started with the first request that is for them, while there was none."""
-        return sorted(self._unstarted)
+        return sorted(self._postponed.unstarted)
 
     @property
     def database_url(self) -> str:
@@ -210,6 +209,7 @@ class Stack:
     def stop(self) -> None:
         """Stop everything in order: callers first, the database last. Safe to repeat."""
         with self._stopping:
+            self._postponed.end()
             if self._supervisor is not None:
                 drain = float(self._given.get("MOA_DRAIN_S", "10"))
                 for group in callers_first():
@@ -218,10 +218,9 @@ class Stack:
                 self._supervisor.close()
                 self._supervisor = None
                 self._forks.close()
-            if self._postponed is not None:
-                self._postponed.close()
-                self._postponed = None
-                self.plan.large_fd = None
+            self._postponed.close()
+            self._postponed = Postponements(self._start_others)
+            self.plan.asked_by.clear()
             if self._notices is not None:
                 self._notices.stop()
                 self._notices = None
@@ -308,10 +307,7 @@ class Stack:
         self._notices.start()
         until = began + wait_s
         if self._postpones:
-            self._unstarted = {name for name in self.plan.addresses if self.plan.kind_of(name).stands_in}
-        if self._unstarted:
-            self._postponed = Postponed(self._start_others)
-            self.plan.large_fd = self._postponed.fd
+            self._postpone()
         self._write_dev_env(self.api_key)  # who waits for the edge to answer finds the key there
         # Whoever needs no database starts beside it; the rest waits for it. The edge takes the longest.
         order = sorted(self._running, key=lambda name: name != EDGE.name)
@@ -337,20 +333,20 @@ class Stack:
 
     @property
     def _running(self) -> list[str]:
-        return [name for name in self.plan.addresses if name not in self._unstarted]
+        return [name for name in self.plan.addresses if name not in self._postponed.unstarted]
 
-    def _start_others(self) -> None:
-        """Start what was left for the first request that is for it; nothing where everything is being stopped."""
-        if not self._stopping.acquire(blocking=False):
-            return
-        try:
-            names = [name for name in self.plan.addresses if name in self._unstarted]
-            self._tell(f"a large request came: starting {' and '.join(names)}")
-            for name in names:
-                self._launch(name, self.database_url)
-            self._unstarted.clear()
-        finally:
-            self._stopping.release()
+    def _postpone(self) -> None:
+        """Leave processes for the first request that is for them, where those run that would ask for them."""
+        asked = {variable for process in self._wanted for variable in process.asks_for}
+        for variable, kinds in POSTPONED.items():
+            names = [name for name in self.plan.addresses if self.plan.kind_of(name).name in kinds]
+            if names and variable in asked:
+                self.plan.asked_by[variable] = self._postponed.leave(names)
+
+    def _start_others(self, names: Sequence[str]) -> None:
+        self._tell(f"starting {' and '.join(names)} for the first request")
+        for name in names:
+            self._launch(name, self.database_url)
 
     def _prepared_database(self, began: float, until: float) -> str:
         """Start the database and make the first account where they are not there; give the URL."""

@@ -29,9 +29,10 @@ class Process:
     how many of it run, where memory allows: one stands in while another is started again. `providers` tells that it
     asks providers, and reads their credentials; `secrets` names the other secrets that it may be given, and others
     are not. `store` tells that it keeps or gives objects. `stands_in` names the process that does its work where it
-    is not started, as where memory is short. `public_port` is where the edge reaches what the process offers to
-    callers, when that is apart from what it offers to services. `serves_grpc` tells how readiness is asked: by gRPC
-    health, else by the internal listener's `/ready`.
+    is not started, as where memory is short. `asks_for` names the variables by which it asks for processes that are
+    started with the first request that is for them (`POSTPONED`). `public_port` is where the edge reaches what the
+    process offers to callers, when that is apart from what it offers to services. `serves_grpc` tells how readiness is
+    asked: by gRPC health, else by the internal listener's `/ready`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Process:
     metrics_port: int
     public_port: int | None = None
     stands_in: str = ""
+    asks_for: tuple[str, ...] = ()
     calls: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
     fixed: Mapping[str, str] = field(default_factory=dict)
@@ -170,6 +172,8 @@ AUTH: Final = Process(
         _SERVERS,
     ),
 )
+_LARGE_FD, _DESK_FD = "MOA_LARGE_FD", "MOA_DESK_FD"
+"""Files by which processes are asked for."""
 _SETTLES: Final = {"MOA_AUTH_ADDRESS": "auth"}
 """For who answers a router: it settles what a killed router cannot."""
 
@@ -240,6 +244,7 @@ ROUTER: Final = Process(
     fixed={CALLERS: "edge,desk,tasks"},
     optional=(*_KEPT, *_FACTS, "MOA_INFERENCE_POOLS", "MOA_POLICIES", "MOA_SESSIONS", "MOA_SETTLE_EVERY_S", _SERVERS),
     folders={"MOA_STATE_DIR": "router"},
+    asks_for=(_LARGE_FD,),
     workers=2,
     secrets=("MOA_LINK_SECRET",),
     store=True,
@@ -252,6 +257,7 @@ LARGE_ROUTER: Final = replace(
     calls={**ROUTER.calls, "MOA_TEXT_ADDRESS": "largetext"},
     workers=1,
     stands_in="router",
+    asks_for=(),
     fixed={CALLERS: "edge", **_YIELDS},
 )
 """Takes requests of more than 256 KiB, so that they delay no others in one process."""
@@ -272,6 +278,7 @@ TASKS: Final = Process(
     module="services.tasks",
     port=8106,
     metrics_port=8206,
+    asks_for=(_DESK_FD,),
     calls={
         "MOA_DATABASE_URL": DATABASE,
         "MOA_AUTH_ADDRESS": "auth",
@@ -345,6 +352,13 @@ PROCESSES: Final[tuple[Process, ...]] = (
     EDGE,
 )
 """In the order of starting: nobody waits for a later one."""
+
+POSTPONED: Final[Mapping[str, tuple[str, ...]]] = {
+    _LARGE_FD: (LARGE_TEXT.name, LARGE_ROUTER.name),
+    _DESK_FD: (DESK.name,),
+}
+"""What may be started with the first request that is for it, by the variable that names the file by which it is asked
+for: who gets none of those keeps 25 MB less for each."""
 
 _COLOCATES: Final[Mapping[str, Any]] = {"module": "services.colocated", "providers": True}
 

@@ -25,6 +25,7 @@ from services.common.credential import credential_of
 from services.common.dialects.registrations import Registration, registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
+from services.common.rpc.postponed import Postponed
 from services.common.rpc.server import LAST_WORDS_S, Server
 from services.common.rpc.tls import Tls
 from services.common.store import Links, Store
@@ -33,7 +34,6 @@ from services.router import dialects
 from services.router.adapters.catalogue_file import CatalogueFile
 from services.router.adapters.fetching import Fetching
 from services.router.adapters.inputs import Inputs
-from services.router.adapters.large_processes import LargeProcesses
 from services.router.body_check import BodyCheck
 from services.router.catalogue_editing import CatalogueEditing
 from services.router.dialects.parts import Parts
@@ -171,7 +171,7 @@ def _served(
         tls=tls,
         reword=refusals,
         welcome=refusals.welcome,
-        admission=ByteAdmission(came=LargeProcesses(config.large_fd).want),
+        admission=ByteAdmission(came=Postponed(config.large_fd).want),
         around=around_calls,
         helper=helper,
         ready=lambda: not around.recording().refuses,

@@ -89,7 +89,8 @@ class Process:
         self.outbox = Outbox(self.database)
         self.sessions = Sessions(auth, service_token=token)
         router = channel(config.router_address, "router", self.tls)
-        self.upstream = Upstream(router, channel(config.desk_address, "desk", self.tls), service_token=token)
+        desk = channel(config.desk_address, "desk", self.tls)
+        self.upstream = Upstream(router, desk, service_token=token, desk_fd=config.desk_fd)
         self.queue = Queue(
             self.database,
             per_account=config.task_per_account,

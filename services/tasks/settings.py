@@ -24,6 +24,9 @@ class TaskSettings(StoreSettings, FactsSettings, DatabaseUrls):
     """The text service, which asks providers for batches."""
     desk_address: Addresses = "127.0.0.1:8107"
     """The desk service."""
+    desk_fd: int | None = Field(default=None, ge=3)
+    """An open file into which one byte is written before the first call of the desk service: whoever reads it starts
+    that service then; none: it runs."""
 
     desk_model: str = "moa-tiny-image"
     """The image model that desks are made with."""

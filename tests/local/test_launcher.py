@@ -174,10 +174,12 @@ def test_life_of_a_gateway(tmp_path: Path, launch: Launch) -> None:
         assert requests.post(**large).status_code == 200
         time.sleep(next(pauses))
 
-    # Without a shop's credentials, as every first installation is.
+    # Nobody has asked for desks yet. Without a shop's credentials, as every first installation is.
+    assert not (home / "logs" / "desk.log").exists()
     health = requests.get(f"{kept['MOA_URL']}/healthcheck", timeout=20)
     assert (health.status_code, health.json()["status"]) == (200, "ok"), health.text
     assert health.json()["dependencies"]["shopping"]["status"] == "not_configured"
+    first.until("starting desk")
 
     token = re.findall(rf"http://127.0.0.1:{port}/#setup=(\S+)", said)[0]
     boss = {"email": "boss@example.com", "password": "correct horse battery"}

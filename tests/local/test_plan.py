@@ -13,12 +13,17 @@ from deploy.local.topology import BY_NAME
 
 
 def told(
-    root: Path, names: str, workers: Mapping[str, int] | None = None, given: Mapping[str, str] | None = None
+    root: Path,
+    names: str,
+    workers: Mapping[str, int] | None = None,
+    given: Mapping[str, str] | None = None,
+    asked_by: Mapping[str, int] | None = None,
 ) -> tuple[Plan, dict[str, dict[str, str]]]:
     """Return the plan of a gateway of these processes, and the environment of each."""
     wanted, given = [BY_NAME[name] for name in names.split()], given or {}
     plan = Plan(root, port=None, host="127.0.0.1", given=given, wanted=wanted, workers=workers or {}, keep_ports=False)
     plan.choose()
+    plan.asked_by.update(asked_by or {})
     try:
         return plan, {name: plan.environment(name, "") for name in plan.addresses}
     finally:

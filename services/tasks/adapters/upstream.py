@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from services.common.credential import Credential
 from services.common.errors import UpstreamBroken, error_of
 from services.common.rpc.client import metadata
+from services.common.rpc.postponed import PostponedCallee
 from services.common.rpc.status import error_from_rpc
 from services.quota_client import grants
 from services.tasks.domain.task import Task
@@ -43,22 +44,37 @@ class MadeImage:
 
 
 class Upstream:
-    """Streams of work, one event at a time. A stream that ends without `finished` raises."""
+    """Streams of work, one event at a time. A stream that ends without `finished` raises.
 
-    def __init__(self, router: grpc.aio.Channel, desk: grpc.aio.Channel, *, service_token: Credential) -> None:
+    Args:
+        router: A channel to it.
+        desk: A channel to the desk service.
+        service_token: The credential between services.
+        desk_fd: By which the desk service is asked for, where the first call of it starts it.
+    """
+
+    def __init__(
+        self,
+        router: grpc.aio.Channel,
+        desk: grpc.aio.Channel,
+        *,
+        service_token: Credential,
+        desk_fd: int | None = None,
+    ) -> None:
         self._images: Any = image_service_pb2_grpc.ImageServiceStub(router)
         self._desk: Any = desk_service_pb2_grpc.DeskServiceStub(desk)
+        self._desk_process = PostponedCallee(desk, desk_fd)
         self._token = service_token
 
     def images(
         self, request: image_service_pb2.GenerateImageRequest, task: Task
     ) -> AsyncGenerator[image_pb2.ImageEvent, None]:
         """Make images. Raises MoaError. Leaving the iterator cancels the work."""
-        return _drained(self._images.GenerateImage(request, metadata=self._acting(task, request.count)))
+        return _drained(lambda: self._images.GenerateImage(request, metadata=self._acting(task, request.count)))
 
     def desk(self, request: desk_service_pb2.StyleDeskRequest, task: Task) -> AsyncGenerator[desk_pb2.DeskEvent, None]:
         """Style a desk. As `images`."""
-        return _drained(self._desk.StyleDesk(request, metadata=self._acting(task, 1)))
+        return _drained(lambda: self._desk.StyleDesk(request, metadata=self._acting(task, 1)), self._desk_process.there)
 
     async def desk_health(self) -> desk_service_pb2.CheckHealthResponse:
         """Tell how the desk's parts are. Raises MoaError when the desk itself is away."""
@@ -75,6 +91,7 @@ class Upstream:
         return answer
 
     async def _asked(self, method: Any, request: Any) -> Any:
+        await self._desk_process.there()
         try:
             return await method(request, metadata=metadata(self._token, ""), timeout=5)
         except grpc.aio.AioRpcError as failure:
@@ -90,11 +107,16 @@ class Upstream:
         return metadata(self._token, task.id, ("x-api-key", grants.mint(self._token, acting)))
 
 
-async def _drained(call: Any) -> AsyncGenerator[Any, None]:
-    """Return a call's events up to `finished`; an `error` event is raised.
+async def _drained(
+    begin: Callable[[], Any], before: Callable[[], Awaitable[None]] | None = None
+) -> AsyncGenerator[Any, None]:
+    """Begin a call after what is waited for, and return its events up to `finished`; an `error` event is raised.
 
     Nothing here holds an event that was given: an image in it is freed as soon as its reader lets go of it.
     """
+    if before is not None:
+        await before()
+    call = begin()
     try:
         # Iterating over the call would hold each message until the next.
         while (message := await call.read()) is not grpc.aio.EOF:
