@@ -61,7 +61,7 @@ async def test_keys_in_use_are_read_again_in_parts(migrated: str, monkeypatch: p
     """Reading all at once would hold up whoever is new. What has not changed stays the same object."""
     monkeypatch.setattr(cached, "REREAD_S", 0.2)
     # A database whose word comes late is one that is away, and all keys are forgotten once it is back.
-    monkeypatch.setattr(cached, "ANSWER_S", 60)
+    monkeypatch.setattr("services.auth.adapters.feed.ANSWER_S", 60)
     stored: Any = _Stored()
     names = [f"key_{number}" for number in range(COUNT)]
     async with CachedVerifiedKeys(stored, migrated) as verified_keys:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from services.auth.adapters.cached import Feed
+from services.auth.adapters.feed import Feed
 from services.common import database
 
 
@@ -61,4 +61,42 @@ async def test_a_lost_connection_is_noticed_at_rest(database_url: str, rests: as
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where datname = current_database() and pid <> pg_backend_pid()"
             )
+        assert await heard.get() is None
+
+
+async def test_a_feed_in_use_is_sure_only_of_what_it_has_heard(database_url: str) -> None:
+    """What was committed before it last asked has been told by then, in order, however much came at once."""
+    heard: list[str | None] = []
+    link = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+    async with link, Feed(database_url, heard.append) as feed:
+        await _until_sure(feed)
+        assert heard == [None]
+        for turn in range(3):
+            names = [f"{turn} {number}" for number in range(50)]
+            await link.execute("select pg_notify('moa_accounts', one) from unnest(%s::text[]) one", (names,))
+            await _until_sure(feed)
+            assert heard[-50:] == names
+        assert len(heard) == 151
+
+
+async def _until_sure(feed: Feed) -> None:
+    """Wait until a feed in use is sure up to now; the test's own time limit ends this."""
+    now = time.monotonic()
+    while feed.sure_at < now:
+        feed.used(time.monotonic())
+        await asyncio.sleep(0.01)
+
+
+async def test_a_lost_connection_is_noticed_in_use(database_url: str) -> None:
+    """It is sure of nothing until it listens again, and anything may have changed then."""
+    heard: asyncio.Queue[str | None] = asyncio.Queue()
+    async with Feed(database_url, heard.put_nowait) as feed:
+        for _ in range(2):
+            assert await heard.get() is None
+            await _until_sure(feed)
+            async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as link:
+                await link.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity "
+                    "where datname = current_database() and pid <> pg_backend_pid()"
+                )
         assert await heard.get() is None
