@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import grpc
 import pytest
 
 from inference.engine import Standing
@@ -70,7 +71,7 @@ class _Now:
 class Pool:
     """Two processes behind one name, and a router's core that asks them."""
 
-    def __init__(self, processes: Sequence[Process]) -> None:
+    def __init__(self, processes: list[Process]) -> None:
         self.processes = processes
         self.named = tuple(each.address for each in processes)
         self.time = 0.0
@@ -165,13 +166,38 @@ async def test_calls_that_the_processes_have_not_told_of_count(pool: Pool) -> No
 
 
 async def test_a_process_that_stands_still_is_not_asked(pool: Pool) -> None:
-    """One that did not say for five seconds what it does is passed over, however warm it is."""
-    assert pool.replicas.choose(MODEL.full_id) is not None
+    """One that did not say for five seconds what it does is passed over, however warm it is, while another does."""
     pool.time = 5.0
-    assert pool.replicas.choose(MODEL.full_id) is None, "where nobody says anything gRPC takes them in turn"
+    warm = pool.replicas.choose(MODEL.full_id)
+    assert warm is not None, "where nobody says anything, what they said counts"
+    assert warm.address == pool.named[0]
     await pool.processes[0].server.stop(0)
     await pool.replicas.look()
     assert await pool.shares(2) == [0, 2]
+
+
+async def test_a_process_that_was_started_again_is_not_taken_for_what_it_was(pool: Pool) -> None:
+    """Its successor at the same address has nothing in memory, and is not asked for what it had until it says so."""
+    was, other = pool.processes
+    await other.registry.warm(MODEL)
+    await pool.replicas.look()
+    both = [pool.replicas.choose(MODEL.full_id) for _ in range(2)]
+    (link,) = [each.channel for each in both if each is not None and each.address == was.address]
+    ready = grpc.ChannelConnectivity.READY
+    lost = asyncio.create_task(link.wait_for_state_change(ready))
+    await was.server.stop(0)
+    await was.registry.close()
+    await lost
+    successor = pool.processes[0] = Process()
+    await successor.server.start(was.address)
+    while (now := link.get_state(try_to_connect=True)) is not ready:
+        await link.wait_for_state_change(now)
+    assert await pool.shares(4) == [0, 4]
+    await pool.replicas.look()
+    assert await pool.shares(4) == [0, 4]
+    await successor.registry.warm(MODEL)
+    await pool.replicas.look()
+    assert await pool.shares(4) == [2, 2]
 
 
 async def test_what_runs_in_a_process_whose_name_is_gone_ends_there(pool: Pool) -> None:

@@ -7,6 +7,7 @@ for a minute or two on a busy machine, and every second call would wait behind i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -49,7 +50,10 @@ class Replica:
         channel: To it.
     """
 
-    __slots__ = ("_begun", "_loads", "_running", "_told_at", "_work_s", "address", "calls", "channel", "stub")
+    __slots__ = (
+        *("_begun", "_connection", "_following", "_loads", "_running", "_told_at", "_work_s"),
+        *("address", "calls", "channel", "stub"),
+    )
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
         self.address = address
@@ -64,6 +68,9 @@ class Replica:
         self._begun = 0
         """Calls of this process that the replica's description does not know of yet."""
         self._running = 0
+        self._connection = 0
+        """Which one it is, counted."""
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -73,6 +80,11 @@ class Replica:
     def is_known(self, now: float) -> bool:
         """Return whether the process is connected, and said lately what it does."""
         return now - self._told_at < _FRESH_S and self.channel.get_state() is _READY
+
+    @property
+    def has_told(self) -> bool:
+        """Return whether the process is connected, and ever said over this connection what it does."""
+        return self._told_at > float("-inf") and self.channel.get_state() is _READY
 
     def wait_s(self, model: str) -> float:
         """Return how long a call of a model is guessed to wait there."""
@@ -95,7 +107,7 @@ class Replica:
 
     async def look(self, token: Credential, clock: Callable[[], float]) -> None:
         """Have the process describe itself; what it said before stands where it does not answer."""
-        counted = self._begun
+        counted, connection = self._begun, self._connection
         request = model_service_pb2.DescribeEnginesRequest()
         try:
             described = await self.stub.DescribeEngines(request, metadata=metadata(token, "replicas"), timeout=_WAIT_S)
@@ -103,10 +115,34 @@ class Replica:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 _log.info("replica.not_described", address=self.address, code=error.code().name)
             return
+        if connection != self._connection:
+            return
         self._told_at = clock()
         self._begun -= counted
         self._loads = {name: _load_s(each) for each in described.engines for name in (each.makes, each.model)}
         self._work_s = sum(map(_work_s, described.engines))
+
+    def follow(self, connected: Callable[[], None]) -> None:
+        """From now on call `connected` at each new connection, and forget at its end what was said over it.
+
+        Who is connected to next may be another process at the same address, that has nothing in memory.
+        """
+        self._following = asyncio.get_running_loop().create_task(self._follow(connected), name="replica")
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await cancel_and_wait(self._following)
+        await self.channel.close()
+
+    async def _follow(self, connected: Callable[[], None]) -> None:
+        while True:
+            state = self.channel.get_state(try_to_connect=True)
+            if state is _READY:
+                connected()
+            await self.channel.wait_for_state_change(state)
+            if state is _READY:
+                self._connection += 1
+                self._begun, self._told_at = 0, float("-inf")
 
 
 class Replicas:
@@ -142,17 +178,20 @@ class Replicas:
         self._leaving: set[Replica] = set()
         self._turn = 0
         self._watching: asyncio.Task[None] | None = None
+        self._connected = asyncio.Event()
+        """Set where somebody is there of whom nothing is known."""
 
     def choose(self, model: str) -> Replica | None:
         """Return the replica that answers a call of a model soonest; None where it does not matter, or nobody knows.
 
-        Of those that are alike, each in its turn. `model`: `provider/id`; or what is made ("vision") where the process
-        itself knows by which model.
+        Of those that are alike, each in its turn; where nobody said anything lately, by what was said last. `model`:
+        `provider/id`; or what is made ("vision") where the process itself knows by which model.
         """
         if len(self._replicas) < 2:
             return None
         now = self._clock()
-        known = [each for each in self._replicas.values() if each.is_known(now)]
+        replicas = self._replicas.values()
+        known = [each for each in replicas if each.is_known(now)] or [each for each in replicas if each.has_told]
         if not known:
             return None
         self._turn += 1
@@ -167,7 +206,7 @@ class Replicas:
     async def aclose(self) -> None:
         """Stop looking, and close the channels."""
         await cancel_and_wait(self._watching)
-        closing = [each.channel.close() for each in (*self._replicas.values(), *self._leaving)]
+        closing = [each.aclose() for each in (*self._replicas.values(), *self._leaving)]
         await asyncio.gather(*closing)
         self._replicas.clear()
         self._leaving.clear()
@@ -181,7 +220,7 @@ class Replicas:
         await asyncio.gather(*(each.look(self._token, self._clock) for each in self._replicas.values()))
         for each in [each for each in self._leaving if each.is_idle]:
             self._leaving.discard(each)
-            await each.channel.close()
+            await each.aclose()
 
     async def _follow(self) -> None:
         while True:
@@ -189,7 +228,10 @@ class Replicas:
                 await self.look()
             except Exception:
                 _log.exception("replicas.not_looked_at", callee=self._callee)
-            await asyncio.sleep(until_beat_s(EVERY_S if self._replicas else NAMED_EVERY_S))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(until_beat_s(EVERY_S if self._replicas else NAMED_EVERY_S)):
+                    await self._connected.wait()
+            self._connected.clear()
 
     def _take(self, places: tuple[str, ...]) -> None:
         for address in [address for address in self._replicas if address not in places]:
@@ -197,7 +239,8 @@ class Replicas:
             self._leaving.add(self._replicas.pop(address))
         for address in places:
             if address not in self._replicas:
-                self._replicas[address] = Replica(address, channel(address, self._callee, self._tls))
+                made = self._replicas[address] = Replica(address, channel(address, self._callee, self._tls))
+                made.follow(self._connected.set)
 
 
 def _load_s(report: model_service_pb2.EngineReport) -> float:
