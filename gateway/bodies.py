@@ -65,7 +65,7 @@ def gate(cluster: str, settings: EdgeSettings) -> Json:
             "grpc_service": {
                 "envoy_grpc": {"cluster_name": cluster},
                 "timeout": "10s",
-                "retry_policy": retries.policy(settings, reads=True, bounded=True),
+                "retry_policy": retries.of_filter(settings),
             },
             "status_on_error": {"code": "ServiceUnavailable"},
             "allowed_headers": {"patterns": [{"exact": name} for name in asked]},

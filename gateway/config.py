@@ -106,7 +106,10 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
 
 
 def _kept_request_id() -> Json:
-    """Keep the id that a caller gave before Envoy replaces it. What a caller writes under the inner name goes."""
+    """Keep the id that a caller gave before Envoy replaces it. What a caller writes under inner names goes.
+
+    A header that the script itself changes has the route looked up again.
+    """
     kept = {
         "header": {"key": script.CALLERS_ID, "value": "%REQ(X-REQUEST-ID)%"},
         "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
@@ -115,7 +118,8 @@ def _kept_request_id() -> Json:
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
             "@type": f"{TYPE}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            "mutations": [{"remove": script.CALLERS_ID}, {"append": kept}],
+            # The deployment is what the script finds in the path.
+            "mutations": [{"remove": script.CALLERS_ID}, {"append": kept}, {"remove": script.DEPLOYMENT}],
         },
     }
 

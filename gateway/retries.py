@@ -39,6 +39,17 @@ def policy(settings: EdgeSettings, *, reads: bool = False, bounded: bool = False
     return {
         "retry_on": ",".join((*_UNSENT, "retriable-headers", *seen)),
         "retriable_headers": [_UNBEGUN],
+        **_tries(settings),
+    }
+
+
+def of_filter(settings: EdgeSettings) -> Json:
+    """Return the policy of the short calls that a filter makes, which change nothing. It knows no headers."""
+    return {"retry_on": ",".join((*_UNSENT, *_STOPPED, *_DIED)), **_tries(settings)}
+
+
+def _tries(settings: EdgeSettings) -> Json:
+    return {
         "num_retries": settings.edge_retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.5s"},
     }

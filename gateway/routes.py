@@ -98,6 +98,22 @@ _LARGE: Final = frozenset(
 _FORMS: Final = frozenset(("CreateImageEdit", "CreateImageVariation", "CreateFile"))
 """The methods that read multipart bodies."""
 
+FIRST: Final = (
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/openai/v1/chat/completions",
+    "/openai/v1/responses",
+    "/openai/v1/embeddings",
+    "/v1/images/generations",
+    "/openai/deployments/*/chat/completions",
+    "/v1beta/{model=models/**}:streamGenerateContent",
+    "/v1beta/{model=models/**}:generateContent",
+)
+"""Paths that are asked most, which are compared before all others: Envoy tries a route after the other, looks at its
+headers before its path, and takes 0.2 us for each. Nothing else that is served is at one of them."""
+
 _TALKS: Final = "/grpc.reflection."
 """Calls whose callers send more when they have heard something."""
 
@@ -156,12 +172,14 @@ more, for it must be told when they are not."""
 def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     """Return the public listener's routes. The first match serves."""
     known = [binding for binding in bindings if binding.service in DIALECTS]
+    first = [binding for template in FIRST for binding in known if binding.template == template]
     routes = [
         *bodies.verdicts(_target(settings)),
         *_preflights(settings),
+        *_rest(first, settings),
         _alive(),
         *_grpc(settings),
-        *_rest(known, settings),
+        *_rest([binding for binding in known if binding.template not in FIRST], settings),
         *_pages(settings),
         *_strays(),
     ]

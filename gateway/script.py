@@ -16,6 +16,9 @@ from services.common.errors import HTTP_STATUS, RULES, word
 CALLERS_ID: Final = "x-moa-callers-request-id"
 """The header in which the script finds the `x-request-id` that a caller gave."""
 
+DEPLOYMENT: Final = "moa-deployment"
+"""The header in which the script tells the model that one of Azure's paths names."""
+
 _NAME: Final = re.compile(r"\{[a-z0-9_.]+(?:=([^}]*))?\}")
 """A name in a path, and what it may hold."""
 _MAGIC: Final = re.compile(r"[\^$()%.\[\]*+\-?]")
