@@ -51,7 +51,16 @@ each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process:
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
 
 RESOURCES_OF_OTHERS = {
-    *("Certificate", "Cluster", "ExternalSecret", "HTTPRoute", "ScaledObject", "ServiceMonitor", "PrometheusRule"),
+    *(
+        "Certificate",
+        "Cluster",
+        "ExternalSecret",
+        "HTTPRoute",
+        "ScaledObject",
+        "PodMonitor",
+        "ServiceMonitor",
+        "PrometheusRule",
+    ),
 }
 """Of operators, which bring their own schemas."""
 
@@ -223,7 +232,8 @@ def test_certificates_are_of_the_processes(process: Process) -> None:
     """Each process has the certificate of who it is, for the name by which others know it, and they alone; what stands
     in for another is known as the other."""
     told = environment(process)
-    (volume,) = [each for each in dict(pods("production"))[f"moa-{process.name}"]["volumes"] if "secret" in each]
+    secrets = [each for each in dict(pods("production"))[f"moa-{process.name}"]["volumes"] if "secret" in each]
+    (volume,) = [each for each in secrets if each["secret"]["secretName"] != "moa-credentials"]
     (mount,) = [each for each in container(process)["volumeMounts"] if each["name"] == volume["name"]]
     assert (mount["mountPath"], mount["readOnly"]) == (told["MOA_SERVICE_TLS_DIR"], True)
     (certificate,) = [
@@ -276,7 +286,7 @@ def test_who_may_call_whom(process: Process) -> None:
     (policy,) = [
         found["spec"]
         for found in of_kind("production", "NetworkPolicy")
-        if found["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == process.name
+        if found["spec"]["podSelector"]["matchLabels"].get("app.kubernetes.io/name") == process.name
     ]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     metrics = INTERNAL_PORT if process is EDGE else process.metrics_port
@@ -320,16 +330,16 @@ def test_private_addresses_are_not_outside() -> None:
         outside[found["metadata"]["name"]] = blocks
         for block in blocks:
             assert block["except"]
-    assert {name for name, blocks in outside.items() if not blocks} == {"moa-edge"}
+    assert {name for name, blocks in outside.items() if not blocks} == {"moa-edge", "moa-migrate"}
 
 
 def test_migrations_come_before_the_rollout() -> None:
     """Where database and secrets are there already, both schemas are brought up to date first."""
     jobs = {found["metadata"]["name"]: found for found in of_kind("gpu", "Job")}
-    assert set(jobs) == {"moa-migrate-auth", f"moa-migrate-{TASKS.name}"}
+    assert set(jobs) == {"moa-check", "moa-migrate-auth", f"moa-migrate-{TASKS.name}"}
     for job in jobs.values():
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
-        assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] == "migrate"
+        assert job["spec"]["template"]["spec"]["containers"][0]["command"][-1] in ("migrate", "--check")
     for job in of_kind("trial", "Job"):
         assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-upgrade"
 
@@ -378,7 +388,7 @@ def test_edges_are_told_who_runs_in_which_zone() -> None:
 def test_credentials_can_change_under_running_pods() -> None:
     """A secret of credentials is a file of every process that shows or asks one, and the edge has none of it."""
     for name, spec in pods("gpu"):
-        if "migrate" in name:
+        if name in {job["metadata"]["name"] for job in of_kind("gpu", "Job")}:
             continue
         mounted = [each for each in spec["volumes"] if each.get("secret", {}).get("secretName") == "moa-credentials"]
         told = {each["name"]: each.get("value") for each in spec["containers"][0]["env"]}
@@ -420,15 +430,25 @@ def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
 
 
 def test_alerts_are_rules_of_prometheus() -> None:
-    """The file is one that Prometheus reads as it is, and on Kubernetes each metric is of this release."""
-    plain = yaml.safe_load((chart.CHART / "files" / "alerts.yaml").read_text())
+    """The file is one that Prometheus reads as it is, and on Kubernetes each metric is of this release's pods."""
+    plain, of_pods = (
+        yaml.safe_load((chart.CHART / "files" / f"{name}.yaml").read_text()) for name in ("alerts", "alerts-kubernetes")
+    )
     (made,) = [found["spec"] for found in of_kind("production", "PrometheusRule")]
-    of_release = f'{{namespace="{NAMESPACE}",pod=~"moa-.+",'
+    assert [group["name"] for group in made["groups"]] == ["moa", "moa-kubernetes"]
+    some = f"moa-({'|'.join(sorted(process.name for process in PROCESSES))})-.+"
+    of_release = f'{{namespace="{NAMESPACE}",pod=~"{some}",'
     for one, other in zip(plain["groups"][0]["rules"], made["groups"][0]["rules"], strict=True):
         assert one["annotations"] == other["annotations"]
         assert re.sub(r"((?:moa|envoy)_[a-z_]+)\{", lambda found: found[1] + of_release, one["expr"]) == other["expr"]
         assert other["expr"].count(of_release) == len(re.findall(r"\b(?:moa|envoy)_[a-z_]+\{", other["expr"]))
         assert not re.search(r"\bmoa_[a-z_]+\b(?!\{)", other["expr"])
+    for one, other in zip(of_pods["groups"][0]["rules"], made["groups"][1]["rules"], strict=True):
+        assert "$" not in other["expr"]
+        assert other["expr"].count(f'namespace="{NAMESPACE}"') == one["expr"].count("{") >= 1
+    for pod in ("moa-router-0", "moa-inference-images-1", "moa-auth-7c9f-x2"):
+        assert re.fullmatch(some, pod)
+    assert not re.fullmatch(some, "moa-b-router-0"), "a release beside it"
 
 
 def test_what_is_watched_is_counted() -> None:
@@ -436,6 +456,9 @@ def test_what_is_watched_is_counted() -> None:
     texts = [
         path.read_text() for path in (chart.CHART / "files" / "alerts.yaml", chart.CHART / "files" / "dashboard.json")
     ]
+    for panel in msgspec.json.decode(texts[1])["panels"]:
+        for target in panel["targets"]:
+            assert target["expr"].count('{namespace="$namespace",pod=~"$pod"') == target["expr"].count("{") >= 1
     texts.append((chart.CHART / "templates" / "keda.yaml").read_text())
     named = {name for text in texts for name in re.findall(r"\bmoa_[a-z_]+", text)}
     sources = [path for folder in ("services", "inference") for path in (chart.ROOT / folder).rglob("*.py")]

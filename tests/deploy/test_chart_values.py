@@ -8,7 +8,7 @@ import pytest
 
 from deploy.build import chart
 from deploy.build.chart_settings import TRACES, described, descriptions
-from deploy.local.topology import EDGE, PROCESSES, processes_of
+from deploy.local.topology import CATALOGUE_KEPT, EDGE, PROCESSES, processes_of
 from services.auth.settings import AuthSettings
 from tests.deploy.rendered_chart import profile, rendered
 
@@ -246,3 +246,63 @@ def test_a_release_has_no_name_of_anothers_objects() -> None:
         rendered(dict(INSTALLED), f"moa-{EDGE.name}")
     found = rendered({**INSTALLED, "fullnameOverride": "ours"}, f"moa-{EDGE.name}")
     assert {each["metadata"]["name"].partition("-")[0] for each in found} == {"ours"}
+
+
+def test_a_catalogue_with_a_fault_ends_the_upgrade() -> None:
+    """What a router reads at its start a job reads before all else, migrations too, from a file of its own with the
+    new text; without a text of ones own there is nothing to read."""
+    values = {**INSTALLED, "policies": "policies: []", "settings": {"MOA_SERVERS": "http://vllm:8000"}}
+    found = rendered(values)
+    jobs = {each["metadata"]["name"]: each for each in found if each["kind"] == "Job"}
+    weights = {name: int(each["metadata"]["annotations"]["helm.sh/hook-weight"]) for name, each in jobs.items()}
+    (text,) = [each for each in found if each["kind"] == "ConfigMap" and each["metadata"]["name"] == "moa-check"]
+    weights["text"] = int(text["metadata"]["annotations"]["helm.sh/hook-weight"])
+    assert sorted(weights, key=weights.__getitem__)[:2] == ["text", "moa-check"]
+    assert text["data"] == {"policies.yaml": "policies: []\n"}
+    template = jobs["moa-check"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "services.router", "--check"]
+    told = environment(template)
+    assert told["MOA_POLICIES"] == "/moa/config/policies.yaml"
+    assert told["MOA_SERVERS"] == "http://vllm:8000"
+    assert "MOA_CATALOGUE" not in told
+    assert not [each for each in rendered(dict(INSTALLED)) if each["metadata"]["name"] == "moa-check"]
+
+
+def test_the_last_good_catalogue_is_kept() -> None:
+    """Each process that can start by a copy of the catalogue has a folder for it, on the volume of weights where there
+    is one; routers have their own."""
+    pods = workloads(rendered(profile("gpu")))
+    for name, process in {process.name: process for process in PROCESSES}.items():
+        mounts = {each["mountPath"]: each for each in pods[f"moa-{name}"]["spec"]["containers"][0]["volumeMounts"]}
+        told = environment(pods[f"moa-{name}"])
+        kept = CATALOGUE_KEPT in process.optional and "MOA_STATE_DIR" not in process.folders
+        assert told.get(CATALOGUE_KEPT) == ("/moa/kept" if kept else None)
+        assert ("/moa/kept" in mounts) == kept
+    weights = pods["moa-inference"]["spec"]["containers"][0]["volumeMounts"]
+    assert {"name": "cache", "mountPath": "/moa/kept", "subPath": "catalogue"} in weights
+
+
+def test_the_database_is_ones_own() -> None:
+    """More of a Cluster's specification is laid over the chart's, a recovery in the place of a new one; PostgreSQL in
+    another namespace is reached by migrations and processes alike, and by nobody else."""
+    trial = profile("trial")
+    trial["database"]["cloudNativePG"]["spec"] = {
+        "bootstrap": {"recovery": {"source": "before"}},
+        "walStorage": {"size": "5Gi"},
+        "postgresql": {"parameters": {"work_mem": "8MB"}},
+    }
+    (cluster,) = [each["spec"] for each in rendered(trial) if each["kind"] == "Cluster"]
+    assert cluster["bootstrap"] == {"recovery": {"source": "before"}}
+    assert cluster["walStorage"] == {"size": "5Gi"}
+    assert cluster["postgresql"]["parameters"] == {"max_connections": "200", "work_mem": "8MB"}
+    elsewhere = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "databases"}}}
+    found = rendered({**INSTALLED, "database": {"existingSecret": "here", "peers": [elsewhere], "port": 6432}})
+    reached = {
+        each["metadata"]["name"]: [rule["to"] for rule in each["spec"]["egress"] if {"port": 6432} in rule["ports"]]
+        for each in found
+        if each["kind"] == "NetworkPolicy"
+    }
+    assert {name: to for name, to in reached.items() if to} == {
+        f"moa-{name}": [[elsewhere]] for name in ("auth", "tasks", "migrate")
+    }

@@ -150,6 +150,50 @@ spec:
 {{- default (printf "%s-objects" (include "moa.fullname" .)) .Values.store.volume.existingClaim -}}
 {{- end }}
 
+{{/* The files that processes read again when they change. */}}
+{{- define "moa.config" -}}
+{{- with .Values.catalogue }}
+catalogue.yaml: |
+  {{- . | nindent 2 }}
+{{- end }}
+{{- with .Values.policies }}
+policies.yaml: |
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Rules of a network policy: to where names are resolved, and to PostgreSQL. */}}
+{{- define "moa.egressToNames" -}}
+{{- with .Values.networkPolicies.dns }}
+- to:
+    {{- toYaml .to | nindent 4 }}
+  ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+{{- end }}
+{{- define "moa.egressToDatabase" -}}
+{{- with .Values.database }}
+- ports: [{port: {{ .port }}}]
+  to:
+    {{- if and .cloudNativePG.enabled (not .existingSecret) }}
+    - podSelector: {matchLabels: {cnpg.io/cluster: {{ include "moa.fullname" $ }}-db}}
+    {{- end }}
+    {{- with .podSelector }}
+    - podSelector:
+        {{- toYaml . | nindent 8 }}
+    {{- end }}
+    {{- with .peers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- range .cidrs }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The DNS name that a process's certificate is for: (dict "root" $ "name" "router"); "{}" for any. */}}
 {{- define "moa.identity" -}}
 {{ include "moa.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
