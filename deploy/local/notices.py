@@ -47,6 +47,10 @@ def _database_full(line: Mapping[str, Any]) -> str:
     return f"warning: the database's disk is full, and what needs room there is refused: {line.get('why')}"
 
 
+def _database_read_only(line: Mapping[str, Any]) -> str:
+    return f"warning: the database takes no writes, so nobody is served whom it must be asked for: {line.get('why')}"
+
+
 def _certificate_expired(line: Mapping[str, Any]) -> str:
     names, until = ", ".join(map(str, line.get("names") or ())), line.get("until")
     return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
@@ -62,6 +66,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "catalogue.reloaded": _catalogue_reloaded,
     "facts.refused": _facts_refused,
     "database.full": _database_full,
+    "database.read_only": _database_read_only,
     "certificate.expired": _certificate_expired,
     "ledger.unbalanced": _ledger_unbalanced,
 }

@@ -25,7 +25,9 @@ from services.common.isolate import OneFailed
 
 Link = psycopg.AsyncConnection[TupleRow]
 
-AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, OSError)
+READ_ONLY: Final = psycopg.errors.ReadOnlySqlTransaction
+"""What is raised by a server that takes no writes: one that gave its place to another, or whose operator said so."""
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, READ_ONLY, PoolTimeout, OSError)
 """What is raised while the database is not there."""
 
 LOST: Final = Gauge("moa_database_lost", "1 while this process finds its database away, and refuses what needs it.")
@@ -105,7 +107,10 @@ class Database:
             kwargs={"connect_timeout": 2, **of_sessions},
         )
         self._probe: asyncio.Task[None] | None = None
-        self._full = FullDisk()
+        self._reminders: dict[type[Exception], _Reminder] = {
+            psycopg.errors.DiskFull: _Reminder(),
+            READ_ONLY: _Reminder(),
+        }
 
     @property
     def is_away(self) -> bool:
@@ -125,8 +130,8 @@ class Database:
     async def transaction(self) -> AsyncIterator[Link]:
         """Lend a connection inside a transaction, committed at the end.
 
-        Raises Unavailable when the database is away, OneFailed when it is there and refused a statement. Whether the
-        commit took place is not known then.
+        Raises Unavailable when the database is away or takes no writes, OneFailed when it is there and refused a
+        statement. Whether the commit took place is not known then.
         """
         if self._probe is not None:
             raise self._is_away()
@@ -141,12 +146,17 @@ class Database:
         except AWAY as error:
             if of_one_statement(error):
                 raise OneFailed("the database did not answer in time; try again", retry_after_s=1) from error
-            full = self._full.saw(error)
+            # Such a database is there: it reads, and writes what needs no more room. Who takes it for one that is away
+            # refuses everything for a moment after each statement that failed.
+            full = isinstance(error, psycopg.errors.DiskFull)
+            self._remind(error)
             # Where others were answered meanwhile it is busy, and there.
             busy = isinstance(error, PoolTimeout) and self._answered_at > asked_at
             if self._at_once and self._probe is None and not full and not busy:
                 _log.warning("database.lost", why=type(error).__name__)
-                self._probe = asyncio.create_task(self._until_back(), name="database probe")
+                self._probe = asyncio.create_task(
+                    self._until_back(writes=isinstance(error, READ_ONLY)), name="database probe"
+                )
             raise self._is_away() from error
 
     async def _check(self, link: Link) -> None:
@@ -166,24 +176,45 @@ class Database:
                 raise asyncio.CancelledError
             yield link
 
+    def _remind(self, error: Exception) -> None:
+        """Tell the operator of a database that is there and does not write."""
+        if isinstance(error, psycopg.errors.DiskFull):
+            FULL.inc()
+        reminder = self._reminders.get(type(error))
+        if reminder is not None and reminder.is_due():
+            event = "database.read_only" if isinstance(error, READ_ONLY) else "database.full"
+            _log.error(event, why=str(error).partition("\n")[0])
+
     def _is_away(self) -> Unavailable:
         return Unavailable(f"{self._what} cannot be reached now; try again", retry_after_s=1)
 
-    async def _until_back(self) -> None:
+    async def _until_back(self, *, writes: bool) -> None:
+        """Wait until the database answers; `writes`: until it takes writes, too."""
         self._back_s = self._check_s
         with LOST.track_inprogress():
             while True:
                 try:
                     # What the pool lends has just answered.
-                    async with self._lent(self._back_s):
-                        pass
-                except AWAY:
+                    async with self._lent(self._back_s) as link:
+                        if writes:
+                            with answering(link, within_s=self._back_s):
+                                await _see_writes(link)
+                except AWAY as error:
+                    if isinstance(error, READ_ONLY):
+                        await self._pool.drain()
                     self._back_s = min(_BACK_S, self._back_s + _MORE_S)
                     await asyncio.sleep(_PROBE_S)
                 else:
                     break
         _log.warning("database.found")
         self._probe = None
+
+
+async def _see_writes(link: Link) -> None:
+    """Raise ReadOnlySqlTransaction where the server takes no writes in this session."""
+    row = await (await link.execute("show transaction_read_only")).fetchone()
+    if row is not None and row[0] == "on":
+        raise READ_ONLY("the server takes no writes")
 
 
 @contextmanager
@@ -241,31 +272,24 @@ async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred
 def of_one_statement(error: Exception) -> bool:
     """Return whether the server answered and refused one statement: too slow, behind a lock, in a deadlock."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    # Classes 08 (connection), 57P (shut down) and 53 (out of resources) are the server's own trouble.
-    return state is not None and not state.startswith(("08", "57P", "53"))
+    # Classes 08 (connection), 57P (shut down) and 53 (out of resources), and no writes are the server's own trouble.
+    return state is not None and not state.startswith(("08", "57P", "53", "25006"))
 
 
-class FullDisk:
-    """Tells the operator that the database has no room, once in a while.
-
-    Such a database is there: it reads, and writes what needs no more room. Who takes it for one that is away refuses
-    everything for a moment after each statement that failed.
-    """
+class _Reminder:
+    """Says when an operator is to be told of what goes on for long: at once, then once in a while."""
 
     def __init__(self, *, again_s: float = 60.0) -> None:
         self._again_s = again_s
-        self._told_at: float | None = None
+        self._told_at = float("-inf")
 
-    def saw(self, error: Exception) -> bool:
-        """Return whether a statement failed for want of room on the database's disk."""
-        if not isinstance(error, psycopg.errors.DiskFull):
-            return False
-        FULL.inc()
+    def is_due(self) -> bool:
+        """Return whether it is to be told now, which it then is."""
         now = time.monotonic()
-        if self._told_at is None or now - self._told_at >= self._again_s:
+        due = now - self._told_at >= self._again_s
+        if due:
             self._told_at = now
-            _log.error("database.full", why=str(error.diag.message_primary or ""))
-        return True
+        return due
 
 
 def _break(link: psycopg.AsyncConnection[Any]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.common.database import Database
@@ -121,3 +123,37 @@ async def test_a_busy_database_is_not_away(database_url: str) -> None:
         await asyncio.gather(first, second)
     finally:
         await database.close()
+
+
+async def test_a_database_that_takes_no_writes(database_url: str) -> None:
+    """It counts as away until it takes writes again: callers may try again, and no row of theirs is blamed."""
+    name = sql.Identifier(str(conninfo_to_dict(database_url)["dbname"]))
+    database = Database(
+        database_url, what="accounts", wait_s=20, size=2, statement_s=20, lock_s=20, answer_s=60, at_once=True
+    )
+
+    async def write() -> None:
+        async with database.transaction() as link:
+            await link.execute("create table written (n int)")
+            raise ZeroDivisionError
+
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as operator:
+        await operator.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+        await database.open()
+        try:
+            with pytest.raises(Unavailable, match="accounts cannot be reached"):
+                await write()
+            assert database.is_away
+            await pass_turns(2)
+            assert told("moa_database_lost") == 1
+        finally:
+            await operator.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(name))
+        try:
+            pauses = waiting.pauses()
+            async with asyncio.timeout(60):
+                while database.is_away:
+                    await asyncio.sleep(next(pauses))
+            with pytest.raises(ZeroDivisionError):
+                await write()
+        finally:
+            await database.close()
