@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import grpc
+import msgspec
 import pytest
 
 from inference.engine import Standing
@@ -53,7 +54,9 @@ class Process:
         self.texts = Moody()
         self.waiting: list[float] = []
         """Seconds of work that wait for its model."""
-        self.registry = Registry(lambda model, report: Engine(self.waiting))
+        self.beside: list[float] = []
+        """Seconds of work that wait for another model."""
+        self.registry = Registry(lambda model, report: Engine(self.waiting if model is MODEL else self.beside))
         self.server = Server(service_token=TOKEN)
         text_service_pb2_grpc.add_TextServiceServicer_to_server(self.texts, self.server.grpc)
         states = ModelServicer(cast(Watched, _Now()), self.registry, cast(Packages, None))
@@ -151,6 +154,18 @@ async def test_a_cold_process_is_asked_once_loading_costs_less_than_waiting(pool
     await second.registry.warm(MODEL)
     await pool.replicas.look()
     assert await pool.shares(6) == [0, 6]
+
+
+async def test_work_of_other_models_makes_no_call_wait_for_a_model_to_be_loaded(pool: Pool) -> None:
+    """Each model has a queue of its own; of two that have the model the one with less beside it is asked."""
+    first, second = pool.processes
+    await first.registry.warm(msgspec.structs.replace(MODEL, id="other"))
+    first.beside.append(2 * LOAD_S)
+    await pool.replicas.look()
+    assert await pool.shares(4) == [4, 0]
+    await second.registry.warm(MODEL)
+    await pool.replicas.look()
+    assert await pool.shares(2) == [0, 2]
 
 
 async def test_calls_that_the_processes_have_not_told_of_count(pool: Pool) -> None:

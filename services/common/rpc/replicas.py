@@ -35,6 +35,8 @@ LOAD_S: Final = 30.0
 """What loading a model is taken to cost: so much work must wait elsewhere before a cold process is asked."""
 CALL_S: Final = 1.0
 """What a call is taken to cost of which nobody can tell."""
+_BESIDE: Final = 0.1
+"""How much of other models' work counts. A call waits for its own model's alone, beside which theirs goes on."""
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
 _READY: Final = grpc.ChannelConnectivity.READY
 _LOADING: Final = model_service_pb2.MODEL_STATE_LOADING
@@ -51,7 +53,7 @@ class Replica:
     """
 
     __slots__ = (
-        *("_begun", "_connection", "_following", "_loads", "_running", "_told_at", "_work_s"),
+        *("_begun", "_connection", "_following", "_loads", "_running", "_told_at", "_work_s", "_works"),
         *("address", "calls", "channel", "stub"),
     )
 
@@ -63,6 +65,9 @@ class Replica:
         """What makes calls of its methods; for who calls it to keep them in."""
         self._told_at = float("-inf")
         self._work_s = 0.0
+        """Seconds of work of all models."""
+        self._works: dict[str, float] = {}
+        """Of each model, and of what it makes."""
         self._loads: dict[str, float] = {}
         """For each model in memory, or on its way there, and for what it makes, the seconds until it is."""
         self._begun = 0
@@ -88,7 +93,8 @@ class Replica:
 
     def wait_s(self, model: str) -> float:
         """Return how long a call of a model is guessed to wait there."""
-        return self._loads.get(model, LOAD_S) + self._work_s + self._begun * CALL_S
+        own = self._works.get(model, 0.0)
+        return self._loads.get(model, LOAD_S) + own + (self._work_s - own) * _BESIDE + self._begun * CALL_S
 
     def counting(self, make: Callable[..., Any]) -> Callable[..., Any]:
         """Return what makes one call, which counts as one that runs there until it ends."""
@@ -120,6 +126,10 @@ class Replica:
         self._told_at = clock()
         self._begun -= counted
         self._loads = {name: _load_s(each) for each in described.engines for name in (each.makes, each.model)}
+        self._works = {}
+        for each in described.engines:
+            for name in (each.makes, each.model):
+                self._works[name] = self._works.get(name, 0.0) + _work_s(each)
         self._work_s = sum(map(_work_s, described.engines))
 
     def follow(self, connected: Callable[[], None]) -> None:
