@@ -51,6 +51,13 @@ def _database_read_only(line: Mapping[str, Any]) -> str:
     return f"warning: the database takes no writes, so nobody is served whom it must be asked for: {line.get('why')}"
 
 
+def _store_apart(_: Mapping[str, Any]) -> str:
+    return (
+        "warning: tasks of another host share the database, and keep pictures where this one does not see them: "
+        "their links are 404 here; give all hosts one bucket (MOA_STORE_BUCKET)"
+    )
+
+
 def _certificate_expired(line: Mapping[str, Any]) -> str:
     names, until = ", ".join(map(str, line.get("names") or ())), line.get("until")
     return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
@@ -67,6 +74,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "facts.refused": _facts_refused,
     "database.full": _database_full,
     "database.read_only": _database_read_only,
+    "store.apart": _store_apart,
     "certificate.expired": _certificate_expired,
     "ledger.unbalanced": _ledger_unbalanced,
 }

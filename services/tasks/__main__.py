@@ -25,7 +25,7 @@ from services.common.rpc.server import Server, run
 from services.common.rpc.tls import tls_of
 from services.common.settings import secrets_in
 from services.common.signing import Secrets
-from services.common.store import links_of, store_of
+from services.common.store import identity_of, links_of, store_of
 from services.quota_client import Admission, StoredKeys
 from services.tasks import dialects
 from services.tasks.adapters.batch_content import BatchContent
@@ -185,7 +185,7 @@ class Process:
             await self.database.close()
 
     def _duties(self) -> Iterable[Coroutine[Any, Any, None]]:
-        yield Listener(self.config.session_url, self.notices).run()
+        yield Listener(self.config.session_url, self.notices, objects=identity_of(self.config)).run()
         yield self.watched.watch()
         yield self.provider_keys.run()
         yield self.keeper.run()

@@ -11,10 +11,11 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
 
 from services.auth.adapters.export_bucket import ExportBucket
 from services.common.errors import NotFound, StorageFailed
-from services.common.store import FolderStore, Store, object_name, owner_of
+from services.common.store import FolderStore, Store, StoreSettings, identity_of, object_name, owner_of
 from services.common.store.model import CHUNK_BYTES
 from services.common.store.names import is_name, owns
 from services.common.store.s3 import PART_BYTES, S3Store
@@ -203,3 +204,17 @@ async def test_exports_reach_a_bucket_by_a_credential_of_their_own(s3_endpoint: 
     assert (found["Body"].read(), found["ContentType"]) == (b"two", "application/gzip")
     for one in (exports, missing, client):
         one.close()
+
+
+def test_a_folder_is_known_again(tmp_path: Path) -> None:
+    """Who sees the same folder has the same store; another folder is another, and a bucket is known by its name."""
+
+    def identity(folder: str, bucket: str = "") -> str:
+        return identity_of(
+            StoreSettings(store_dir=tmp_path / folder, store_bucket=bucket, service_token=SecretStr("t" * 32))
+        )
+
+    assert identity("one") == identity("one") != identity("two")
+    assert identity("one", "pictures") == identity("two", "pictures") != identity("one", "others")
+    (tmp_path / "file").touch()
+    assert identity("file/within") == ""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from structlog.testing import capture_logs
 
 from services.common.clock import now_utc
 from services.common.store import Links
@@ -148,3 +149,28 @@ async def test_word_of_the_database_rings(tasks_url: str) -> None:
             await webhooks.wait()
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_stores_that_are_apart_are_told(tasks_url: str) -> None:
+    """Processes that keep objects elsewhere over one database are told of each other; those that share them are not."""
+
+    async def heard(objects: str, notices: Notices) -> asyncio.Task[None]:
+        with notices.listening(QUEUE) as rung:
+            listening = asyncio.create_task(Listener(tasks_url, notices, objects=objects).run())
+            await rung.wait()
+        return listening
+
+    notices = Notices()
+    listening = []
+    with capture_logs() as lines:
+        for objects in ("here", "here", "there"):
+            listening.append(await heard(objects, notices))
+            with notices.listening(QUEUE) as rung:
+                async with await psycopg.AsyncConnection.connect(tasks_url, autocommit=True) as link:
+                    await link.execute(f"notify {QUEUE}")
+                await rung.wait()
+            told = [line for line in lines if line["event"] == "store.apart"]
+            assert len(told) == (objects == "there")
+    for each in listening:
+        each.cancel()
+    await asyncio.gather(*listening, return_exceptions=True)

@@ -7,7 +7,7 @@ from services.common.store.folder import FolderStore
 from services.common.store.links import Links
 from services.common.store.model import ObjectInfo, Opened, Store
 from services.common.store.names import object_name, owner_of
-from services.common.store.settings import StoreSettings, links_of, store_of
+from services.common.store.settings import StoreSettings, identity_of, links_of, store_of
 
 __all__ = [
     "FolderStore",
@@ -16,6 +16,7 @@ __all__ = [
     "Opened",
     "Store",
     "StoreSettings",
+    "identity_of",
     "links_of",
     "object_name",
     "owner_of",

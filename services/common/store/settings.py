@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,6 +52,24 @@ def store_of(settings: StoreSettings) -> Store:
 
         return S3Store(settings.store_bucket, endpoint=settings.store_endpoint, region=settings.store_region)
     return FolderStore(settings.store_dir)
+
+
+def identity_of(settings: StoreSettings) -> str:
+    """Return what tells the store that the settings name from others: the same on each host that sees the same objects.
+
+    A folder keeps it in a file; nothing where that cannot be written.
+    """
+    if settings.store_bucket:
+        place = f"{settings.store_endpoint}/{settings.store_bucket}".encode()
+        return hashlib.sha256(place).hexdigest()[:16]
+    file = settings.store_dir / ".identity"
+    try:
+        settings.store_dir.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), file.open("x") as made:
+            made.write(secrets.token_hex(8))
+        return file.read_text()[:16]
+    except OSError:
+        return ""
 
 
 def links_of(settings: StoreSettings) -> Links:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
 
 from services.common import database, logs
 from services.common.beats import until_beat_s
@@ -35,6 +37,7 @@ OWED: Final = "tasks_owed"
 
 REST_S: Final = 20.0
 """How long, in the mean, nothing is looked for where there is nothing to do: what begins is told."""
+_CALLED: Final = "moa tasks, objects in "
 _ALIVE_S: Final = 60.0
 """After so long without word the connection is asked whether it stands."""
 _CHECK_S: Final = 5.0
@@ -107,11 +110,19 @@ class Notices:
 
 
 class Listener:
-    """Turns the database's notifications into notices, over one connection that is made anew when it breaks."""
+    """Turns the database's notifications into notices, over one connection that is made anew when it breaks.
 
-    def __init__(self, url: str, notices: Notices) -> None:
+    Args:
+        url: The database, without a pooler.
+        notices: Who is woken.
+        objects: What tells this process's store of objects from others'. Its connection is called by it, so that
+            processes whose stores are apart see each other: a task's pictures are where the worker is that took it.
+    """
+
+    def __init__(self, url: str, notices: Notices, *, objects: str = "") -> None:
         self._url = url
         self._notices = notices
+        self._name = f"{_CALLED}{objects}" if objects else ""
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -126,17 +137,31 @@ class Listener:
             await asyncio.sleep(0.5)
 
     async def _listen(self) -> None:
-        link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=2)
+        url = make_conninfo(self._url, application_name=self._name) if self._name else self._url
+        link = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=2)
         async with link:
             for channel in (QUEUE, EVENTS, CANCEL, WEBHOOKS, OWED, BATCHES):
                 await link.execute(f"listen {channel}")
             self._notices.notify_all()
+            await self._look_for_others(link)
             while True:
                 async for note in link.notifies(timeout=0):
                     self._notices.notify(note.payload or note.channel)
                 await database.spoken(link, within_s=_ALIVE_S)
                 with database.answering(link, within_s=_CHECK_S):
                     await link.execute("select 1")
+
+    async def _look_for_others(self, link: psycopg.AsyncConnection[TupleRow]) -> None:
+        """Tell the operator of processes whose objects are elsewhere: what they make is not found through this one."""
+        if self._name:
+            with database.answering(link, within_s=_CHECK_S):
+                others = await link.execute(
+                    "select distinct application_name from pg_stat_activity where datname = current_database() "
+                    "and starts_with(application_name, %s) and application_name <> %s",
+                    (_CALLED, self._name),
+                )
+                if found := len(await others.fetchall()):
+                    _log.error("store.apart", others=found)
 
 
 async def wait(event: asyncio.Event, at_most_s: float = _EVERY_S) -> None:
