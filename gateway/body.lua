@@ -76,10 +76,6 @@ local function network(address)
   return table.concat(groups, ":", 1, math.min(4, #groups))
 end
 
-local function told(handle)
-  return handle:streamInfo():dynamicMetadata():get(NAMESPACE) or {}
-end
-
 -- Say what becomes of the request, and why where it is refused. The route is looked up anew, and with it how long the
 -- next byte may take. `metadata` is what of its first route the answer will need.
 local function judge(handle, verdict, metadata, why)
@@ -95,9 +91,8 @@ local function judge(handle, verdict, metadata, why)
   handle:metadata():get("dialect")
 end
 
-local function key_in(headers)
-  return (headers:get("x-api-key") or "") .. "\n" .. (headers:get("authorization") or "") .. "\n" ..
-    (headers:get("x-goog-api-key") or "")
+local function key_in(given)
+  return (given["x-api-key"] or "") .. "\n" .. (given["authorization"] or "") .. "\n" .. (given["x-goog-api-key"] or "")
 end
 
 -- Whoever asks is known: the gate that was asked said so, or says nothing against it.
@@ -112,23 +107,22 @@ local function refusal(handle)
   return said ~= nil and said["refused"] or nil
 end
 
-local function watch_body(handle)
-  local headers, meta = handle:headers(), handle:metadata()
-  local limit, grpc = meta:get("limit") or FREE, meta:get("grpc")
+local function watch_body(handle, headers, given, meta, grpc)
+  local limit = meta:get("limit") or FREE
   local metadata = {dialect = meta:get("dialect") or "native", grpc = grpc or false}
-  local declared = tonumber(headers:get("content-length") or "")
+  local declared = tonumber(given["content-length"] or "")
   if declared == 0 then return judge(handle, "whole", metadata) end
   if not meta:get("served") then return end -- nobody is behind this route
   local now = tonumber(handle:timestamp())
   sweep(now)
-  local address = network(headers:get("x-envoy-external-address") or "")
-  local key = limit > FREE and key_in(headers) or ""
+  local address = network(given["x-envoy-external-address"] or "")
+  local key = limit > FREE and key_in(given) or ""
   local trusted = limit > FREE and (known[key] or 0) > now
   local asks = limit > FREE and not trusted
     and (declared == nil or declared > FREE or (held[address] or 0) >= SHARE / 2)
   local most = asks and SHARE or SHARE / 2
   -- What usually has no body is judged by the bytes that come, if any do: it does not pay for others' bodies.
-  local bare = declared == nil and BARE[headers:get(":method")]
+  local bare = declared == nil and BARE[given[":method"]]
   if not trusted and not bare and crowded(address, most, now) then
     handle:streamInfo():dynamicMetadata():set(NAMESPACE, "why", "crowded")
     return handle:respond({[":status"] = "429", ["retry-after"] = "1"}, "")
@@ -199,8 +193,7 @@ local function watch_body(handle)
 end
 
 -- Remember who was welcomed, and let go of what a refused caller had sent.
-local function answered(handle)
-  local said = told(handle)
+local function answered(handle, said)
   if said["id"] then settle(said["id"]) end
   if said["ask"] then
     if welcomed(handle) then
@@ -209,5 +202,4 @@ local function answered(handle)
       known[said["key"]] = tonumber(handle:timestamp()) + KNOWN_MS
     end
   end
-  return said
 end

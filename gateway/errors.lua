@@ -26,6 +26,8 @@ local REFUSED = {crowded = "rate_limited", too_large = "too_large", unauthentica
 local LEFTOVERS = {"grpc-status", "grpc-message", "grpc-status-details-bin", "x-moa-reason", "x-moa-param",
   "x-moa-edge", "grpc-encoding", "grpc-accept-encoding"}
 
+local SAID_BESIDE = {["x-moa-status"] = ":status", ["x-moa-length"] = "content-length"}
+
 local ESCAPES = {['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"}
 
 local function quote(text)
@@ -57,18 +59,48 @@ local function without_key(path)
   return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head, key
 end
 
+-- What was found out of names and values of headers, which are the same in most requests: to look through a text costs more
+-- than to find it here. Each is bounded, and begins anew where it is full.
+local MOST_MET, LONGEST_MET = 1000, 256
+local names, names_count = {}, 0 -- name -> "pseudo", "odd" or "plain"
+local plain, plain_count = {}, 0 -- values of printable ASCII characters
+
+local function kind_of(name)
+  local kind = names[name]
+  if kind ~= nil then return kind end
+  kind = "plain"
+  if name:byte() == 58 then -- a pseudo-header's colon
+    kind = "pseudo"
+  elseif name:find("[^%w_.-]") or name:find("%-bin$") or name:find("^grpc%-") then
+    kind = "odd"
+  end
+  if names_count >= MOST_MET then names, names_count = {}, 0 end
+  if #name <= LONGEST_MET then names[name], names_count = kind, names_count + 1 end
+  return kind
+end
+
+local function is_plain(value)
+  if plain[value] then return true end
+  if value:find("[^\32-\126]") then return false end
+  if plain_count >= MOST_MET then plain, plain_count = {}, 0 end
+  if #value <= LONGEST_MET then plain[value], plain_count = true, plain_count + 1 end
+  return true
+end
+
 -- Headers that HTTP allows and gRPC does not would fail the whole call: their names, their bytes, or what gRPC takes
 -- them for. A REST caller's are dropped; nothing reads them. Return the name of one that would be read, were it ASCII.
-local function drop_ungrpc(headers)
-  local odd, unread = {}, nil
-  for key, value in pairs(headers) do
-    local odd_key = key:find("[^%w_.-]") or key:find("%-bin$") or key:find("^grpc%-")
-    if key:byte() ~= 58 and (odd_key or value:find("[^\32-\126]")) then -- 58: a pseudo-header's colon
+local function drop_ungrpc(headers, given)
+  local odd, unread = nil, nil
+  for key, value in pairs(given) do
+    local kind = kind_of(key)
+    -- The id of the request is Envoy's own, or was looked at.
+    if kind == "odd" or kind == "plain" and key ~= "x-request-id" and not is_plain(value) then
+      odd = odd or {}
       odd[#odd + 1] = key
-      if key == "idempotency-key" or key:find("^moa%-") and not odd_key then unread = key end
+      if key == "idempotency-key" or key:find("^moa%-") and kind ~= "odd" then unread = key end
     end
   end
-  for _, key in ipairs(odd) do headers:remove(key) end
+  for _, key in ipairs(odd or {}) do drop(headers, given, key) end
   return unread
 end
 
@@ -78,38 +110,42 @@ local function refuse_unread(handle, name)
   handle:respond({[":status"] = "400", ["x-moa-reason"] = "invalid_field", ["x-moa-param"] = name, ["grpc-message"] = why}, "")
 end
 
-local function move_key(headers)
-  local path = headers:get(":path") or ""
+local function move_key(headers, given)
+  local path = given[":path"] or ""
   if not path:find("?", 1, true) then return end
   local rest, key = without_key(path)
   if key == nil then return end
-  local given = headers:get("x-goog-api-key")
-  if given ~= nil and given ~= key then key = given .. "," .. key end
-  headers:replace("x-goog-api-key", key)
-  headers:replace(":path", rest)
+  local other = given["x-goog-api-key"]
+  if other ~= nil and other ~= key then key = other .. "," .. key end
+  put(headers, given, "x-goog-api-key", key)
+  put(headers, given, ":path", rest)
 end
 
 function envoy_on_request(handle)
-  if not arrived(handle) then return end
   local headers = handle:headers()
+  local given = arrived(handle, headers)
+  if given == nil then return end
+  local meta = handle:metadata()
+  local grpc = meta:get("grpc")
   -- Calls over gRPC stay what they are.
-  if not handle:metadata():get("grpc") then
-    local unread = drop_ungrpc(headers)
+  if not grpc then
+    local unread = drop_ungrpc(headers, given)
     if unread ~= nil then return refuse_unread(handle, unread) end
-    move_key(headers)
-    local own_name = handle:metadata():get("request_id")
+    move_key(headers, given)
+    local own_name = meta:get("request_id")
     if own_name then
-      handle:streamInfo():dynamicMetadata():set("moa", "request_id", headers:get("x-request-id") or "")
-      handle:streamInfo():dynamicMetadata():set("moa", "request_id_header", own_name)
+      local data = handle:streamInfo():dynamicMetadata()
+      data:set("moa", "request_id", given["x-request-id"] or "")
+      data:set("moa", "request_id_header", own_name)
     end
-    if not handle:metadata():get("served") then
-      local path, data = (headers:get(":path") or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
-      local right = meant(headers:get(":method") or "", path)
+    if not meta:get("served") then
+      local path, data = (given[":path"] or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
+      local right = meant(given[":method"] or "", path)
       if right ~= nil then data:set("moa", "meant", right) end
       data:set("moa", "step", next_step(path, right) or LISTED)
     end
   end
-  if not handle:metadata():get("talks") then watch_body(handle) end
+  if not (grpc and meta:get("talks")) then watch_body(handle, headers, given, meta, grpc) end
 end
 
 local function size_of(bytes)
@@ -136,10 +172,12 @@ local function answer_grpc(headers, why, message)
 end
 
 function envoy_on_response(handle)
-  local headers, said = handle:headers(), answered(handle)
+  local headers, data = handle:headers(), handle:streamInfo():dynamicMetadata()
+  local said = data:get(NAMESPACE) or {}
+  answered(handle, said)
   if said["grpc"] or handle:metadata():get("grpc") then return answer_grpc(headers, said["why"], said["message"]) end
   local status = tonumber(headers:get(":status")) or 0
-  local asked = handle:streamInfo():dynamicMetadata():get("moa")
+  local asked = data:get("moa")
   -- What the dialect calls the request's id, as the first route said: a body that is refused is answered by another.
   if asked and asked.request_id_header then headers:replace(asked.request_id_header, asked.request_id) end
   if status < 400 then
@@ -154,7 +192,7 @@ function envoy_on_response(handle)
       headers:replace("x-accel-buffering", "no")
     end
     -- A status other than 200 and a length, of a service whose answer gRPC could not say them for.
-    for header, meant in pairs({["x-moa-status"] = ":status", ["x-moa-length"] = "content-length"}) do
+    for header, meant in pairs(SAID_BESIDE) do
       local value = headers:get(header)
       if value ~= nil then
         headers:replace(meant, value)

@@ -74,15 +74,20 @@ end
 
 -- Azure's callers name the model in the path, which is told in a header (a model in the body counts before it), and send
 -- their key in a header of their own.
-local function from_azure(headers)
-  local key = headers:get("api-key")
+local function from_azure(headers, given)
+  local key = given["api-key"]
   if key ~= nil then
-    local given = headers:get("x-api-key")
-    headers:replace("x-api-key", (given == nil or given == key) and key or given .. "," .. key)
+    local other = given["x-api-key"]
+    given["x-api-key"] = (other == nil or other == key) and key or other .. "," .. key
+    given["api-key"] = nil
+    headers:replace("x-api-key", given["x-api-key"])
     headers:remove("api-key")
   end
-  local model = (headers:get(":path") or ""):match("^/openai/deployments/([^/?]+)/")
+  local model = (given[":path"] or ""):match("^/openai/deployments/([^/?]+)/")
   if model == nil then return end
   model = model:gsub("%%(%x%x)", function(x) return string.char(tonumber(x, 16)) end)
-  if #model <= LONGEST and not model:find("[^\33-\126]") then headers:replace("moa-deployment", model) end
+  if #model <= LONGEST and not model:find("[^\33-\126]") then
+    headers:replace("moa-deployment", model)
+    given["moa-deployment"] = model
+  end
 end
