@@ -1,6 +1,7 @@
 """Write what the Helm chart knows of the processes from their one table: `python -m deploy.build.chart`.
 
-The chart's templates go over `files/topology.yaml`, and `values.schema.json` knows the settings' names by it.
+The chart's templates go over `files/topology.yaml`, `values.schema.json` knows the settings by it, and the README has
+the values as `values.yaml` describes them.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ CHART: Final = ROOT / "deploy" / "helm" / "moa"
 TOPOLOGY: Final = CHART / "files" / "topology.yaml"
 SCHEMA: Final = CHART / "values.schema.json"
 VALUES: Final = CHART / "values.yaml"
+README: Final = CHART / "README.md"
 
 SETTINGS: Final[dict[str, type[Settings]]] = {
     "services.auth": AuthSettings,
@@ -94,6 +96,8 @@ _ELSEWHERE: Final = {
     "OTEL_TRACES_SAMPLER_ARG": "traces.samplerArg",
 }
 """What the README names, and no process of the chart is told as a setting."""
+_VALUES_MARK: Final = "<!-- Written by `python -m deploy.build.chart` from values.yaml, to the end of the file. -->"
+_LONGEST_DEFAULT: Final = 70
 _HEAD: Final = (
     "# Written by `python -m deploy.build.chart` from deploy/local/topology.py; a test holds it against that.\n"
 )
@@ -197,10 +201,34 @@ def _at(schema: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any] | None:
     return schema
 
 
+def readme(text: str) -> str:
+    """Return the chart's README with the values of now, as `values.yaml` says them."""
+    head, _, _ = text.partition(_VALUES_MARK)
+    values = msgspec.yaml.decode(VALUES.read_bytes())
+    rows = [
+        f"| `{'.'.join(path)}` | {_shown(_found(values, path))} | {words.replace('<', '&lt;')} |"
+        for path, words in described(VALUES).items()
+    ]
+    return "\n".join([head + _VALUES_MARK, "", "| value | default | what it is |", "|---|---|---|", *rows, ""])
+
+
+def _found(values: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values[key]
+    return values
+
+
+def _shown(value: Any) -> str:
+    """Return a default as YAML has it in a line; a map that would fill one is left to its file."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "a map" if isinstance(value, dict) and len(text) > _LONGEST_DEFAULT else f"`{text}`"
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the three files."""
     TOPOLOGY.write_text(rendered())
     SCHEMA.write_text(schema(SCHEMA.read_text()))
+    README.write_text(readme(README.read_text()))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import copy
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import msgspec
 import pytest
@@ -31,6 +34,7 @@ from gateway.address import addresses
 from services.catalogue import load
 from services.common.content_sealing import ContentKeys
 from services.common.rpc.health import READY
+from tests.deploy import operators
 from tests.deploy.rendered_chart import (
     COMMON,
     KEPT,
@@ -49,20 +53,6 @@ each_profile = pytest.mark.parametrize("name", PROFILES)
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
-
-RESOURCES_OF_OTHERS = {
-    *(
-        "Certificate",
-        "Cluster",
-        "ExternalSecret",
-        "HTTPRoute",
-        "ScaledObject",
-        "PodMonitor",
-        "ServiceMonitor",
-        "PrometheusRule",
-    ),
-}
-"""Of operators, which bring their own schemas."""
 
 
 def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
@@ -91,6 +81,7 @@ def test_the_chart_knows_the_table() -> None:
     again = "python -m deploy.build.chart writes it"
     assert chart.TOPOLOGY.read_text() == chart.rendered(), again
     assert chart.SCHEMA.read_text() == chart.schema(chart.SCHEMA.read_text()), again
+    assert chart.README.read_text() == chart.readme(chart.README.read_text()), again
 
 
 @each_profile
@@ -101,12 +92,34 @@ def test_renders_as_it_did(name: str) -> None:
 
 @each_profile
 def test_kubernetes_takes_it(name: str) -> None:
-    """Every object is valid by the schemas of Kubernetes, unknown fields refused; operators' own resources are few."""
+    """Every object is valid by the schemas of Kubernetes or of the operator whose it is; unknown fields are refused."""
     for found in release(name):
-        if found["kind"] in RESOURCES_OF_OTHERS:
-            assert "." in found["apiVersion"]
+        if operators.knows(found):
+            operators.validate(found)
         else:
             kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "wrong"),
+    [
+        ("Cluster", ("postgresql", "synchronous", "dataDurability"), "always"),
+        ("Certificate", ("renewBefore",), "30d"),
+        ("ExternalSecret", ("secretStoreRefs",), {"name": "vault"}),
+        ("HTTPRoute", ("rules", 0, "timeouts", "request"), "0"),
+        ("ScaledObject", ("triggers", 0, "metadata", "threshold"), 60),
+        ("ServiceMonitor", ("endpoints", 0, "interval"), "15"),
+        ("PodMonitor", ("podMetricsEndpoints", 0, "ports"), "metrics"),
+        ("PrometheusRule", ("groups", 0, "rules", 0, "labels", "severity"), 1),
+    ],
+)
+def test_operators_refuse_what_is_wrong(kind: str, path: tuple[Any, ...], wrong: object) -> None:
+    """A field that an operator has not, or that is of another kind, is found without the operator."""
+    found = copy.deepcopy(of_kind("production", kind)[0])
+    *way, last = path
+    functools.reduce(lambda at, key: at[key], way, found["spec"])[last] = wrong
+    with pytest.raises(jsonschema.ValidationError):
+        operators.validate(found)
 
 
 def test_a_key_that_stands_twice_is_found() -> None:

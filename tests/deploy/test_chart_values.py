@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from deploy.build import chart
@@ -150,6 +151,8 @@ def test_every_setting_is_told_of() -> None:
     told = described(chart.VALUES)
     assert told["image", "digest"] == "sha256:…; goes before the tag."
     assert told[("drainSeconds",)] in known
+    values = msgspec.yaml.decode(chart.VALUES.read_bytes())
+    assert [name for name in values if (name,) not in told] == [], "values without a comment"
 
 
 def test_routers_may_have_their_text_service_within() -> None:
