@@ -77,9 +77,11 @@ class Gateway:
         """Let all threads of all processes run on these cores alone."""
         for pid in filter(None, self.pids.values()):
             for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                for thread in Path(f"/proc/{process.pid}/task").iterdir():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.sched_setaffinity(int(thread.name), cores)
+                # One that has ended meanwhile, as connections of PostgreSQL do, has no threads.
+                with contextlib.suppress(FileNotFoundError):
+                    for thread in Path(f"/proc/{process.pid}/task").iterdir():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.sched_setaffinity(int(thread.name), cores)
 
     def _books(self) -> dict[str, float]:
         row = self._link.execute(
@@ -181,6 +183,8 @@ def _cores(gateway: Gateway, rounds: int) -> None:
             before = sum(gateway.meter.cpu_s().values())
             result = load.run(gateway.url, CHAT, headers=gateway.headers, seconds=_SECONDS)
             spent = sum(gateway.meter.cpu_s().values()) - before
+            if not result.requests:
+                raise SystemExit(f"no chat was answered within {_SECONDS:g} s on {name}: the machine is too busy")
             found[name].append(
                 {
                     "requests a second": result.per_second,
