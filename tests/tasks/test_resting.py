@@ -154,21 +154,22 @@ async def test_word_of_the_database_rings(tasks_url: str) -> None:
 async def test_stores_that_are_apart_are_told(tasks_url: str) -> None:
     """Processes that keep objects elsewhere over one database are told of each other; those that share them are not."""
 
-    async def heard(objects: str, notices: Notices) -> asyncio.Task[None]:
+    async def looked(objects: str) -> asyncio.Task[None]:
+        """Have one more process listen; return when it has looked for others, which it does before it hears."""
+        notices = Notices()
+        listening = asyncio.create_task(Listener(tasks_url, notices, objects=objects).run())
         with notices.listening(QUEUE) as rung:
-            listening = asyncio.create_task(Listener(tasks_url, notices, objects=objects).run())
+            await rung.wait()
+            rung.clear()
+            async with await psycopg.AsyncConnection.connect(tasks_url, autocommit=True) as link:
+                await link.execute(f"notify {QUEUE}")
             await rung.wait()
         return listening
 
-    notices = Notices()
     listening = []
     with capture_logs() as lines:
         for objects in ("here", "here", "there"):
-            listening.append(await heard(objects, notices))
-            with notices.listening(QUEUE) as rung:
-                async with await psycopg.AsyncConnection.connect(tasks_url, autocommit=True) as link:
-                    await link.execute(f"notify {QUEUE}")
-                await rung.wait()
+            listening.append(await looked(objects))
             told = [line for line in lines if line["event"] == "store.apart"]
             assert len(told) == (objects == "there")
     for each in listening:
