@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -41,11 +41,11 @@ def earlier(repository: Path) -> list[tuple[str, str]]:
 
 def compare(repository: Path, tree: str, now: Path) -> int:
     """Return buf's exit code for the contracts `now`, held against those of git's tree."""
-    archive = _git(repository, "archive", tree)
+    archive = _git(repository, "archive", "--format=zip", tree)
     assert archive is not None
     with tempfile.TemporaryDirectory() as scratch:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(Path(scratch) / "proto", filter="data")
+        with zipfile.ZipFile(io.BytesIO(archive)) as packed:
+            packed.extractall(Path(scratch) / "proto")
         before = Path(scratch) / "before.binpb"
         compile_protos(Path(scratch) / "proto", before)
         buf = [str(Path(sys.executable).with_name("buf")), "breaking", str(now), "--against", str(before)]

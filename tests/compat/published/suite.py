@@ -7,7 +7,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -73,8 +72,8 @@ class Suite:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", self.client]
             asked = f"{self.client}=={self.version}"
             subprocess.run([*pip, asked, "--dest", str(_FOLDER)], check=True, timeout=_LIMIT_S)
-            with tarfile.open(f"{folder}.tar.gz") as archive:
-                archive.extractall(_FOLDER, filter="data")
+            # tarfile has its filter since Python 3.11.4; the program lets nothing out of the folder either.
+            subprocess.run(["tar", "-xzf", f"{folder}.tar.gz", "-C", str(_FOLDER)], check=True)
         self.prepare(folder)
         return folder
 
