@@ -49,9 +49,10 @@ def fetched(url: str, etag: str) -> tuple[bytes, str] | None:
         with opener.open(urllib.request.Request(url, headers=headers), timeout=_SILENCE_S) as answer:  # noqa: S310
             return _read(answer, where, deadline), str(answer.headers.get("ETag", ""))[:_MOST_ETAG]
     except urllib.error.HTTPError as error:
-        if error.code == 304 and etag:
-            return None
-        raise CatalogueError(f"{where}: HTTP {error.code}") from None
+        with error:  # it holds the connection
+            if error.code == 304 and etag:
+                return None
+            raise CatalogueError(f"{where}: HTTP {error.code}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise CatalogueError(f"{where}: {type(reason).__name__}: {reason}") from None

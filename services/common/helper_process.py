@@ -113,7 +113,7 @@ def message_from(kind: type[Message], data: memoryview) -> Message:
 class Raised(Exception):
     """What the helper process raised, as far as its callers may know it."""
 
-    def __init__(self, kind: str, message: str, param: str, retry_after_s: float | None) -> None:
+    def __init__(self, kind: type[errors.MoaError], message: str, param: str, retry_after_s: float | None) -> None:
         super().__init__(kind, message, param, retry_after_s)
         self.kind = kind
         self.message = message
@@ -122,13 +122,13 @@ class Raised(Exception):
 
     @classmethod
     def of(cls, error: errors.MoaError) -> Self:
-        """Return what is told of an error."""
-        return cls(type(error).__name__, error.message, error.param, error.retry_after_s)
+        """Return what is told of an error: of one defined elsewhere what it is in the tree of errors."""
+        kind = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        return cls(kind, error.message, error.param, error.retry_after_s)
 
     def error(self) -> errors.MoaError:
         """Return the error."""
-        kind: type[errors.MoaError] = getattr(errors, self.kind)
-        return kind(self.message, param=self.param, retry_after_s=self.retry_after_s)
+        return self.kind(self.message, param=self.param, retry_after_s=self.retry_after_s)
 
 
 class Unforeseen(Exception):

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from moa.common.v1.media_pb2 import ImageInput
+from services.common.body import UnknownField
 from services.common.errors import InvalidField, Unavailable
 from services.common.helper_process import HelperProcess, Unforeseen, is_large_request
 from services.common.large import LARGE_BYTES
@@ -43,7 +44,7 @@ def resident(data: bytes) -> int:
 
 
 def refused(data: bytes) -> None:
-    raise InvalidField("too odd", param="messages[3]", retry_after_s=2.0)
+    raise UnknownField("too odd", param="messages[3]", retry_after_s=2.0)
 
 
 def broken(data: bytes) -> None:
@@ -118,7 +119,7 @@ async def test_it_has_a_request_once(helper: HelperProcess) -> None:
 
 
 async def test_a_refusal_is_the_same_from_there(helper: HelperProcess) -> None:
-    """Its kind, its words, its field and its time."""
+    """Its kind in the tree of errors, wherever it is defined, its words, its field and its time."""
     with pytest.raises(InvalidField) as told:
         await helper.run(refused, LARGE, "a")
     assert (told.value.message, told.value.param, told.value.retry_after_s) == ("too odd", "messages[3]", 2.0)
