@@ -23,7 +23,7 @@ class Steps:
 
 _READY = """
 Moa is ready at {url} after {seconds:.1f} s.
-{key}{setup}Its address and key for scripts: {dev_env} (metrics: {internal}/metrics/<process>)
+{key}{setup}{keys} (metrics: {internal}/metrics/<process>)
 
 Chat with smollm2-135m, token by token (any OpenAI client works the same way). {fetched}
 
@@ -56,23 +56,31 @@ _FETCHED: Final = {
 
 
 def ready(stack: Stack) -> str:
-    """Return the greeting, with three commands that work as pasted in any folder. The key is shown when it is made."""
+    """Return the greeting, with three commands that work as pasted in any folder. The key is shown when it is made;
+    none is there where the database has accounts of another host, or of a backup."""
     dev_env = stack.root / "dev.env"
     key = f"The first key, which may do everything (shown this once): {stack.api_key}\n" if stack.new_key else ""
     link = stack.first_login_url()
     setup = (
         f"Log in to the page, once and within an hour, by {link} (it asks how you will log in later)\n" if link else ""
     )
+    if stack.api_key:
+        keys, secret = (
+            f"Its address and key for scripts: {_short(dev_env)}",
+            f"$(sed -n s/^MOA_API_KEY=//p '{dev_env}')",
+        )
+    else:
+        keys, secret = "Its database has accounts already: set MOA_API_KEY to a key of theirs", "$MOA_API_KEY"
     return _READY.format(
         setup=setup,
+        keys=keys,
         fetched=_FETCHED[stack.fetches],
         url=stack.url,
         seconds=max(stack.seconds.values(), default=0.0),
         key=key,
-        dev_env=_short(dev_env),
         internal=stack.internal_url,
         insecure=" -k" if stack.url.startswith("https") else "",
-        secret=f"$(sed -n s/^MOA_API_KEY=//p '{dev_env}')",
+        secret=secret,
     )
 
 
