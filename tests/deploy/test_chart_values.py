@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import kubernetes_validate
 import msgspec
 import pytest
 
@@ -11,6 +12,7 @@ from deploy.build import chart
 from deploy.build.chart_settings import TRACES, described, descriptions
 from deploy.local.topology import CATALOGUE_KEPT, EDGE, PROCESSES, processes_of
 from services.auth.settings import AuthSettings
+from tests.deploy import operators
 from tests.deploy.rendered_chart import profile, rendered
 
 INSTALLED = {"secrets": {"generate": True}, "database": {"existingSecret": "here"}}
@@ -85,6 +87,11 @@ def environment(template: dict[str, Any]) -> dict[str, Any]:
         ({**INSTALLED, "inference": {"pools": {"a": {"autoscaling": {"enabled": True}}}}}, "inference.pools.a.keda"),
         ({**INSTALLED, "podDisruptionBudgets": {"maxUnavailable": 0}}, "maxUnavailable"),
         ({**INSTALLED, "zones": {"names": ["a" * 60]}}, "a shorter name"),
+        ({**INSTALLED, "service": {"spec": {"type": "NodePort"}}}, "service.spec.type"),
+        (
+            {**INSTALLED, "processes": {"edge": {"autoscaling": {"enabled": True, "callsInFlight": 9}}}},
+            "by CPU alone",
+        ),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], says: str) -> None:
@@ -309,3 +316,41 @@ def test_the_database_is_ones_own() -> None:
     assert {name: to for name, to in reached.items() if to} == {
         f"moa-{name}": [[elsewhere]] for name in ("auth", "tasks", "migrate")
     }
+
+
+def test_what_a_platform_wants_of_pods() -> None:
+    """Weights may lie on a volume that a pool shares, cards want a runtime class, OpenShift gives the user, a load
+    balancer keeps callers' addresses, and a database has a port beside its pooler's."""
+    values = profile("gpu")
+    values["inference"]["pools"]["chat"] |= {
+        "cache": {"existingClaim": "weights"},
+        "runtimeClassName": "nvidia",
+        "priorityClassName": "low",
+    }
+    values |= {
+        "runAsUser": "assigned",
+        "priorityClassName": "high",
+        "service": {"type": "LoadBalancer", "spec": {"externalTrafficPolicy": "Local"}},
+        "database": {**values["database"], "port": 6432, "extraPorts": [5432]},
+    }
+    found = rendered(values)
+    for each in found:
+        if not operators.knows(each):
+            kubernetes_validate.validate(each, kubernetes_validate.latest_version(), strict=True)
+    pods = workloads(found)
+    for template in pods.values():
+        assert "runAsUser" not in template["spec"]["securityContext"]
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+    chat = pods["moa-inference-chat"]["spec"]
+    assert (chat["runtimeClassName"], chat["priorityClassName"]) == ("nvidia", "low")
+    assert pods["moa-inference"]["spec"]["priorityClassName"] == "high"
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "weights"}} in chat["volumes"]
+    sets = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "StatefulSet"}
+    assert "volumeClaimTemplates" not in sets["moa-inference-chat"]
+    assert "volumeClaimTemplates" in sets["moa-inference-images"]
+    (public,) = [each["spec"] for each in found if (each["kind"], each["metadata"]["name"]) == ("Service", "moa")]
+    assert public["externalTrafficPolicy"] == "Local"
+    (auth,) = [
+        each["spec"] for each in found if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "moa-auth")
+    ]
+    assert {"ports": [{"port": 6432}, {"port": 5432}], "to": [{"ipBlock": {"cidr": "10.20.0.0/24"}}]} in auth["egress"]

@@ -176,7 +176,10 @@ policies.yaml: |
 {{- end }}
 {{- define "moa.egressToDatabase" -}}
 {{- with .Values.database }}
-- ports: [{port: {{ .port }}}]
+- ports:
+    {{- range concat (list .port) .extraPorts | uniq }}
+    - {port: {{ . }}}
+    {{- end }}
   to:
     {{- if and .cloudNativePG.enabled (not .existingSecret) }}
     - podSelector: {matchLabels: {cnpg.io/cluster: {{ include "moa.fullname" $ }}-db}}
@@ -211,9 +214,11 @@ capabilities: {drop: [ALL]}
 
 {{- define "moa.podSecurity" -}}
 runAsNonRoot: true
+{{- if ne (toString .Values.runAsUser) "assigned" }}
 runAsUser: {{ .Values.runAsUser }}
 runAsGroup: {{ .Values.runAsUser }}
 fsGroup: {{ .Values.runAsUser }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}

@@ -31,8 +31,11 @@ spec:
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with $root.Values.priorityClassName }}
+  {{- with default $root.Values.priorityClassName $values.priorityClassName }}
   priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $values.runtimeClassName }}
+  runtimeClassName: {{ . }}
   {{- end }}
   {{- with $values.nodeSelector }}
   nodeSelector:
@@ -155,8 +158,12 @@ spec:
     {{- end }}
     {{- if $process.torch }}
     - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
+    {{- with get (default (dict) $values.cache) "existingClaim" }}
+    - {name: cache, persistentVolumeClaim: {claimName: {{ . }}}}
+    {{- else }}
     {{- if not .claimed }}
     - {name: cache, emptyDir: {}}
+    {{- end }}
     {{- end }}
     {{- else }}
     {{- range $variable, $folder := $process.folders }}
