@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+from deploy.local import backup
 from services.auth.adapters.spend import Spend
 from services.auth.domain.spend import read
 from tests.auth.asking import audited, refused, reserve, settle, until
@@ -50,3 +52,18 @@ async def test_auth_serves_through_a_pooler_in_transaction_mode(
     await second.keys.revoke(account_id, key_id)
     await refused(routers[0], key)
     await audited(first.url)
+
+
+def test_a_backup_goes_past_the_pooler(
+    pooled: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What pg_dump sets in its session would be found by whoever is given that session next, the gateway too."""
+    file = tmp_path / "moa.dump"
+    monkeypatch.setenv("MOA_DATABASE_URL", pooled["database_url"].get_secret_value())
+    monkeypatch.delenv("MOA_DATABASE_SESSION_URL", raising=False)
+    assert backup.main(["save", str(file)]) == 1
+    assert "a pooler is before the database" in capsys.readouterr().err
+    assert not file.exists()
+    monkeypatch.setenv("MOA_DATABASE_SESSION_URL", pooled["database_session_url"].get_secret_value())
+    assert backup.main(["save", str(file)]) == 0
+    assert file.stat().st_size > 0
