@@ -92,8 +92,8 @@ def _program(name: str, url: str) -> str:
     """Return the program of that name: who runs a server has its own, unless that is older, which no server serves."""
     own = shutil.which(name) if os.environ.get(_SESSION_URL) or os.environ.get(_URL) else None
     if own is not None:
-        told = subprocess.run((own, "--version"), capture_output=True, text=True, check=False).stdout
-        release = re.search(r"\d+", told)
+        version = subprocess.run((own, "--version"), capture_output=True, text=True, check=False).stdout
+        release = re.search(r"\d+", version)
         with psycopg.connect(url) as link:
             if release is not None and int(release[0]) >= link.info.server_version // 10_000:
                 return own

@@ -35,7 +35,7 @@ LOAD_S: Final = 30.0
 """What loading a model is taken to cost: so much work must wait elsewhere before a cold process is asked."""
 CALL_S: Final = 1.0
 """What a call is taken to cost of which nobody can tell."""
-_BESIDE: Final = 0.1
+_OTHERS_SHARE: Final = 0.1
 """How much of other models' work counts. A call waits for its own model's alone, beside which theirs goes on."""
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
 _READY: Final = grpc.ChannelConnectivity.READY
@@ -94,7 +94,7 @@ class Replica:
     def wait_s(self, model: str) -> float:
         """Return how long a call of a model is guessed to wait there."""
         own = self._works.get(model, 0.0)
-        return self._loads.get(model, LOAD_S) + own + (self._work_s - own) * _BESIDE + self._begun * CALL_S
+        return self._loads.get(model, LOAD_S) + own + (self._work_s - own) * _OTHERS_SHARE + self._begun * CALL_S
 
     def counting(self, make: Callable[..., Any]) -> Callable[..., Any]:
         """Return what makes one call, which counts as one that runs there until it ends."""
