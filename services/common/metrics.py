@@ -24,6 +24,19 @@ RPC_DURATION = Histogram(
     ["method"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+
+
+class _Running:
+    """Counts the calls that are being served: a gauge takes a lock each time."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+RUNNING: Final = _Running()
+RPC_RUNNING.set_function(lambda: RUNNING.count)
 CERTIFICATE_EXPIRES = Gauge(
     "moa_certificate_expires_timestamp_seconds",
     "When the certificate expires by which other processes know this one; 0: it has none.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol
+
+import msgspec
 
 from moa.quota.v1 import quota_pb2
 from services.quota_client import priorities
@@ -27,8 +28,7 @@ class Minute(NamedTuple):
 NO_MINUTE: Final = Minute(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(msgspec.Struct, frozen=True):
     """What is left of a daily quota; `unlimited` makes the rest meaningless."""
 
     limit_tokens: int

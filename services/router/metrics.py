@@ -165,7 +165,8 @@ def charged(model: Model, usage: usage_pb2.Usage, day: dt.date | None = None, *,
     meters = of_model(model.provider, model.label)
     meters.prompt.inc(usage.prompt_tokens)
     meters.completion.inc(usage.completion_tokens)
-    meters.images.inc(usage.images)
+    if usage.images:
+        meters.images.inc(usage.images)
     price = model.price(day)
     if price is None:
         return None

@@ -7,9 +7,10 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from moa.common.v1 import usage_pb2
 from services.catalogue import today

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import grpc
+from msgspec.structs import replace
 
 from services.common.errors import QuotaExhausted
 from services.common.rpc import status

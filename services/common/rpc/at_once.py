@@ -6,7 +6,8 @@ woken, which wakes the loop, and the connection is written to, which wakes the e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ _Status: Final = cygrpc.SendStatusFromServerOperation
 async def send_answer(context: Any, headers: Metadata, message: Any) -> None:
     """Send a whole answer and its status, which is OK: whatever the handler does after that changes neither.
 
+    It is on its way when this returns, and is waited for after the handler: what that does until its next pause is done
+    before anybody in this process can have read the answer.
+
     Where a call is none of grpc.aio's own, or `install` was not called, its headers and message alone are sent.
     """
     if type(context) is not _Context:
@@ -35,7 +39,7 @@ async def send_answer(context: Any, headers: Metadata, message: Any) -> None:
     _ANSWER.set(answer)
     await context.send_initial_metadata(headers)
     await context.write(message)
-    await answer.send()
+    answer.send()
 
 
 async def keep_headers(context: Any, headers: Metadata) -> None:
@@ -69,39 +73,60 @@ class _Nothing:
 _NOTHING: Final = _Nothing()
 
 
+class _Begun:
+    """Operations that have begun, until they are waited for."""
+
+    __slots__ = ("_coroutine", "_future")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._future = coroutine.send(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        try:
+            yield self._future
+        except BaseException as error:
+            self._coroutine.throw(error)
+        else:
+            with suppress(StopIteration):
+                self._coroutine.send(None)
+
+
 class _Answer:
     """What is sent of an answer, until all of it is."""
 
-    __slots__ = ("_call", "_is_sent", "_loop", "_operations")
+    __slots__ = ("_begun", "_call", "_is_sent", "_loop", "_operations")
 
     def __init__(self) -> None:
         self._operations: tuple[Any, ...] = ()
         self._call: Any = None
         self._loop: Any = None
         self._is_sent = False
+        self._begun: Awaitable[None] = _NOTHING
 
     def operate(self, call: Any, operations: tuple[Any, ...], loop: Any) -> Awaitable[None]:
-        """Keep what is to be sent; with an error's status send it. Nothing follows a status."""
+        """Keep what is to be sent; with a status send it. Nothing follows that: it is waited for."""
         if type(operations[0]) is _Read:
             result: Awaitable[None] = execute(call, operations, loop)
             return result
         if self._is_sent:
-            return _NOTHING
+            begun, self._begun = self._begun, _NOTHING
+            return begun
         self._operations += operations
         self._call, self._loop = call, loop
         return self._sent() if type(operations[-1]) is _Status else _NOTHING
 
-    async def send(self) -> None:
-        """Send what there is, and that it is all."""
+    def send(self) -> None:
+        """Begin to send what there is, and that it is all."""
         if self._operations:
             self._operations += (_Status((), 0, "", 0),)
-            await self._sent()
+            self._begun = _Begun(self._sent())
 
-    def _sent(self) -> Awaitable[None]:
+    def _sent(self) -> Coroutine[Any, Any, None]:
         self._is_sent = True
         call, self._call = self._call, None
         operations, self._operations = self._operations, ()
-        result: Awaitable[None] = execute(call, operations, self._loop)
+        result: Coroutine[Any, Any, None] = execute(call, operations, self._loop)
         return result
 
 

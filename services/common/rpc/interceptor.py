@@ -7,7 +7,8 @@ import hmac
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
 from services.common.credential import Credential, RotatedCredential
 from services.common.helper_process import HelperProcess
-from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RPC_RUNNING
+from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RUNNING
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.receiving import Handler, Receive, Receiving, Welcome
@@ -29,6 +30,9 @@ Reword = Callable[[Any, str, errors.MoaError], Awaitable[errors.MoaError]]
 Around = Callable[[str, Handler, bool], Handler]
 """Gives what serves a method in its handler's place, from the full method, the handler, and whether it returns its one
 message rather than write some. The request has been read."""
+
+_SENT: Final = ContextVar[calls.Metadata | None]("moa_sent", default=None)
+"""What was sent beside the request that is about to be served, as gRPC has read it."""
 
 _BARE_PREFIXES = ("/grpc.health.v1.Health/", "/grpc.reflection.", "/moa.session.")
 """Whoever may ask for health, and what services there are; sessions see to it themselves who calls."""
@@ -69,6 +73,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Return the method's handler, wrapped: once a method, not once a call."""
+        _SENT.set(details.invocation_metadata)
         wrapped = self._wrapped.get(details.method)
         if wrapped is None:
             handler = await continuation(details)
@@ -83,7 +88,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         def around(inner: Handler, receive: Receive | None) -> Handler:
             async def serve(request: Any, context: Any) -> Any:
-                sent = context.invocation_metadata() or ()
+                # To read them of the context makes all of them anew.
+                sent = _SENT.get() or context.invocation_metadata() or ()
+                _SENT.set(None)
                 metadata = dict(sent)
                 call, span = served.begin(metadata)
                 call.metadata = sent
@@ -179,11 +186,11 @@ class _Served:
         call.account = str(metadata.get(calls.ACCOUNT_KEY, ""))
         if (size := metadata.get(calls.BODY_BYTES_KEY)) is not None:
             call.body_bytes = _count(size)
-        RPC_RUNNING.inc()
+        RUNNING.count += 1
         return call, tracing.serving(self._method, metadata)
 
     def end(self, call: calls.Call, code: str, taken: float, span: tracing.Span | None) -> None:
-        RPC_RUNNING.dec()
+        RUNNING.count -= 1
         (self._ended_well if code == "OK" else RPC_ENDED.labels(self._method, code)).inc()
         self._duration.observe(taken)
         _log.info(

@@ -7,12 +7,12 @@ longer than `FIRST_SIGN_S`. Then 200 is committed, and what fails before the fir
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final
 
 import grpc
 from google.api import httpbody_pb2
+from msgspec.structs import replace
 
 from services.common import errors
 from services.common.dialects import Dialect

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -124,15 +124,16 @@ def _spelled(name: str, dialect: Dialect | None) -> str:
     return dialect.spelled(field) + used + value
 
 
-def _ending(ending: Retirement) -> list[tuple[str, str]]:
+@lru_cache(maxsize=1024)
+def _ending(ending: Retirement) -> tuple[tuple[str, str], ...]:
     """Tell that the model that was asked for is or will be gone (RFC 9745, RFC 8594), and what to use instead."""
     over = datetime.combine(ending.date, datetime.min.time(), UTC)
     announced = datetime.combine(ending.announced or ending.date, datetime.min.time(), UTC)
-    return [
+    return (
         ("deprecation", f"@{int(announced.timestamp())}"),
         ("sunset", format_datetime(over, usegmt=True)),
         ("link", f'</v1/models/{quote(ending.successor, safe="/")}>; rel="successor-version"'),
-    ]
+    )
 
 
 def cost_of(usage: usage_pb2.Usage) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Generic, Self
+
+from google.protobuf.descriptor import Descriptor
 
 from moa.common.v1 import usage_pb2
 from moa.common.v1.rates_pb2 import UpstreamRates
@@ -23,6 +26,12 @@ OnSettled = Callable[[usage_pb2.Usage], None]
 
 _LATE_BYTES: Final = 4096
 """So much of an answer may be delivered before it is metered: what was consumed is only asked now and then."""
+
+
+@cache
+def _tells_rates(finished: Descriptor) -> bool:
+    """Return whether an operation's answers say what is left of a provider's limits."""
+    return "rates" in finished.fields_by_name
 
 
 def _nobody(*_: object) -> None:
@@ -180,8 +189,7 @@ class Answer(Generic[M]):
             if kind == "finished":
                 self._ended = self.succeeded = True
                 finished = event.finished
-                # Not every operation's answer has it.
-                if "rates" in finished.DESCRIPTOR.fields_by_name and finished.HasField("rates"):
+                if _tells_rates(finished.DESCRIPTOR) and finished.HasField("rates"):
                     self._learn(self.model, finished.rates)
                     finished.ClearField("rates")
             elif kind == "error":

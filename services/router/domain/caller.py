@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from services.common.rpc.keys import key_of
 
@@ -15,17 +16,16 @@ def unheard() -> None:
     """Do nothing about a sign of life."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """A caller as the wire shows it; its key is not verified yet."""
 
-    key: str = field(repr=False)
+    key: str
     """The API key; empty when none was sent."""
     request_id: str
     """The request's id."""
     began: float = 0.0
     """When it arrived, by `time.perf_counter`."""
-    own_key: str = field(default="", repr=False)
+    own_key: str = ""
     """The caller's own key of a provider; `key` is then what stands for it here."""
     until: float = math.inf
     """When it gives up, by `time.monotonic`."""
@@ -43,3 +43,6 @@ class Caller:
     """Whether its request is made again should this process vanish, so that its end alone is booked."""
     heard: Callable[[], None] = unheard
     """Told whenever whoever is asked shows, before the answer begins, that it works."""
+
+    def __repr__(self) -> str:  # neither of the keys
+        return f"Caller(request_id={self.request_id!r}, dialect={self.dialect!r})"

@@ -12,6 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from moa.common.v1 import media_pb2
 from moa.quota.v1 import quota_pb2
 from services.catalogue import Catalogue, Model, Retirement
@@ -48,6 +50,8 @@ from services.router.domain.upstreams import Upstreams
 
 MOST_LINKS: Final = 16
 """How many images of one request may be links."""
+_NOT_FETCHING: Final = contextlib.nullcontext(AsyncExitStack())
+"""For a request without links."""
 
 
 class Inputs(Protocol):
@@ -147,7 +151,7 @@ class Operations:
             plan = plan.payable(who.asking(model.provider, model.id, labels_of(call, caller).tags))
         first, others = plan.first, plan.others
         if plan.route is not None and others:
-            call.bind(replace(caller, has_others=True), self._backends)
+            call.bind(msgspec.structs.replace(caller, has_others=True), self._backends)
         call.check(first)
         linked = _linked(images) if (images := call.images()) else ()
         # One reservation pays, whoever answers.
@@ -159,7 +163,7 @@ class Operations:
             paying = await self._reserve(call, model, first, caller, amount, countable=not linked)
         if caller.is_durable:
             paying = Durable(paying)
-        async with AsyncExitStack() as fetching:
+        async with AsyncExitStack() if linked else _NOT_FETCHING as fetching:
             if linked:
                 await self._fetch(fetching, linked, paying, caller)
                 paying = call.fetched(paying, (first, *others))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Self
+
+import msgspec
 
 from moa.common.v1 import media_pb2
 from moa.text.v1 import text_pb2
@@ -34,8 +35,7 @@ MOST_PARTS: Final = 20_000
 """How many messages, and parts of them, one request may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """A prompt, looked through."""
 
     bound: int

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, Protocol
 
+import msgspec
+
 from moa.common.v1 import usage_pb2
 from services.catalogue import Model
 from services.common.errors import MoaError, UpstreamBroken, error_of
@@ -42,8 +44,7 @@ class Begun(NamedTuple, Generic[M]):
     first: M
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """On what terms one request is attempted."""
 
     reservation: Reservation

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from moa.batch.v1 import batched_message_service_pb2 as pb
 from moa.batch.v1.batched_message_service_pb2_grpc import BatchedMessageServiceServicer

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
+
+from msgspec.structs import replace
 
 from moa.common.v1 import media_pb2, usage_pb2
 from moa.image.v1 import image_pb2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.text.v1 import text_pb2
