@@ -73,7 +73,18 @@ def environment(template: dict[str, Any]) -> dict[str, Any]:
         ({**INSTALLED, "secrets": {"existing": "core", "providersSet": ["OPENAI_API_KEY"]}}, "secrets.providers"),
         ({**INSTALLED, "database": {"existingSecret": "x", "cloudNativePG": {"enabled": True}}}, "one of them"),
         ({**INSTALLED, "catalogue": "providers: ["}, "no YAML"),
-        ({**INSTALLED, "catalogue": "providers: [{id: p, adapter: inference, pool: nosuch}]"}, "pool nosuch"),
+        ({**INSTALLED, "catalogue": "providers: {a: b}"}, "are lists"),
+        ({**INSTALLED, "catalogue": "providers: [a]\nmodels: []"}, "a provider is a map"),
+        ({**INSTALLED, "ingress": {"hosts": ["AI.example.com"]}}, "no name of a host"),
+        ({**INSTALLED, "podLabels": {"app.kubernetes.io/name": "x"}}, "by which pods are found"),
+        (
+            {**INSTALLED, "serviceTLS": {"certManager": {"duration": "1h", "renewBefore": "2h"}}},
+            "renewBefore is not before",
+        ),
+        (
+            {**INSTALLED, "catalogue": "providers: [{id: p, adapter: inference, pool: nosuch}]\nmodels: []"},
+            "pool nosuch",
+        ),
         ({**INSTALLED, "keda": {"tasks": {"minReplicas": 30}}}, "keda.tasks.minReplicas"),
         (
             {**INSTALLED, "processes": {"text": {"autoscaling": {"enabled": True, "minReplicas": 99}}}},
