@@ -145,8 +145,7 @@ class Ledger:
             await moves.moved(link, "settled", settled)
             await moves.taken_back(link, "expire", these.unused)
             await self._settle_late(link, these.late)
-            await link.execute("delete from open_reservations where reservation_id = any(%s)", (these.names,))
-            await moves.used(link, {block.key_id for block in these.blocks.values()})
+            await moves.settled(link, these.names, {block.key_id for block in these.blocks.values()})
         for short in filter(None, (charge.short for charge in charges)):
             for dimension, uncovered in zip(DIMENSIONS, short, strict=True):
                 UNCOVERED.labels(dimension).inc(uncovered)

@@ -65,11 +65,16 @@ class Settlements:
         names = [part.reservation_id for part in all_of]
         blocks = await moves.locked(link, {part.block_id for part in all_of})
         known = await moves.known_of(link, names)
-        ended = await moves.ended_among(link, {part.lease_id for part in all_of})
+        # One statement: each takes a third of a millisecond of this process.
         cursor = await link.execute(
-            "select reservation_id from open_reservations where held and reservation_id = any(%s)", (names,)
+            "select array(select lease_id from ended_leases where lease_id = any(%s)),"
+            " array(select reservation_id from open_reservations where held and reservation_id = any(%s))",
+            (sorted({part.lease_id for part in all_of}), names),
         )
-        return cls(blocks, known, ended, {reservation_id for (reservation_id,) in await cursor.fetchall()})
+        row = await cursor.fetchone()
+        assert row is not None
+        ended, held = map(set, row)
+        return cls(blocks, known, ended, held)
 
     def take(self, bookings: Iterable[Booking]) -> None:
         """Sort bookings in, with their further reservations."""

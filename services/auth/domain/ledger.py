@@ -128,8 +128,7 @@ class LeaseIds:
         return hmac.digest(self._secret, body, hashlib.sha256)[:_MAC_BYTES]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What an earlier settlement of a reservation had booked."""
 
     charged: Amount
