@@ -7,6 +7,7 @@ passed on as they are (`cloudNativePG.spec`), what is in them is the operator's 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import jsonschema
@@ -151,7 +152,11 @@ def knows(found: dict[str, Any]) -> bool:
 
 def validate(found: dict[str, Any]) -> None:
     """Raise jsonschema.ValidationError for an object that its operator does not take."""
-    spec = _SPECS[found["apiVersion"], found["kind"]]
+    _validator(found["apiVersion"], found["kind"]).validate(found)
+
+
+@functools.cache
+def _validator(version: str, kind: str) -> jsonschema.Draft202012Validator:
     metadata = _has("name", name=_TEXT, labels=_TEXTS, annotations=_TEXTS)
-    whole = _has("spec", apiVersion=_TEXT, kind=_TEXT, metadata=metadata, spec=spec)
-    jsonschema.validate(found, whole, cls=jsonschema.Draft202012Validator)
+    whole = _has("metadata", "spec", apiVersion=_TEXT, kind=_TEXT, metadata=metadata, spec=_SPECS[version, kind])
+    return jsonschema.Draft202012Validator(whole)

@@ -223,11 +223,11 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* A process's environment: (dict "root" $ "name" … "process" … "settings" settings of its own) */}}
+{{/* A process's environment: (dict "root" $ "name" … "process" … "all" the processes "traces" the table's "settings" settings of its own) */}}
 {{- define "moa.env" -}}
 {{- $root := .root -}}
 {{- $process := .process -}}
-{{- $all := fromYaml (include "moa.processes" $root) -}}
+{{- $all := .all -}}
 {{- $edge := not $process.grpc -}}
 - {name: MOA_LISTEN, value: "0.0.0.0:{{ $process.port }}"}
 {{- if $process.torch }}
@@ -337,7 +337,7 @@ seccompProfile: {type: RuntimeDefault}
   valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}{{ if not (has $variable (list "MOA_SERVICE_TOKEN" "MOA_KEY_PEPPER")) }}, optional: true{{ end }}}}
 {{- end }}
 {{- end }}
-{{- $traces := ($root.Files.Get "files/topology.yaml" | fromYaml).traces }}
+{{- $traces := .traces }}
 {{- with $root.Values.traces }}
 {{- if .endpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}

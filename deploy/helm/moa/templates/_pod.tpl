@@ -1,5 +1,5 @@
 {{/*
-A process's pod template: (dict "root" $ "name" … "pool" … "process" … "values" … "settings" …)
+A process's pod template: (dict "root" $ "name" … "pool" … "process" … "all" … "traces" … "values" … "settings" …)
 What it writes lies in volumes: its image is read only.
 */}}
 {{- define "moa.pod" -}}
