@@ -95,6 +95,19 @@ _SPECS: Final[dict[tuple[str, str], dict[str, Any]]] = {
             )
         ),
     ),
+    # The same, BackendTLSPolicySpec (v1 from 1.4).
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): _has(
+        *("targetRefs", "validation"),
+        targetRefs=_list(
+            _has(*("group", "kind", "name"), group={"const": ""}, kind=_TEXT, name=_TEXT, sectionName=_TEXT)
+        ),
+        validation=_has(
+            "hostname",
+            hostname=_TEXT,
+            wellKnownCACertificates=_one_of("System"),
+            caCertificateRefs=_list(_has(*("group", "kind", "name"), group={"const": ""}, kind=_TEXT, name=_TEXT)),
+        ),
+    ),
     # KEDA: keda.sh/docs, "ScaledObject specification" and "Prometheus"; what a trigger is told is text.
     ("keda.sh/v1alpha1", "ScaledObject"): _has(
         *("scaleTargetRef", "triggers"),

@@ -12,6 +12,7 @@ from deploy.build import chart
 from deploy.build.chart_settings import TRACES, described, descriptions
 from deploy.local.topology import CATALOGUE_KEPT, EDGE, PROCESSES, processes_of
 from services.auth.settings import AuthSettings
+from tests.deploy import operators
 from tests.deploy.rendered_chart import profile, rendered
 
 INSTALLED = {"secrets": {"generate": True}, "database": {"existingSecret": "here"}}
@@ -67,6 +68,10 @@ def environment(template: dict[str, Any]) -> dict[str, Any]:
         ({**INSTALLED, "ingress": {"enabled": True}}, "ingress.hosts"),
         ({**INSTALLED, "ingress": {"hosts": ["https://ai.example.com"]}}, "without a scheme"),
         ({**INSTALLED, "gatewayAPI": {"enabled": True}}, "parentRefs"),
+        (
+            {**INSTALLED, "gatewayAPI": {"enabled": True, "parentRefs": [{"name": "g"}]}, "tls": {"secret": "s"}},
+            "gatewayAPI.backendTLS.hostname",
+        ),
         ({**INSTALLED, "externalSecrets": {"enabled": True}}, "store.name"),
         ({**INSTALLED, "serviceTLS": {"certManager": {"enabled": True}}}, "needs serviceTLS.enabled"),
         ({**INSTALLED, "secrets": {"existing": "core", "providersSet": ["OPENAI_API_KEY"]}}, "secrets.providers"),
@@ -362,3 +367,26 @@ def test_what_a_platform_wants_of_pods() -> None:
         each["spec"] for each in found if (each["kind"], each["metadata"]["name"]) == ("NetworkPolicy", "moa-auth")
     ]
     assert {"ports": [{"port": 6432}, {"port": 5432}], "to": [{"ipBlock": {"cidr": "10.20.0.0/24"}}]} in auth["egress"]
+
+
+@pytest.mark.parametrize("authority", ["", "ours"])
+def test_a_gateway_speaks_tls_to_an_edge_that_does(authority: str) -> None:
+    """The route's service then has a policy that names whom the edge's certificate is for, and who signed it."""
+    values = {
+        **INSTALLED,
+        "tls": {"secret": "edge"},
+        "gatewayAPI": {
+            "enabled": True,
+            "parentRefs": [{"name": "public"}],
+            "backendTLS": {"hostname": "ai.example.com", "caConfigMap": authority},
+        },
+    }
+    found = {each["kind"]: each for each in rendered(values) if operators.knows(each)}
+    for each in found.values():
+        operators.validate(each)
+    validation = found["BackendTLSPolicy"]["spec"]["validation"]
+    assert validation["hostname"] == "ai.example.com"
+    assert ("caCertificateRefs" in validation) == bool(authority)
+    (target,) = found["BackendTLSPolicy"]["spec"]["targetRefs"]
+    (backend,) = found["HTTPRoute"]["spec"]["rules"][0]["backendRefs"]
+    assert target["name"] == backend["name"]
