@@ -13,9 +13,12 @@ from deploy.build.chart import ROOT
 from deploy.container import pods
 from deploy.container.disks import Disks
 from deploy.container.trial import Engine, call, works
+from deploy.local.topology import PROCESSES
 
 SKEW_S: Final = 300
 """By how much a clock is off."""
+HOSTS: Final = frozenset(process.name for process in PROCESSES if not process.stands_in)
+"""What there are two of, each with an address of its own."""
 _LIBRARY, _FOLDER = "skew.so", "/skew"
 
 
@@ -115,7 +118,7 @@ class Ways:
 def faults(ways: Ways, *, clocks: bool) -> list[Callable[[], Fault]]:
     """Return what is done, in this order; each is made when it is its turn, for processes have other ids then."""
     ones = [f"moa-{name}-0" for name in ("router", "text", "auth", "tasks", "inference")]
-    pairs = [("edge", "router"), ("router", "auth"), ("router", "text"), ("text", "auth"), ("tasks", "router")]
+    pairs = [(one.name, other) for one in PROCESSES for other in one.calls.values() if {one.name, other} <= HOSTS]
     one_by_one = (
         (ways.killed, (*ones, "moa-edge-0", "moa-db")),
         (ways.frozen, (*ones, "moa-db")),
@@ -130,7 +133,7 @@ def faults(ways: Ways, *, clocks: bool) -> list[Callable[[], Fault]]:
     return [
         *(functools.partial(way, name) for way, names in one_by_one for name in names),
         *(functools.partial(ways.parted, f"moa-{one}-0", f"moa-{other}-0") for one, other in pairs),
-        functools.partial(ways.parted, "moa-auth-0", "moa-db"),
+        *(functools.partial(ways.parted, f"moa-{one.name}-0", "moa-db") for one in PROCESSES if one.needs_database),
         *(skews if clocks else ()),
         functools.partial(ways.full, "moa-db", "moa-db"),
         functools.partial(ways.full, "moa-router-0", "moa-router-0"),
