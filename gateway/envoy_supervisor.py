@@ -126,9 +126,9 @@ def give_back(pid: int) -> bool:
     except (AttributeError, OSError):
         return False
     try:
-        told = b"".join(struct.pack("@NN", start, end - start) for start, end in spans)
+        vectors = b"".join(struct.pack("@NN", start, end - start) for start, end in spans)
         libc = ctypes.CDLL(None)
-        given = libc.syscall(_PROCESS_MADVISE, process, told, ctypes.c_size_t(len(spans)), _MADV_PAGEOUT, 0)
+        given = libc.syscall(_PROCESS_MADVISE, process, vectors, ctypes.c_size_t(len(spans)), _MADV_PAGEOUT, 0)
         return int(given) >= 0
     finally:
         os.close(process)
