@@ -273,3 +273,12 @@ async def test_a_stranger_is_no_service() -> None:
             await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     await running.stop(0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 127, 128, 16_000, 40_000])
+def test_a_request_for_a_whole_answer(size: int) -> None:
+    """It is asked for by the bytes of the contract's message, whatever its size."""
+    request = text_service_pb2.GenerateTextRequest(model="m" * size)
+    assert TEXT.whole is not None
+    asked = text_service_pb2.GenerateWholeTextRequest.FromString(TEXT.whole.asked(request))
+    assert asked == text_service_pb2.GenerateWholeTextRequest(request=request)

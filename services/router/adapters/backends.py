@@ -81,8 +81,10 @@ class Backends:
             span = call_span(operation, request, model, provider.adapter) if tracing.is_on() else None
             sent = self._metadata(caller, reserved, span, prompt_bound=prompt_bound, books=books)
             if carriage.whole_s is None:
+                assert operation.stream is not None
                 call = self._call(service, operation, operation.stream, model)
-                stream: MessageStream[M] = RpcStream(call(request, metadata=sent), carriage.timeouts, self._running)
+                running = call(operation.stream.asked(request), metadata=sent)
+                stream: MessageStream[M] = RpcStream(running, carriage.timeouts, self._running)
                 return stream if span is None else Traced(stream, span, operation)
             method = operation.whole
             assert method is not None
@@ -113,7 +115,7 @@ class Backends:
             make = channel.unary_stream if method is operation.stream else channel.unary_unary
             result = known[key] = make(
                 f"/{operation.service}/{method.name}",
-                request_serializer=method.request.SerializeToString,
+                request_serializer=bytes,
                 response_deserializer=method.response.FromString,
             )
         return result if replica is None else replica.counting(result)
