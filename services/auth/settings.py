@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.common.content_sealing import ContentKeys
-from services.common.settings import DatabaseUrls, long_secrets
+from services.common.settings import DatabaseUrls, long_secrets, postgres_url
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -122,6 +122,11 @@ class AuthSettings(DatabaseSettings):
     """Of whom only those whose verified address is in one of these domains, parted by commas; empty: of any."""
     oidc_link_by_email: bool = False
     """Whether an account belongs to whoever has its address verified by the issuer; otherwise its owner links it."""
+
+    @field_validator("database_replica_url")
+    @classmethod
+    def _is_replica(cls, value: SecretStr) -> SecretStr:
+        return postgres_url(value)
 
     @field_validator("oidc_issuer")
     @classmethod

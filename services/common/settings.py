@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from services.common import low_priority, scrub
 
@@ -78,6 +78,24 @@ class ServiceSettings(Settings):
     """Where health is asked without TLS while `service_tls_dir` is set, `host:port`; empty: nowhere."""
 
 
+def postgres_url(value: SecretStr) -> SecretStr:
+    """Return an address of PostgreSQL, or none; raise ValueError, which does not tell it, for what is neither."""
+    # Half of the processes have no database.
+    from psycopg import Error, conninfo
+
+    try:
+        hosts = str(conninfo.conninfo_to_dict(value.get_secret_value()).get("host", ""))
+    except Error:
+        hosts = "@"
+    if "@" in hosts:
+        # libpq's own words hold the password.
+        raise ValueError(
+            "it is no address of PostgreSQL: postgresql://user:password@host:5432/database, with each @ : / % of the "
+            "password written as %40 %3A %2F %25"
+        )
+    return value
+
+
 class DatabaseUrls(ServiceSettings):
     """Where a process finds its database."""
 
@@ -86,6 +104,11 @@ class DatabaseUrls(ServiceSettings):
     database_session_url: SecretStr = SecretStr("")
     """The same database without a pooler, for what needs a session of its own: news of what others committed (LISTEN),
     audits and migrations; empty: the one above."""
+
+    @field_validator("database_url", "database_session_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr) -> SecretStr:
+        return postgres_url(value)
 
     @property
     def session_url(self) -> str:

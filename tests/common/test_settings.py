@@ -64,3 +64,32 @@ def test_they_do_not_change() -> None:
     """A process reads its settings once."""
     with pytest.raises(ValueError, match="frozen"):
         settings.read(Example).text = "z"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql:/moa:SECRET@db/moa", "mysql://moa:SECRET@db/moa", "postgresql://moa:SEC@SECRET@db/moa", "SECRET"],
+)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "DATABASE_SESSION_URL"])
+def test_no_address_of_postgresql(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, url: str
+) -> None:
+    """What is none is refused in words, and its password is not told."""
+    monkeypatch.setenv("MOA_DATABASE_URL", "postgresql://moa:SECRET@db/moa")
+    monkeypatch.setenv(f"MOA_{name}", url)
+    with pytest.raises(SystemExit):
+        settings.read(settings.DatabaseUrls)
+    said = capsys.readouterr().err
+    assert f"bad setting MOA_{name}: " in said
+    assert "postgresql://user:password@host:5432/database" in said
+    assert "SECRET" not in said
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://moa:a%40b@one,two:6432/moa?target_session_attrs=read-write", "host=/run/db dbname=moa", ""]
+)
+def test_addresses_of_postgresql(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Whatever libpq takes is taken; of the second one nothing too."""
+    monkeypatch.setenv("MOA_DATABASE_URL", url or "postgresql:///moa")
+    monkeypatch.setenv("MOA_DATABASE_SESSION_URL", url)
+    assert settings.read(settings.DatabaseUrls).session_url == (url or "postgresql:///moa")
