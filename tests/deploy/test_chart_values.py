@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import kubernetes_validate
 import msgspec
 import pytest
+import yaml
 
 from deploy.build import chart
 from deploy.build.chart_settings import TRACES, described, descriptions
@@ -390,3 +392,13 @@ def test_a_gateway_speaks_tls_to_an_edge_that_does(authority: str) -> None:
     (target,) = found["BackendTLSPolicy"]["spec"]["targetRefs"]
     (backend,) = found["HTTPRoute"]["spec"]["rules"][0]["backendRefs"]
     assert target["name"] == backend["name"]
+
+
+def test_examples_of_the_page_are_values() -> None:
+    """What docs/kubernetes.md shows as values renders beside the least that an install says."""
+    page = (chart.ROOT / "docs" / "kubernetes.md").read_text()
+    shown = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "kind:" not in text]
+    examples = [each for each in shown if each.keys().isdisjoint({"providers", "models"})]
+    assert len(examples) >= 5
+    for each in examples:
+        assert rendered({**INSTALLED, **each})
