@@ -26,9 +26,15 @@ from typing import Final
 from deploy.local import child
 from deploy.local.forked import PID_BYTES, Forked
 
-PRELOADED: Final = "services.quota_client"
-"""What every service imports, and with it gRPC, the settings, the catalogue. No more: a metric of a module that a
-service does not use would be among its own."""
+PRELOADED: Final = ("services.quota_client", "services.common.rpc.server")
+"""What every service imports, and with it gRPC, uvloop, the catalogue. No more: a metric of a module that a service
+does not use would be among its own."""
+SETTINGS: Final = (
+    *("services.auth.settings", "services.desk.settings", "services.image.settings", "services.router.settings"),
+    *("services.tasks.settings", "services.text.settings", "inference.settings"),
+)
+"""What has no metric, and makes classes as it is imported. A process that made its own would keep more than those: a
+copy of each page of pydantic's with an object that is used for it, since CPython counts uses in the objects."""
 LIBRARIES: Final = ("aiohttp", "PIL.Image", "psycopg", "psycopg_pool")
 """What two services or more import beside it, and takes most of the time and memory of their own imports."""
 RETIRE: Final = b"retire"
@@ -48,7 +54,7 @@ def main(control: socket.socket, catalogue: str = "") -> None:
     """
     # Before the other imports, which take as long on another core.
     keep = _read_apart(Path(catalogue)) if catalogue else None
-    for module in (PRELOADED, *LIBRARIES):
+    for module in (*PRELOADED, *LIBRARIES, *SETTINGS):
         importlib.import_module(module)
     if keep is not None:
         keep()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.providers.hosting.service import ProvidingSettings
+from services.providers.hosting.settings import ProvidingSettings
 
 
 class ImageSettings(ProvidingSettings):

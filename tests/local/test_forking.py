@@ -188,8 +188,20 @@ def test_what_is_loaded_before_is_what_every_service_loads() -> None:
     for process in PROCESSES:
         if process.serves_grpc:
             sources = (REPOSITORY / process.module.replace(".", "/")).rglob("*.py")
-            assert any(forkserver.PRELOADED in source.read_text() for source in sources), process.name
+            code = "".join(source.read_text() for source in sources if "tests" not in source.parts)
+            assert all(module in code for module in forkserver.PRELOADED), process.name
     assert not any(library.startswith(("services", "moa", "inference")) for library in forkserver.LIBRARIES)
+
+
+def test_settings_that_are_loaded_before_make_no_metric() -> None:
+    """Each service has those of all, and would have their metrics; what all services load may have some."""
+    check = (
+        "import importlib; from deploy.local import forkserver; from prometheus_client import REGISTRY\n"
+        "def loaded(modules):\n"
+        "    list(map(importlib.import_module, modules)); return sorted(each.name for each in REGISTRY.collect())\n"
+        "assert loaded(forkserver.PRELOADED) == loaded(forkserver.SETTINGS)"
+    )
+    subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, env={**os.environ, **PYTHON}, timeout=60, check=True)
 
 
 def test_an_attendant_does_what_the_launcher_would_load_libraries_for(run: Run, forks: Forks) -> None:

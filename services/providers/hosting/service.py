@@ -16,7 +16,6 @@ from typing import Any, Final, Generic, TypeVar
 
 import uvloop
 from google.protobuf.message import Message
-from pydantic import Field
 
 from moa.provider.v1 import (
     listing_service_pb2,
@@ -31,10 +30,10 @@ from services.common.helper_process import HelperProcess
 from services.common.operations import CONTRACTS, Contract
 from services.common.rpc.client import channel
 from services.common.rpc.server import AnyServer, Server, run
-from services.common.rpc.target import Addresses
 from services.common.rpc.tls import tls_of
 from services.providers.hosting import checking
 from services.providers.hosting.lists import ListingServicer, ProviderLists
+from services.providers.hosting.settings import ProvidingSettings
 from services.providers.hosting.states import ProviderStates
 from services.providers.hosting.targets import AnyAdapter, Targets
 from services.quota_client import AbandonedCalls, StoredKeys
@@ -42,17 +41,6 @@ from services.quota_client import AbandonedCalls, StoredKeys
 A = TypeVar("A", bound=AnyAdapter)
 
 _CATALOGUE: Final = "gateway/catalogue.yaml"
-
-
-class ProvidingSettings(settings.FactsSettings):
-    """Settings of a service that answers with providers."""
-
-    listen: str
-    """Where it listens."""
-    auth_address: Addresses = "127.0.0.1:8102"
-    """The auth service, which books for a router that was killed; several parted by commas."""
-    left_call_s: float = Field(default=5.0, gt=0, le=5)
-    """How long whoever called is given to settle a call that it left, before this service books it."""
 
 
 @dataclass(frozen=True, kw_only=True)
