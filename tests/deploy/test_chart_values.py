@@ -60,6 +60,10 @@ def environment(template: dict[str, Any]) -> dict[str, Any]:
         ({"processes": {"auth": {"resources": {"requests": {"cpu": "lots"}}}}}, "'lots' does not match"),
         ({"processes": {"auth": {"resources": {"requests": {"cpu": -1}}}}}, "minimum: got -1"),
         ({"database": {"cidrs": ["10.0.0.0"]}}, "'10.0.0.0' does not match"),
+        (
+            {**INSTALLED, "processes": {"auth": {"resources": {"limits": {"memory": "128Mi"}}}}},
+            "resources of auth: requests.memory 192Mi is more than its limit 128Mi",
+        ),
         ({"secrets": {"existing": "My_Secret"}}, "'My_Secret' does not match"),
         ({"podAnnotations": {"inject": False}}, "got boolean, want string"),
         ({"traces": {"endpoint": "http://collector:4318/v1/traces"}}, "does not match"),

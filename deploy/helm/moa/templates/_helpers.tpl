@@ -1,3 +1,10 @@
+{{/* A quantity of Kubernetes as a number, to compare with another. */}}
+{{- define "moa.amount" -}}
+{{- $sizes := dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 -}}
+{{- $text := include "moa.text" . -}}
+{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $sizes (regexFind "[A-Za-z]+$" $text) | default 1.0) -}}
+{{- end }}
+
 {{/* What all objects' names begin with. A pool's StatefulSet is `<this>-inference-<16>`, and has 52 letters at most: a
 longer one is cut, and told from others that begin alike by a digest. */}}
 {{- define "moa.fullname" -}}
