@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 from moa.common.v1.usage_pb2 import Usage
 from moa.text.v1.text_pb2 import Part, Tool
@@ -60,8 +59,7 @@ def _part_tokens(part: Part) -> int:
     return tokens_of(part.reasoning.text)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedUsage:
+class ReportedUsage(NamedTuple):
     """What a provider reported of an answer's usage."""
 
     prompt: int | None
@@ -83,14 +81,21 @@ class ReportedUsage:
         """Return it, with estimates in the place of what cannot be read."""
         found_prompt = min(prompt, MOST) if self.prompt is None else self.prompt
         found_completion = min(completion, MOST) if self.completion is None else self.completion
-        return Usage(
-            prompt_tokens=found_prompt,
-            completion_tokens=found_completion,
-            cached_tokens=min(self.cached, found_prompt),
-            cache_write_tokens=min(self.cache_write, found_prompt),
-            reasoning_tokens=min(self.reasoning, found_completion),
-            prompt_image_tokens=min(self.prompt_images, found_prompt),
-            completion_image_tokens=min(self.completion_images, found_completion),
-            prompt_audio_tokens=min(self.prompt_audio, found_prompt),
-            exact=not self.faults,
-        )
+        usage = Usage()
+        usage.prompt_tokens = found_prompt
+        usage.completion_tokens = found_completion
+        usage.exact = not self.faults
+        # What there is none of takes as long to say.
+        if self.cached:
+            usage.cached_tokens = min(self.cached, found_prompt)
+        if self.cache_write:
+            usage.cache_write_tokens = min(self.cache_write, found_prompt)
+        if self.reasoning:
+            usage.reasoning_tokens = min(self.reasoning, found_completion)
+        if self.prompt_images:
+            usage.prompt_image_tokens = min(self.prompt_images, found_prompt)
+        if self.completion_images:
+            usage.completion_image_tokens = min(self.completion_images, found_completion)
+        if self.prompt_audio:
+            usage.prompt_audio_tokens = min(self.prompt_audio, found_prompt)
+        return usage
