@@ -23,6 +23,9 @@ from tests.auth.asking import audited
 from tests.e2e.callers import TOKENS, Callers, Paced, calling
 from tests.emulators.painter import painting
 
+# Whichever comes first has the start of a whole gateway in its time, on whatever is free.
+pytestmark = pytest.mark.timeout(300)
+
 VICTIMS = [
     "router",
     "text",

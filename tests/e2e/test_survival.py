@@ -15,6 +15,9 @@ from tests import stacks, waiting
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_native import CHAT, DRAW
 
+# Whichever comes first has the start of a whole gateway in its time, on whatever is free.
+pytestmark = pytest.mark.timeout(300)
+
 LONG_DRAW = {**DRAW, "num_inference_steps": 150, "n": 4, "stream": True}
 
 
@@ -174,7 +177,6 @@ def test_a_second_start_keeps_keys_and_usage(tmp_path: Path) -> None:
         until(lambda: used(second) == 2)
 
 
-@pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
 def test_a_tasks_image_goes_on_where_a_killed_engine_left_it(fragile: Gateway) -> None:
     """kill -9 of the inference process amid a task: the task is done all the same, its image has the bytes of a task
     that nothing happened to, and steps that a checkpoint held are not taken again."""
