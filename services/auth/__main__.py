@@ -22,7 +22,7 @@ from services.auth.domain.accounts import BYOK_LIMITS, BYOK_RULE, CEILINGS, EVER
 from services.auth.migrations import SCHEMA, migrate
 from services.auth.replica import Replica, serving
 from services.auth.settings import AuthSettings, DatabaseSettings
-from services.common import byok, logs, metrics, settings
+from services.common import byok, logs, memory, metrics, settings
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.server import run
 
@@ -43,6 +43,7 @@ async def serve(config: AuthSettings) -> AsyncIterator[Replica]:
 
 
 async def _run_until(stop: asyncio.Event, config: AuthSettings) -> None:
+    memory.take_small_pages()
     async with serve(config):
         await stop.wait()
 

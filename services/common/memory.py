@@ -12,6 +12,8 @@ from typing import Final
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
 _LARGE_BYTES: Final = 1 << 20
+# linux/prctl.h
+_PR_SET_THP_DISABLE: Final = 41
 _SERVED_S: Final = 2.0
 """After this most requests have been served, so that what is collected is what they left."""
 _TRIM_EVERY_S: Final = 5.0
@@ -71,6 +73,16 @@ def collect_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def take_small_pages() -> None:
+    """Have Linux give this process no large pages. For one without large blocks.
+
+    The launcher and the images have glibc ask for them (`GLIBC_TUNABLES`), and its heaps grow by 2 MB at once then.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 def give_back_freed(*, heaps: int | None = None) -> None:
