@@ -122,7 +122,7 @@ def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES, large
     route = {**route, "typed_per_filter_config": filters}
     whole = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "whole"}})]}
     # Not of one that is still coming: there it would bound what `HOLD` may hold, too.
-    kept = {"per_request_buffer_limit_bytes": retries.KEPT_BYTES}
+    kept = {"request_body_buffer_limit": retries.KEPT_BYTES}
     if large_cluster:
         large = [*whole["dynamic_metadata"], _says("large", {"bool_match": True})]
         yield {

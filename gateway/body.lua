@@ -107,12 +107,12 @@ local function refusal(handle)
   return said ~= nil and said["refused"] or nil
 end
 
-local function watch_body(handle, headers, given, meta, grpc)
+local function watch_body(handle, headers, given, meta, grpc, served)
   local limit = meta:get("limit") or FREE
   local metadata = {dialect = meta:get("dialect") or "native", grpc = grpc or false}
   local declared = tonumber(given["content-length"] or "")
   if declared == 0 then return judge(handle, "whole", metadata) end
-  if not meta:get("served") then return end -- nobody is behind this route
+  if not served then return end -- nobody is behind this route
   local now = tonumber(handle:timestamp())
   sweep(now)
   local address = network(given["x-envoy-external-address"] or "")

@@ -126,7 +126,7 @@ function envoy_on_request(handle)
   local given = arrived(handle, headers)
   if given == nil then return end
   local meta = handle:metadata()
-  local grpc = meta:get("grpc")
+  local grpc, served = meta:get("grpc"), meta:get("served")
   -- Calls over gRPC stay what they are.
   if not grpc then
     local unread = drop_ungrpc(headers, given)
@@ -138,14 +138,14 @@ function envoy_on_request(handle)
       data:set("moa", "request_id", given["x-request-id"] or "")
       data:set("moa", "request_id_header", own_name)
     end
-    if not meta:get("served") then
+    if not served then
       local path, data = (given[":path"] or ""):match("^[^?]*"), handle:streamInfo():dynamicMetadata()
       local right = meant(given[":method"] or "", path)
       if right ~= nil then data:set("moa", "meant", right) end
       data:set("moa", "step", next_step(path, right) or LISTED)
     end
   end
-  if not (grpc and meta:get("talks")) then watch_body(handle, headers, given, meta, grpc) end
+  if not (grpc and meta:get("talks")) then watch_body(handle, headers, given, meta, grpc, served) end
 end
 
 local function size_of(bytes)

@@ -23,6 +23,7 @@ from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.openai_images import OpenAIImagesEmulator
 from tests.emulators.pictures import ImageScript
 from tests.emulators.script import Script
+from tests.own_memory import own_mb
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
@@ -46,7 +47,7 @@ class Place:
         for name in self.stack.names:
             process = psutil.Process(self.stack.pid(name))
             family = [process, *process.children(recursive=True)]
-            found[name] = sum(one.memory_info().rss for one in family) / 2**20
+            found[name] = sum(own_mb(one.pid) for one in family)
         return found
 
     async def post(self, path: str, *, json: Any = None, form: aiohttp.FormData | None = None) -> int:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from deploy.local.stack import Stack
 from tests import stacks
+from tests.own_memory import own_mb
 
 WARM, UPLOADS = 10, 50
 GIVEN_BACK_S = 15
@@ -39,7 +40,7 @@ def megabytes(stack: Stack) -> dict[str, float]:
     found = {}
     for name in PROCESSES:
         process = psutil.Process(stack.pid(name))
-        found[name] = sum(p.memory_info().rss for p in (process, *process.children(recursive=True))) / 2**20
+        found[name] = sum(own_mb(p.pid) for p in (process, *process.children(recursive=True)))
     return found
 
 
