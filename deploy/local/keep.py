@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, Final
 
+CREDENTIALS: Final = ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER")
+"""What the processes of an installation share, and what keys are kept by."""
 LOG_KEYS: Final = "MOA_REQUEST_LOG_KEYS"
 """What encrypts prompts and answers in the request log."""
 
@@ -84,17 +86,18 @@ def read(path: Path) -> dict[str, str]:
     return {pair[0].strip(): pair[1].strip() for pair in pairs}
 
 
-def internal_secrets(path: Path, *, log_keys: str = "") -> dict[str, str]:
-    """Return the credentials that the processes share; made once. Given log keys come before the kept one.
+def internal_secrets(path: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the credentials that the processes share; made once, or taken from what is given then.
 
-    Losing the pepper makes every key invalid, losing a key of the request log what it encrypted unreadable.
+    What the file holds stays: losing the pepper makes every key invalid, losing a key of the request log what it
+    encrypted unreadable. Given keys of the log come before the kept one.
     """
-    known = read(path)
-    wanted = {name: known.get(name) or secrets.token_urlsafe(32) for name in ("MOA_SERVICE_TOKEN", "MOA_KEY_PEPPER")}
+    known, given = read(path), given or {}
+    wanted = {name: known.get(name) or given.get(name) or secrets.token_urlsafe(32) for name in CREDENTIALS}
     wanted[LOG_KEYS] = known.get(LOG_KEYS) or f"first:{secrets.token_hex(32)}"
     if wanted != known:
         write_private(path, wanted)
-    return {**wanted, LOG_KEYS: _before(log_keys, wanted[LOG_KEYS])}
+    return {**wanted, LOG_KEYS: _before(given.get(LOG_KEYS, ""), wanted[LOG_KEYS])}
 
 
 def _before(given: str, kept: str) -> str:

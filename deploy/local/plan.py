@@ -120,10 +120,14 @@ class Plan:
         """Return what a process is; workers after the first have a number."""
         return self._kinds[name.partition("-")[0]]
 
+    @property
+    def passed_over(self) -> list[str]:
+        """The given credentials that are not in use: the installation keeps others."""
+        return [name for name in keep.CREDENTIALS if self._given.get(name, "") not in ("", self._secrets[name])]
+
     def choose(self) -> None:
         """Choose ports and secrets."""
-        log_keys = self._given.get(keep.LOG_KEYS, "")
-        self._secrets = keep.internal_secrets(self._root / "secrets.env", log_keys=log_keys)
+        self._secrets = keep.internal_secrets(self._root / "secrets.env", self._given)
         self.first_login = FirstLogin()
         give = self._ports.preferring if self._keep_ports else lambda _: self._ports.any()
         for process in self._wanted:

@@ -302,6 +302,9 @@ class Stack:
         self._check_room()
         self._began = True
         self.plan.choose()
+        for name in self.plan.passed_over:
+            kept = self.root / "secrets.env"
+            self._tell(f"warning: {name} of the environment is not used: {kept} has another; change it there")
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
         self._notices = Notices({name: self.log(name) for name in self.plan.addresses}, self._tell)
         self._notices.start()

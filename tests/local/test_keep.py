@@ -17,6 +17,15 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
     assert len(set(first.values())) == len(first)
 
 
+def test_given_secrets_are_kept_at_first(tmp_path: Path) -> None:
+    """A second host may be given the first one's; an installation that has its own keeps them."""
+    path, given = tmp_path / "secrets.env", {"MOA_KEY_PEPPER": "p" * 32, "MOA_SERVICE_TOKEN": ""}
+    first = keep.internal_secrets(path, given)
+    assert first["MOA_KEY_PEPPER"] == "p" * 32
+    assert len(first["MOA_SERVICE_TOKEN"]) >= 32
+    assert keep.internal_secrets(path, {"MOA_KEY_PEPPER": "q" * 32}) == first
+
+
 def test_only_the_owner_reads(tmp_path: Path) -> None:
     """The file is private, also when one with wider rights lay there before."""
     path = tmp_path / "dev.env"
