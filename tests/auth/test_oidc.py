@@ -473,7 +473,7 @@ async def test_an_address_that_is_taken_makes_no_second_account(go: Go, issuer: 
 
 def test_addresses_are_no_names_where_anybody_signs_up() -> None:
     """The settings refuse to link by them there; an issuer that others could speak for, too."""
-    given: dict[str, Any] = {"database_url": "x", "key_pepper": "p" * 16, "service_token": "t" * 16}
+    given: dict[str, Any] = {"database_url": "postgresql:///moa", "key_pepper": "p" * 16, "service_token": "t" * 16}
     for wrong in (
         {"signup": "open", "oidc_link_by_email": True},
         {"oidc_issuer": "http://issuer.example.com", "oidc_client_id": "moa"},

@@ -64,8 +64,8 @@ class Method:
     name: str
     request: type[Any]
     response: type[Any]
-    asked: Callable[[Any], bytes] = lambda request: request.SerializeToString()
-    """Returns the method's request, serialized, of the operation's."""
+    asked: Callable[[Any], Any] = lambda request: request
+    """Returns the method's request, of the operation's: a message, or its bytes, which a call holds until it ends."""
     inner: Callable[[Any], Any] = lambda request: request
     """Returns the operation's request, of the method's."""
     answered: Callable[[Any], Any] = lambda response: response
