@@ -79,9 +79,16 @@ def connecting(stack: Stack) -> Iterator[Counter[str]]:
 
 def of(stack: Stack, metrics: str) -> int:
     """Return how many connections of callers one process has."""
-    told = requests.get(f"{stack.internal_url}/metrics/{metrics}", timeout=TIMEOUT_S).text
     name = 'envoy_http_downstream_cx_active{envoy_http_conn_manager_prefix="public"} '
-    return int(next(line for line in told.splitlines() if line.startswith(name)).rpartition(" ")[2])
+    end = time.monotonic() + TIMEOUT_S
+    while True:
+        told = requests.get(f"{stack.internal_url}/metrics/{metrics}", timeout=TIMEOUT_S).text
+        for line in told.splitlines():
+            if line.startswith(name):
+                return int(line.rpartition(" ")[2])
+        # One that is just being started has none to tell.
+        assert time.monotonic() < end, f"{metrics} tells of no connections: {told[:300]}"
+        time.sleep(0.05)
 
 
 def hanging(stack: Stack) -> http.client.HTTPConnection:
