@@ -27,7 +27,7 @@ from services.common.rpc.session import channel as channels
 from services.common.rpc.session import client
 from services.common.rpc.session import server as serving_sessions
 from services.common.rpc.session.channel import SessionChannel
-from services.common.rpc.session.outbox import Outbox, Socket
+from services.common.rpc.session.writer import Socket, Writer
 from services.common.rpc.tls import Tls
 from tests.authority import NAME, Authority
 
@@ -358,7 +358,7 @@ async def test_callers_are_known_by_their_certificates(tmp_path: Path) -> None:
 
 async def test_what_is_said_at_once_is_parted_where_it_is_much() -> None:
     """Neither side holds a message of more than a few megabytes, however many calls there are."""
-    box, written = Outbox(session_service_pb2.CarryResponse), list[bytes]()
+    box, written = Writer(session_service_pb2.CarryResponse), list[bytes]()
     piece = b"x" * 60_000
 
     async def write(data: bytes) -> None:

@@ -189,7 +189,7 @@ class SessionChannel:
     async def _follow(self, session: Session, stream: Any) -> None:
         """Say and hear what there is until the process or this side ends the session."""
         hearing = asyncio.create_task(_hear(session, stream))
-        others = [asyncio.create_task(each) for each in (session.outbox.write_to(stream.write), session.over.wait())]
+        others = [asyncio.create_task(each) for each in (session.writer.write_to(stream.write), session.over.wait())]
         try:
             await asyncio.wait({hearing, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:

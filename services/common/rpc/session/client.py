@@ -13,7 +13,7 @@ import grpc
 from moa.session.v1 import session_service_pb2
 from services.common.rpc.call import Metadata
 from services.common.rpc.reading import ReadCall
-from services.common.rpc.session.outbox import Outbox, Socket
+from services.common.rpc.session.writer import Socket, Writer
 from services.common.rpc.status import CODE_BY_NUMBER
 
 C = grpc.StatusCode
@@ -30,7 +30,7 @@ class Session:
 
     def __init__(self, process: bytes) -> None:
         self.process = process
-        self.outbox = Outbox(Request)
+        self.writer = Writer(Request)
         self.socket: Socket | None = None
         """What carries it within a host; None: gRPC's stream does."""
         self.retired: Callable[[], None] = lambda: None
@@ -57,36 +57,36 @@ class Session:
             return
         made.write(hello.ticket)
         self.socket = made
-        self.outbox.use(made)
+        self.writer.use(made)
 
     def begin(self, call: SessionCall, request: bytes, metadata: Metadata, timeout_s: float | None) -> int:
         """Have a call answered; return its number."""
         self._count += 1
         self._calls[self._count] = call
-        opened = self.outbox.batch.opens.add()
+        opened = self.writer.batch.opens.add()
         opened.call = self._count
         opened.method = call.path
         opened.metadata.extend(cast(list[str], [word for pair in metadata for word in pair]))
         opened.request = request
         if timeout_s is not None:
             opened.timeout_ms = max(1, math.ceil(timeout_s * 1000))
-        self.outbox.added(len(request))
+        self.writer.added(len(request))
         return self._count
 
     def leave(self, number: int) -> None:
         """Have a call end that its caller left."""
         if self._calls.pop(number, None) is not None:
-            self.outbox.batch.cancels.append(number)
-            self.outbox.added()
+            self.writer.batch.cancels.append(number)
+            self.writer.added()
             self._end_if_idle()
 
     def tell_read(self, number: int, size: int) -> None:
         """Tell how much of a call's answer was read since this was told last."""
         if number in self._calls:
-            credit = self.outbox.batch.credits.add()
+            credit = self.writer.batch.credits.add()
             credit.call = number
             credit.size_bytes = size
-            self.outbox.added()
+            self.writer.added()
 
     def received(self, data: bytes) -> None:
         """Do what the process said."""

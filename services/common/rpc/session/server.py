@@ -17,7 +17,7 @@ from services.common.rpc import call as calls
 from services.common.rpc.handling import Handling
 from services.common.rpc.interceptor import Interceptor
 from services.common.rpc.reading import AHEAD_BYTES, MAX_MESSAGE_BYTES
-from services.common.rpc.session.outbox import Outbox, Socket
+from services.common.rpc.session.writer import Socket, Writer
 
 SERVICE: Final = session_service_pb2.DESCRIPTOR.services_by_name["SessionService"].full_name
 TICKET_BYTES: Final = 16
@@ -88,12 +88,12 @@ class SessionServer:
         assert carrying is not None
         session = _Session(self.handling, context.auth_context(), carrying)
         ticket = os.urandom(TICKET_BYTES)
-        hello = session.outbox.batch.hello
+        hello = session.writer.batch.hello
         hello.process, hello.socket, hello.ticket = self._process, self._name, ticket
-        session.outbox.added()
+        session.writer.added()
         self._sessions.add(session)
         self._tickets[ticket] = session
-        writing = asyncio.create_task(session.outbox.write_to(context.write))
+        writing = asyncio.create_task(session.writer.write_to(context.write))
         try:
             while (data := await context.read()) is not grpc.aio.EOF:
                 session.received(data)
@@ -134,7 +134,7 @@ class _Session:
     """
 
     def __init__(self, handling: Handling, caller: Mapping[str, Any], carrying: asyncio.Task[Any]) -> None:
-        self.outbox = Outbox(Response)
+        self.writer = Writer(Response)
         self._handling = handling
         self._caller = caller
         self._carrying = carrying
@@ -149,7 +149,7 @@ class _Session:
         self._socket = made
         made.received, made.lost = self.received, self._lose
         made.trust()
-        self.outbox.use(made)
+        self.writer.use(made)
 
     def _lose(self) -> None:
         self.is_lost = True
@@ -157,8 +157,8 @@ class _Session:
 
     def leave(self) -> None:
         """Tell the caller that no more calls are begun."""
-        self.outbox.batch.leaving = True
-        self.outbox.added()
+        self.writer.batch.leaving = True
+        self.writer.added()
 
     def received(self, data: bytes) -> None:
         """Do what the caller said."""
@@ -174,11 +174,11 @@ class _Session:
 
     def _open(self, opened: session_service_pb2.Open) -> None:
         if self._handling.is_stopped:
-            self.outbox.batch.refused.append(opened.call)
-            self.outbox.added()
+            self.writer.batch.refused.append(opened.call)
+            self.writer.added()
             return
         words = iter(opened.metadata)
-        call = self._calls[opened.call] = _Call(opened, self.outbox, self._calls, self._loop)
+        call = self._calls[opened.call] = _Call(opened, self.writer, self._calls, self._loop)
         call.task = self._handling.serve(call, opened.request, tuple(zip(words, words, strict=True)), self._caller)
 
     async def aclose(self) -> None:
@@ -197,20 +197,20 @@ class _Session:
 class _Call:
     """A call as its handler's side has it."""
 
-    __slots__ = ("_ahead", "_calls", "_deadline", "_ended", "_loop", "_number", "_outbox", "_room", "_timer", "path",
+    __slots__ = ("_ahead", "_calls", "_deadline", "_ended", "_loop", "_number", "_room", "_timer", "_writer", "path",
                  "task")  # fmt: skip
 
     def __init__(
         self,
         opened: session_service_pb2.Open,
-        outbox: Outbox[Response],
+        writer: Writer[Response],
         running: dict[int, _Call],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.path = opened.method
         self.task: asyncio.Task[None] | None = None
         self._number = opened.call
-        self._outbox = outbox
+        self._writer = writer
         self._calls = running
         self._loop = loop
         self._ahead = 0
@@ -231,12 +231,12 @@ class _Call:
         for piece, more in ((data, False),) if len(data) <= _PIECE_BYTES else _pieces_of(data):
             if self._ended:
                 return
-            frame = self._outbox.batch.frames.add()
+            frame = self._writer.batch.frames.add()
             frame.call = self._number
             frame.piece = piece
             if more:
                 frame.more = True
-            self._outbox.added(len(piece))
+            self._writer.added(len(piece))
             self._ahead += len(piece)
             while self._ahead > AHEAD_BYTES and not self._ended:
                 self._room = self._loop.create_future()
@@ -248,7 +248,7 @@ class _Call:
             return
         self._over()
         del self._calls[self._number]
-        frame = self._outbox.batch.frames.add()
+        frame = self._writer.batch.frames.add()
         frame.call = self._number
         frame.code = code.value[0]
         if details:
@@ -260,7 +260,7 @@ class _Call:
                 trailer.binary = value
             else:
                 trailer.text = value
-        self._outbox.added()
+        self._writer.added()
 
     def left_s(self) -> float | None:
         """Return how long it may go on; None: without a bound."""

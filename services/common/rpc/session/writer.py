@@ -18,7 +18,7 @@ _FRAME_BYTES: Final = 8 * 2**20
 _SIZE: Final = struct.Struct("<I")
 
 
-class Outbox(Generic[B]):
+class Writer(Generic[B]):
     """Gathers what is said until it is written.
 
     Args:
