@@ -37,6 +37,7 @@ FOUR_BYTES: Final = int(3.6 * 2**20)
 """Of each of four pictures."""
 AT_ONCE: Final = 16
 _LOOK_S: Final = 0.05
+_RESTED_S: Final = 12.0
 
 Ask = Callable[[aiohttp.ClientSession], Coroutine[Any, Any, None]]
 
@@ -215,6 +216,8 @@ def main() -> None:
 
 
 def _series(stack: Stack, what: str, ask: Ask, count: int) -> None:
+    # The edge gives back what its start alone needed, ten seconds after it.
+    time.sleep(_RESTED_S)
     # The first one starts the processes that are for them.
     for number in (1, 1, count):
         before = _held_mb(stack)
