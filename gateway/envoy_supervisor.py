@@ -115,7 +115,7 @@ def _signalled(watched: set[signal.Signals], children: list[_Child]) -> int | No
 
 
 def give_back(pid: int) -> bool:
-    """Give back to the system the pages of a process's program; it reads again those that it needs.
+    """Hand the pages of a process's program back to the system; it reads again those that it needs.
 
     Envoy's start touches 50 MB of its program, of which 20 serve requests. Return whether that was allowed: Linux asks
     for CAP_SYS_NICE, which root has. Pages that another process has mapped too stay.
