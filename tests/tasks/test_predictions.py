@@ -330,13 +330,15 @@ def test_webhooks_come_for_the_filtered_events_only(system: System, client: Clie
     """start and completed were asked for: nothing else comes, each once, signed, in the prediction's shape."""
     made = client.models.predictions.create(
         LOCAL,
-        input={"prompt": "hooked"},
+        input={"prompt": "gate=hooked"},
         webhook=receiver.url,
         webhook_events_filter=["start", "completed"],
         wait=False,
     )
+    # A body tells of the prediction as it is when it is sent, so its end waits until the start has come.
+    until(lambda: receiver.effects(made.id) == 1, what="the webhook of the start")
+    (system.gates / "hooked").touch()
     until(lambda: receiver.effects(made.id) == 2, what="two webhooks")
-    # Each is delivered on its own, so the second may arrive first.
     statuses = {headers["webhook-id"]: body["status"] for headers, body in receiver.of(made.id)}
     assert sorted(statuses.values()) in (["starting", "succeeded"], ["processing", "succeeded"])
     secret = client.webhooks.default.secret()
