@@ -13,18 +13,17 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-from deploy.local import supported
+from deploy.local import interpreter, supported
+from deploy.local.interpreter import Interpreter
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER: Final = REPOSITORY / "build" / "interpreters"
-
-_LOOK_LIMIT_S: Final = 20.0
-_ASK: Final = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,50 +37,25 @@ class Row:
     failed: bool
 
 
-def version_of(program: str) -> str:
-    """Return the version of a Python on which Moa runs, such as 3.13.5; nothing where it is none or does not start."""
-    try:
-        refused = subprocess.run(
-            [program, supported.__file__], capture_output=True, check=False, timeout=_LOOK_LIMIT_S
-        ).returncode
-        if refused:
-            return ""
-        asked = subprocess.run([program, "-c", _ASK], capture_output=True, text=True, check=True, timeout=_LOOK_LIMIT_S)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return asked.stdout.strip()
+def found(name: str) -> Interpreter | None:
+    """Return the first Python of a version such as 3.13, or the one at a path; None where there is none of ours."""
+    if os.sep in name:
+        given = interpreter.look_at(name)
+        return given if given is not None and given.supported else None
+    programs = chain(interpreter.on_path(name), interpreter.of_pyenv(name))
+    return next(interpreter.of_version(name, programs), None)
 
 
-def candidates(name: str) -> Iterator[Path]:
-    """Yield where a version such as 3.13 may be: on PATH, then pyenv's, the newest first."""
-    for folder in os.get_exec_path():
-        yield Path(folder, f"python{name}")
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    yield from sorted(root.glob(f"versions/{name}.*/bin/python{name}"), key=_numbers, reverse=True)
-
-
-def _numbers(path: Path) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", path.parents[1].name)]
-
-
-def found(name: str) -> tuple[str, str] | None:
-    """Return the first Python of a version, or the one at a path, and its whole version; None where there is none."""
-    for program in (name,) if os.sep in name else map(str, candidates(name)):
-        whole = version_of(program)
-        if whole and (program == name or whole.rpartition(".")[0] == name):
-            return program, whole
-    return None
-
-
-def tried(program: str, whole: str, pytest: Sequence[str]) -> Row:
+def tried(python: Interpreter, pytest: Sequence[str]) -> Row:
     """Set an environment up for an interpreter and run the tests in it."""
     began = time.monotonic()
-    folder = FOLDER / whole.rpartition(".")[0]
-    print(f"Python {whole}: {program}", flush=True)
+    folder = FOLDER / python.short_version
+    program = str(python.program)
+    print(f"Python {python.whole_version}: {program}", flush=True)
 
     def row(outcome: str, failed: bool) -> Row:
         seconds = time.monotonic() - began
-        return Row(name=whole, program=program, seconds=seconds, outcome=outcome, failed=failed)
+        return Row(name=python.whole_version, program=program, seconds=seconds, outcome=outcome, failed=failed)
 
     # Set-up takes the one that is named, where it would choose one that was built with optimizations.
     environment = {**os.environ, "PYTHON": program, "PYTHONPATH": f"gen{os.pathsep}."}
@@ -110,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in given.only or every:
         here = found(name)
         if here is not None:
-            rows.append(tried(*here, given.pytest))
+            rows.append(tried(here, given.pytest))
             continue
         why = f"not here, or none of ours: {supported.tested()}; VERSIONS may name a path"
         rows.append(Row(name=name, program="", seconds=0.0, outcome=why, failed=bool(given.only)))

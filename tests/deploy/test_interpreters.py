@@ -7,17 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.build import interpreters
-
-SCRIPT = """#!/bin/sh
-case "$*" in
-*supported.py) exit {refused} ;;
--c*) echo {version} ;;
-*deploy.local.setup*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-*pytest*) echo "$PYTHONPATH $*"; echo "{words}"; exit {code} ;;
-*) exit 9 ;;
-esac
-"""
-"""A Python that is asked for its version, set up, and run with tests."""
+from deploy.local.interpreter import Interpreter
+from tests.local.played_python import play_program, play_python
 
 
 @pytest.fixture
@@ -29,32 +20,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def put(path: Path, version: str, *, refused: int = 0, code: int = 0, words: str = "12 passed in 1s") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(SCRIPT.format(version=version, refused=refused, code=code, words=words))
-    path.chmod(0o755)
-    return path
-
-
 def test_where_they_are_found(folder: Path) -> None:
     """What PATH has goes before pyenv's, of which the newest is taken; a shim that is off is passed by."""
-    put(folder / "one" / "python3.13", "3.13.1", refused=127)
-    second = put(folder / "two" / "python3.13", "3.13.2")
-    put(folder / "pyenv" / "versions" / "3.13.9" / "bin" / "python3.13", "3.13.9")
-    put(folder / "pyenv" / "versions" / "3.14.9" / "bin" / "python3.14", "3.14.9")
-    newest = put(folder / "pyenv" / "versions" / "3.14.10" / "bin" / "python3.14", "3.14.10")
-    other = put(folder / "mine", "3.12.4")
-    assert interpreters.found("3.13") == (str(second), "3.13.2")
-    assert interpreters.found("3.14") == (str(newest), "3.14.10")
-    assert interpreters.found(str(other)) == (str(other), "3.12.4")
-    assert interpreters.found("3.10") is None
-    assert interpreters.found(str(folder / "nobody")) is None
+    play_program(folder / "one" / "python3.13", "#!/bin/sh\nexit 127\n")
+    second = play_python(folder / "two" / "python3.13", "3.13.2")
+    pyenv = folder / "pyenv" / "versions"
+    play_python(pyenv / "3.13.9" / "bin" / "python3.13", "3.13.9")
+    play_python(pyenv / "3.14.9" / "bin" / "python3.14", "3.14.9")
+    newest = play_python(pyenv / "3.14.10" / "bin" / "python3.14", "3.14.10")
+    other = play_python(folder / "mine", "3.12.4")
+    refused = play_python(folder / "pypy", "3.12.4", implementation="pypy")
+    assert place("3.13") == (second, "3.13.2")
+    assert place("3.14") == (newest, "3.14.10")
+    assert place(str(other)) == (other, "3.12.4")
+    assert place("3.10") is None
+    assert place(str(refused)) is None
+    assert place(str(folder / "nobody")) is None
+
+
+def place(name: str) -> tuple[Path, str] | None:
+    found = interpreters.found(name)
+    return (found.program, found.whole_version) if found else None
 
 
 def test_each_is_tried(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Each has an environment of its own and the given arguments; one that fails fails the run, the others go on."""
-    failing = put(folder / "one" / "python3.12", "3.12.4", code=1, words="== 1 failed, 11 passed in 2s ==")
-    put(folder / "one" / "python3.13", "3.13.2")
+    failing = play_python(folder / "one" / "python3.12", "3.12.4", code=1, words="== 1 failed, 11 passed in 2s ==")
+    play_python(folder / "one" / "python3.13", "3.13.2")
     assert interpreters.main(["--only", "3.12", "--only", "3.13", "--", "-n", "0"]) == 1
     assert interpreters.main(["--only", "3.13", "--", "-n", "0"]) == 0
     output = capfd.readouterr().out
@@ -67,17 +59,19 @@ def test_each_is_tried(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
 def test_one_that_is_not_here(folder: Path, capfd: pytest.CaptureFixture[str], asked: bool) -> None:
     """It is told, and fails the run where it was asked for."""
     for name in ("3.11", "3.12", "3.13"):
-        put(folder / "one" / f"python{name}", f"{name}.1")
+        play_python(folder / "one" / f"python{name}", f"{name}.1")
     arguments = ["--only", "3.14"] if asked else []
     # What this machine has of 3.14 on the system's own PATH is not looked at.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{folder / 'one'}:/nowhere")
-        patch.setattr(interpreters, "tried", lambda program, whole, _: row(program, whole))
+        patch.setattr(interpreters, "tried", lambda python, _: row(python))
         assert interpreters.main(arguments) == int(asked)
     output = capfd.readouterr().out
     assert "3.14          0 s" in output
     assert "not here" in output
 
 
-def row(program: str, whole: str) -> interpreters.Row:
-    return interpreters.Row(name=whole, program=program, seconds=1.0, outcome="12 passed", failed=False)
+def row(python: Interpreter) -> interpreters.Row:
+    return interpreters.Row(
+        name=python.whole_version, program=str(python.program), seconds=1.0, outcome="12 passed", failed=False
+    )
