@@ -11,7 +11,7 @@ import grpc
 from moa.router.v1 import catalog_service_pb2, catalog_service_pb2_grpc
 from services.common.errors import error_of
 from services.common.own_task import in_own_task
-from services.common.rpc.at_once import keep_headers
+from services.common.rpc.internals.batch import defer_headers
 from services.router.dialects import reply
 from services.router.dialects.described import message_of
 from services.router.dialects.reading import Reading
@@ -73,7 +73,7 @@ class OperationServicer:
         operation = self._call.operation
         assert operation.whole is not None
         async with await self._begun(operation.whole.inner(request), context) as answer:
-            await keep_headers(context, reply.headers(answer))
+            await defer_headers(context, reply.headers(answer))
             messages = [] if operation.started is None else [operation.started(answer.model, answer.ignored)]
             while (message := await answer.next()) is not None:
                 messages.append(message)

@@ -1,4 +1,4 @@
-"""gRPC's threads may be woken late, and the loop's may not; what they wake it by is read empty."""
+"""gRPC's threads may be woken late, and the loop's may not."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
-from services.common.rpc import threads
 
 _TOLD = """
 import asyncio, json
@@ -23,28 +21,6 @@ async def main():
 
 asyncio.run(main())
 """
-_READ = """
-import asyncio, grpc
-from services.common.rpc import threads
-
-read = []
-
-class End(threads.End):
-    def recv(self, size):
-        read.append(super().recv(size))
-        return read[-1]
-
-threads.End = End
-
-async def main():
-    async with threads.late(), grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        try:
-            await channel.unary_unary("/nobody/Answers")(b"")
-        except grpc.aio.AioRpcError:
-            print(len(b"".join(read)))
-
-asyncio.run(main())
-"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no timer slack")
@@ -55,24 +31,6 @@ def test_only_grpcs_threads_may_be_late() -> None:
     assert loop < 1_000_000
     assert len(others) > 4
     assert set(others) == {100_000_000}
-
-
-def test_the_loop_is_woken_by_a_pipe() -> None:
-    """The end of a call is told to the loop by the pipe that gRPC was given in place of its sockets."""
-    told = subprocess.run([sys.executable, "-c", _READ], check=True, capture_output=True, text=True).stdout
-    assert int(told) > 0
-
-
-def test_a_pipe_is_read_empty() -> None:
-    """However much has ended, it is read at once; a loop that comes too late finds nothing, and no failure."""
-    reading, writing = threads.pipe()
-    try:
-        os.write(writing.fileno(), b"111")
-        assert reading.recv(1) == b"111"
-        assert reading.recv(1) == b""
-    finally:
-        reading.close()
-        writing.close()
 
 
 def test_grpc_is_told_how_to_read_before_it_is_imported() -> None:

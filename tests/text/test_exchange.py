@@ -5,12 +5,15 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from bench import http_clients
 from services.catalogue import Timeouts
 from services.common import errors
+from services.providers.http import exchange
 from services.providers.http.client import Outgoing, Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -76,6 +79,17 @@ async def _ask(
         return await reply.read_all()
     finally:
         reply.close()
+
+
+async def test_aiohttp_is_the_release_whose_insides_were_read() -> None:
+    """After an upgrade, `exchange.CHECKED` says what is compared before it is set anew."""
+    assert ".".join(aiohttp.__version__.split(".")[:2]) == exchange.CHECKED
+    connector = aiohttp.TCPConnector()
+    try:
+        assert {"_factory"} <= vars(connector).keys()
+        assert {"_payload"} <= vars(ResponseHandler(asyncio.get_running_loop())).keys()
+    finally:
+        await connector.close()
 
 
 async def test_every_framing_is_read_right() -> None:

@@ -17,9 +17,10 @@ from services.common import logs, memory, tracing
 from services.common.byte_admission import ByteAdmission
 from services.common.credential import Credential
 from services.common.helper_process import HelperProcess
-from services.common.rpc import accepting, at_once, threads
+from services.common.rpc import threads
 from services.common.rpc.health import DATABASE, READY, Health
 from services.common.rpc.interceptor import Around, Interceptor, Reword
+from services.common.rpc.internals import accept, batch
 from services.common.rpc.reading import MAX_MESSAGE_BYTES
 from services.common.rpc.receiving import Welcome
 from services.common.rpc.session.server import SessionServer
@@ -108,8 +109,8 @@ class Server:
         )
         # Running calls have no bound: they end as they would have.
         age = [("grpc.max_connection_age_ms", round(connection_age_s * 1000))] if connection_age_s else []
-        accepting.install()
-        at_once.install()
+        accept.install()
+        batch.install()
         self.grpc = grpc.aio.server(interceptors=[interceptor], options=[*SERVER_OPTIONS, *age])
         # For methods that generated code registers apart, grpc.aio has a task each, and at every call waits anew for
         # any of them: fifty Python calls at 18 methods. Found by their names they need one task, and the interceptor

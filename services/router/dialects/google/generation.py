@@ -13,8 +13,8 @@ from services.common.dialects import GOOGLE, Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
 from services.common.own_task import in_own_task
-from services.common.rpc.at_once import keep_headers
 from services.common.rpc.call import metadata_of
+from services.common.rpc.internals.batch import defer_headers
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.google import answers, bodies, listing, requests
@@ -53,7 +53,7 @@ class GenerationServicer:
                 answer.usage.images = rendered.images
             body = reply.json_body(rendered.render(last=True))
             headers = reply.headers(answer, cost=answer.usage, ignored=ignored, dialect=self._dialect)
-            await keep_headers(context, headers)
+            await defer_headers(context, headers)
             rendered.delivered()
             return body
 

@@ -17,7 +17,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import PermissionDenied
-from services.common.rpc.at_once import send_answer
+from services.common.rpc.internals.batch import send_answer
 from services.router.dialects import reply
 from services.router.dialects.described import message_of
 from services.router.dialects.event_stream import EventStream

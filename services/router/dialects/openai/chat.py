@@ -9,8 +9,8 @@ from google.api import httpbody_pb2
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError
-from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
+from services.common.rpc.internals.batch import send_answer
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream
 from services.router.dialects.methods import MethodSet

@@ -10,8 +10,8 @@ from moa.response.v1 import response_store_service_pb2 as store_pb
 from services.common.dialects import Dialect
 from services.common.dialects.registrations import Method
 from services.common.errors import MoaError, Unsupported
-from services.common.rpc.at_once import send_answer
 from services.common.rpc.call import metadata_of
+from services.common.rpc.internals.batch import send_answer
 from services.quota_client import permissions
 from services.router.dialects import reply
 from services.router.dialects.event_stream import EventStream

@@ -11,16 +11,16 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final
 
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs leave it out
-
 from services.common.rpc.call import Metadata
+from services.common.rpc.internals.library import LIBRARY, usable
 
-execute: Final = cygrpc.execute_batch
+execute: Final[Any] = getattr(LIBRARY, "execute_batch", None)
 """Does operations of a call: a coroutine, that ends with them."""
-_Context: Final = cygrpc._ServicerContext
-_State: Final = cygrpc.RPCState
-_Read: Final = cygrpc.ReceiveMessageOperation
-_Status: Final = cygrpc.SendStatusFromServerOperation
+# Where one of them is absent (`usable`), no context is gRPC's, and answers go its own way.
+_Context: Final[Any] = getattr(LIBRARY, "_ServicerContext", None)
+_State: Final[Any] = getattr(LIBRARY, "RPCState", None)
+_Read: Final[Any] = getattr(LIBRARY, "ReceiveMessageOperation", None)
+_Status: Final[Any] = getattr(LIBRARY, "SendStatusFromServerOperation", None)
 
 
 async def send_answer(context: Any, headers: Metadata, message: Any) -> None:
@@ -35,34 +35,35 @@ async def send_answer(context: Any, headers: Metadata, message: Any) -> None:
         await context.send_initial_metadata(headers)
         await context.write(message)
         return
-    answer = _Answer()
-    _ANSWER.set(answer)
+    answer = _Batch()
+    _BATCH.set(answer)
     await context.send_initial_metadata(headers)
     await context.write(message)
     answer.send()
 
 
-async def keep_headers(context: Any, headers: Metadata) -> None:
+async def defer_headers(context: Any, headers: Metadata) -> None:
     """Send an answer's headers with the message that the handler returns, or with the error that it raises."""
     if type(context) is _Context:
-        _ANSWER.set(_Answer())
+        _BATCH.set(_Batch())
     await context.send_initial_metadata(headers)
 
 
 def install() -> None:
     """Have grpc.aio, which has no such way, ask here for each operation."""
-    cygrpc.execute_batch = _operate
+    if usable():
+        LIBRARY.execute_batch = _operate
 
 
 def _operate(call: Any, operations: tuple[Any, ...], loop: Any) -> Awaitable[None]:
     """Do operations of a call, as grpc.aio does, or keep them."""
-    if type(call) is _State and (answer := _ANSWER.get()) is not None:
+    if type(call) is _State and (answer := _BATCH.get()) is not None:
         return answer.operate(call, operations, loop)
     result: Awaitable[None] = execute(call, operations, loop)
     return result
 
 
-class _Nothing:
+class _Done:
     """What has been done."""
 
     def __await__(self) -> Generator[Any, None, None]:
@@ -70,11 +71,11 @@ class _Nothing:
         yield
 
 
-_NOTHING: Final = _Nothing()
+_DONE: Final = _Done()
 
 
-class _Begun:
-    """Operations that have begun, until they are waited for."""
+class _Started:
+    """Operations that have started, until they are waited for."""
 
     __slots__ = ("_coroutine", "_future")
 
@@ -92,17 +93,17 @@ class _Begun:
                 self._coroutine.send(None)
 
 
-class _Answer:
+class _Batch:
     """What is sent of an answer, until all of it is."""
 
-    __slots__ = ("_begun", "_call", "_is_sent", "_loop", "_operations")
+    __slots__ = ("_call", "_is_sent", "_loop", "_operations", "_started")
 
     def __init__(self) -> None:
         self._operations: tuple[Any, ...] = ()
         self._call: Any = None
         self._loop: Any = None
         self._is_sent = False
-        self._begun: Awaitable[None] = _NOTHING
+        self._started: Awaitable[None] = _DONE
 
     def operate(self, call: Any, operations: tuple[Any, ...], loop: Any) -> Awaitable[None]:
         """Keep what is to be sent; with a status send it. Nothing follows that: it is waited for."""
@@ -110,17 +111,17 @@ class _Answer:
             result: Awaitable[None] = execute(call, operations, loop)
             return result
         if self._is_sent:
-            begun, self._begun = self._begun, _NOTHING
-            return begun
+            started, self._started = self._started, _DONE
+            return started
         self._operations += operations
         self._call, self._loop = call, loop
-        return self._sent() if type(operations[-1]) is _Status else _NOTHING
+        return self._sent() if type(operations[-1]) is _Status else _DONE
 
     def send(self) -> None:
         """Begin to send what there is, and that it is all."""
         if self._operations:
             self._operations += (_Status((), 0, "", 0),)
-            self._begun = _Begun(self._sent())
+            self._started = _Started(self._sent())
 
     def _sent(self) -> Coroutine[Any, Any, None]:
         self._is_sent = True
@@ -130,5 +131,5 @@ class _Answer:
         return result
 
 
-_ANSWER: Final = ContextVar[_Answer | None]("moa_answer", default=None)
+_BATCH: Final = ContextVar[_Batch | None]("moa_answer_batch", default=None)
 """Of the call that is being served, once it is sent at once."""

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # its stubs leave it out
+from services.common.rpc.internals.library import LIBRARY, usable
 
 Task = asyncio.Task[Any]
 
@@ -18,10 +18,11 @@ def install() -> None:
     At every call it asks `asyncio.wait` for the first of several, which methods that are registered apart would be
     (`Server`): a future more, and two turns of the loop.
     """
-    cygrpc.asyncio = SimpleNamespace(**{**vars(asyncio), "wait": _first})
+    if usable():
+        LIBRARY.asyncio = SimpleNamespace(**{**vars(asyncio), "wait": wait_first})
 
 
-async def _first(tasks: Collection[Task], *, return_when: str) -> tuple[set[Task], set[Task]]:
+async def wait_first(tasks: Collection[Task], *, return_when: str) -> tuple[set[Task], set[Task]]:
     """Return the tasks that are done and those that are not, as `asyncio.wait` does."""
     if len(tasks) > 1:
         return await asyncio.wait(tasks, return_when=return_when)
