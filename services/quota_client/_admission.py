@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import grpc
 
@@ -17,7 +14,6 @@ from moa.quota.v1 import quota_pb2, quota_service_pb2_grpc
 from services.catalogue import Cost
 from services.common.credential import Credential
 from services.common.errors import (
-    MoaError,
     QuotaExhausted,
     RateLimited,
     Unauthenticated,
@@ -27,20 +23,17 @@ from services.common.rpc.client import ConnectionWatch
 from services.quota_client import grants, permissions, ratelimit
 from services.quota_client._lease_store import LeaseStore
 from services.quota_client._lease_stores import CALL_S, Asked, LeaseStores
+from services.quota_client._lending import Lending
 from services.quota_client._pace import Paces
 from services.quota_client._part import exact_of
 from services.quota_client._refreshing import Refreshing
-from services.quota_client._reservation import Lease, Reservation, costless
+from services.quota_client._reservation import Reservation, costless
 from services.quota_client._settling import DEFERRED_S, EVERY_S, Recording, Settling
 from services.quota_client._share import entered
 from services.quota_client._task_reservation import TaskReservation
 from services.quota_client._upstream import UpstreamPaces
 from services.quota_client._verified_key import VerifiedKey
 from services.quota_client.amounts import NOTHING, Amount
-
-_REFUSAL_S: Final = 0.25
-_OVERTAKEN: Final = 5
-"""So often is asked again for what others took, who came later and need not wait."""
 
 
 class Admission:
@@ -69,7 +62,6 @@ class Admission:
         stub: quota_service_pb2_grpc.QuotaServiceAsyncStub = quota_service_pb2_grpc.QuotaServiceStub(auth)
         self._token = service_token
         self._digests = hashlib.blake2b(key=os.urandom(32), digest_size=16)
-        self._arriving: dict[bytes, asyncio.Lock] = {}
         self._settling = Settling(
             stub,
             service_token=service_token,
@@ -89,9 +81,10 @@ class Admission:
             settling=self._settling,
             paces=self._paces,
             there=self._connections.returned,
-            lend=self._lend,
+            lend=lambda *asked: self._lending.lend(*asked),
             call_s=call_s,
         )
+        self._lending = Lending(self._stores, self._paces)
         self._by_digest = self._stores.by_digest
         self._refreshing = Refreshing(
             stub,
@@ -241,7 +234,7 @@ class Admission:
                 return reservation
         enough = need if least is None else least.of_request()
         asked = Asked(key, operation, provider, model, need, enough, cost, request_id, "", tags)
-        return await self._reserve_cold(digest, asked)
+        return await self._lending.reserve(digest, asked)
 
     def _digest(self, key: str) -> bytes:
         if not key:
@@ -270,7 +263,7 @@ class Admission:
         acting = self._acting(asked.key)
         assert acting is not None
         if not acting.reservation_id:
-            return await self._reserve_cold(
+            return await self._lending.reserve(
                 self._digest(grants.PREFIX + acting.key_id), asked._replace(key_id=acting.key_id)
             )
         verified_key = await self.identify(asked.key)
@@ -279,164 +272,6 @@ class Admission:
         if asked.need.tokens or asked.need.images > acting.images:
             raise QuotaExhausted("the reservation does not cover this request")
         return TaskReservation(verified_key, acting)
-
-    async def _lend(self, store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
-        """As `reserve`, for more of what runs: it is in its paces, and goes on whatever has become of its key."""
-        paces = running.paces
-        more = await self._lent_more(store, running, need, least)
-        if paces:
-            try:
-                await self._paces.grow(paces, more.amount)
-            except RateLimited as refused:
-                more.release()
-                raise QuotaExhausted(refused.message, retry_after_s=refused.retry_after_s) from refused
-            except BaseException:
-                more.release()
-                raise
-        return more
-
-    async def _lent_more(self, store: LeaseStore, running: Reservation, need: Amount, least: Amount) -> Reservation:
-        now = time.monotonic()
-        store.used_at = now
-        lease = store.find(need, now)
-        if lease is None:
-            whose = store.verified_key.key_id
-            asked = Asked("", running.operation, "", "", need, least, running.cost, running.request_id, whose)
-            return await self._lent(store.digest, asked)
-        more = store.reserve(
-            lease, need, operation=running.operation, request_id=running.request_id, cost=running.cost, now=now
-        )
-        if not lease.free.covers(store.demand.low):
-            self._stores.top_up_ahead(store, now)
-        return more
-
-    async def _reserve_cold(self, digest: bytes, asked: Asked) -> Reservation:
-        try:
-            return await self._in_pace(digest, asked, await self._lent(digest, asked))
-        except (QuotaExhausted, RateLimited) as refused:
-            await self._tell(refused, digest, asked)
-            raise
-
-    async def _lent(self, digest: bytes, asked: Asked) -> Reservation:
-        """Reserve with auth's help, one request of a key after another."""
-        store = self._store(digest, asked)
-        if store is not None:
-            store.waiting += asked.need
-        lock = store.lock if store else self._arriving.setdefault(digest, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._reserve_locked(digest, asked)
-        finally:
-            if store is not None:
-                store.waiting -= asked.need
-            elif not lock.locked():
-                self._arriving.pop(digest, None)
-
-    def _store(self, digest: bytes, asked: Asked) -> LeaseStore | None:
-        """Return the store that serves a request, by the budgets on which it counts; None for an unknown key."""
-        store = self._by_digest.get(digest)
-        if store is None or store.budgets is None or store.parent is not None or not asked.model:
-            return store
-        return self._stores.for_request(store, asked.provider, asked.model, asked.tags, time.monotonic())
-
-    async def _in_pace(self, digest: bytes, asked: Asked, reservation: Reservation) -> Reservation:
-        """Have a request that has its quota wait for its pace, too. Raises RateLimited."""
-        store = self._store(digest, asked)
-        if store is not None and (shares := store.paces):
-            try:
-                # What no minute has is not waited for: less will do, or nothing does.
-                for share in shares:
-                    if (refusal := share.never(asked.least)) is not None:
-                        raise refusal
-                    reservation = reservation.shrink(share.fitting(reservation.amount))
-                await self._paces.enter(shares, reservation.amount)
-            except BaseException:
-                reservation.release()
-                raise
-            reservation.paces = shares
-        return reservation
-
-    async def _tell(self, refused: QuotaExhausted | RateLimited, digest: bytes, asked: Asked) -> None:
-        """Put into a refusal what is left; nothing for a key that is none."""
-        known = self._by_digest.get(digest)
-        if known is None and isinstance(refused, QuotaExhausted):
-            # Refused at its first request: nothing has been told of it yet.
-            with contextlib.suppress(MoaError):
-                known = await self._stores.ask(digest, asked._replace(need=NOTHING, least=NOTHING), least=NOTHING)
-        # What a budget limits is told by the store of the requests that count on it.
-        store = self._store(digest, asked) if known is not None else None
-        if store is not None:
-            refused.headers = tuple(ratelimit.headers(store.verified_key.remaining()))
-
-    async def _reserve_locked(self, digest: bytes, asked: Asked) -> Reservation:
-        """Try what is held, then a lease for the whole need, then, with what is held returned, for the least."""
-        for least in (asked.need, asked.least):
-            now = time.monotonic()
-            store = self._store(digest, asked)
-            if store is not None and now < store.fresh_until:
-                if (lease := store.find(asked.need, now)) is not None:
-                    return self._taken(store, lease, asked, now)
-                if (again := store.refused_before(asked.least, now)) is not None:
-                    return self._taken(store, None, asked, now, again)
-            booked = self._stores.booked(store)
-            try:
-                store = await self._stores.ask(digest, asked, least=least)
-            except QuotaExhausted as error:
-                refused = error
-                store = self._store(digest, asked)
-                if store is None:
-                    if asked.least != least:
-                        continue
-                    raise
-                # Pieces that are too small each may be enough together.
-                if not await self._stores.gathered(store, booked) and asked.least == least:
-                    store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
-                    raise
-                continue
-            break
-        else:
-            # The second refusal.
-            store = self._store(digest, asked)
-            if store is not None:
-                store.refuse(asked.least, refused, time.monotonic() + _REFUSAL_S)
-            raise refused
-        store = await self._caught_up(digest, store, asked, least)
-        now = time.monotonic()
-        return self._taken(store, store.find(asked.need, now), asked, now)
-
-    async def _caught_up(self, digest: bytes, store: LeaseStore, asked: Asked, least: Amount) -> LeaseStore:
-        """Ask again where what was lent for this request is gone: others, who need not wait, took it meanwhile, or auth
-        had it given back."""
-        for _ in range(_OVERTAKEN):
-            now = time.monotonic()
-            if any(lease.has(asked.least, now) for lease in store.leases):
-                break
-            booked = self._stores.booked(store)
-            try:
-                store = await self._stores.ask(digest, asked, least=least)
-            except QuotaExhausted:
-                if not await self._stores.gathered(store, booked):
-                    break
-        return store
-
-    def _taken(
-        self, store: LeaseStore, lease: Lease | None, asked: Asked, now: float, refused: QuotaExhausted | None = None
-    ) -> Reservation:
-        if not store.verified_key.may(asked.operation, asked.provider, asked.model):
-            raise permissions.refused(asked.model or asked.provider)
-        amount = asked.need
-        if lease is None:
-            enough = [lease for lease in store.leases if lease.has(asked.least, now)]
-            if not enough:
-                raise refused or QuotaExhausted(
-                    "others took what was left of the quota meanwhile; try again", retry_after_s=1.0
-                )
-            lease = max(enough, key=lambda lease: lease.free.at_most(amount))
-            amount = amount.at_most(lease.free)
-        store.used_at = now
-        return store.reserve(
-            lease, amount, operation=asked.operation, request_id=asked.request_id, cost=asked.cost, now=now
-        )
 
 
 def _entered(store: LeaseStore, now: float, need: Amount = NOTHING) -> bool:
