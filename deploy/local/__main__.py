@@ -28,7 +28,7 @@ def main() -> int:
     wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
     signal.signal(reload.SIGNAL, lambda *_: wishes.put(None))
     steps = Steps(sys.stdout)
-    began_as = reload.launcher_code()
+    code_at_start = reload.launcher_code()
     forks = Forks()
     attendant = Attendant(forks.attendant)
     try:
@@ -40,7 +40,7 @@ def main() -> int:
             stack.key_was_shown()
             while True:
                 wishes.get()
-                _reload(stack, steps, began_as)
+                _reload(stack, steps, code_at_start)
         except StackError:
             stack.stop()
             raise
@@ -58,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def _reload(stack: Stack, steps: Steps, began_as: str) -> None:
+def _reload(stack: Stack, steps: Steps, code_at_start: str) -> None:
     steps.tell("reloading")
     try:
         stack.reload()
@@ -66,7 +66,7 @@ def _reload(stack: Stack, steps: Steps, began_as: str) -> None:
         steps.tell(f"not reloaded: {error}")
     else:
         steps.tell("reloaded")
-        if reload.launcher_code() != began_as:
+        if reload.launcher_code() != code_at_start:
             steps.tell(
                 "the launcher itself is still that of before: stop it and `make run` again when nobody is served"
             )

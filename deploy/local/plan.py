@@ -121,8 +121,8 @@ class Plan:
         return self._kinds[name.partition("-")[0]]
 
     @property
-    def passed_over(self) -> list[str]:
-        """The given credentials that are not in use: the installation keeps others."""
+    def unused_credentials(self) -> list[str]:
+        """Return the given credentials that are not used: the installation keeps others."""
         return [name for name in keep.CREDENTIALS if self._given.get(name, "") not in ("", self._secrets[name])]
 
     def choose(self) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,25 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from deploy.local import attendant, keep, once
+from deploy.local import attendant, keep, once, preconditions
 from deploy.local.database import Database, DatabaseError
+from deploy.local.errors import StackError
+from deploy.local.first_key import FirstKey
 from deploy.local.forking import Forks
 from deploy.local.logs import Limits, Logs
 from deploy.local.notices import Notices
 from deploy.local.plan import REPOSITORY, Plan
-from deploy.local.ports import is_free
 from deploy.local.postponed import Postponements
 from deploy.local.readiness import NotReady, await_http
 from deploy.local.supervisor import Spec, Started, Supervisor
 from deploy.local.topology import AUTH, DATABASE, EDGE, POSTPONED, ROUTER, Process, callers_first, processes_of
 
 __all__ = ["REPOSITORY", "Stack", "StackError"]
-
-_LEAST_DISK_BYTES = 200 * 2**20
-
-
-class StackError(Exception):
-    """The gateway cannot start. The message is one sentence for the person in front of the terminal."""
 
 
 class Stack:
@@ -100,6 +92,7 @@ class Stack:
         self._postponed = Postponements(self._start_others)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
+        self._first_key = FirstKey(self.root)
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
         self._began = False
@@ -124,20 +117,16 @@ class Stack:
     @property
     def api_key(self) -> str:
         """Return the first key, which may do everything."""
-        return keep.read(self.root / "dev.env").get("MOA_API_KEY", "")
+        return self._first_key.secret
 
     @property
     def new_key(self) -> bool:
         """Return whether nobody has been shown the first key: the start that made it may have failed."""
-        return self._unshown.exists()
+        return self._first_key.is_new
 
     def key_was_shown(self) -> None:
         """Note that the first key has been shown."""
-        self._unshown.unlink(missing_ok=True)
-
-    @property
-    def _unshown(self) -> Path:
-        return self.root / "key-not-shown"
+        self._first_key.was_shown()
 
     @property
     def fetches(self) -> str:
@@ -302,7 +291,7 @@ class Stack:
         self._check_room()
         self._began = True
         self.plan.choose()
-        for name in self.plan.passed_over:
+        for name in self.plan.unused_credentials:
             kept = self.root / "secrets.env"
             self._tell(f"warning: {name} of the environment is not used: {kept} has another; change it there")
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
@@ -311,7 +300,7 @@ class Stack:
         until = began + wait_s
         if self._postpones:
             self._postpone()
-        self._write_dev_env(self.api_key)  # who waits for the edge to answer finds the key there
+        self._first_key.write(self._edge_url, self.api_key)  # who waits for the edge to answer finds the key there
         # Whoever needs no database starts beside it; the rest waits for it. The edge takes the longest.
         order = sorted(self._running, key=lambda name: name != EDGE.name)
         needing = [name for name in order if self.plan.kind_of(name).needs_database]
@@ -356,7 +345,7 @@ class Stack:
         if not self._owns_database:
             url = self._given["MOA_DATABASE_URL"]
             if not self.api_key:
-                self._bootstrap(url)
+                self._make_first_key(url)
             return url
         is_new = not (self._database.folder / "PG_VERSION").exists()
         self._database.start(wait_s=until - time.monotonic())
@@ -365,7 +354,7 @@ class Stack:
         self._database.keep(on_death=lambda: self._tell(f"{DATABASE} ended; starting it again"))
         self._done(DATABASE, began)
         if is_new or not self.api_key:
-            self._bootstrap(url)
+            self._make_first_key(url)
         return url
 
     def _ready(self, name: str, began: float, until: float) -> None:
@@ -379,47 +368,24 @@ class Stack:
     def _check_room(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         keep.close_to_others(self.root, but=self._database.folder)
-        lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise StackError(
-                f"a gateway already runs in {self.root}; stop it first (Ctrl-C where it runs), "
-                "or name another folder: MOA_HOME=…"
-            ) from None
-        self._lock = lock
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        free = shutil.disk_usage(self.root).free
-        if free < _LEAST_DISK_BYTES:
-            raise StackError(f"the disk of {self.root} is full: {free // 2**20} MB are left, 200 MB are needed")
-        if not (REPOSITORY / "build" / "moa.binpb").exists() or not (REPOSITORY / "gen" / "moa").exists():
-            raise StackError("the generated stubs are missing; run `make proto`")
-        port = self._asked_port
-        if port is not None and EDGE in self._wanted and not is_free(port, self.host):
-            raise StackError(f"port {port} is in use or not yours to use; choose another: MOA_PORT={port + 1} make run")
+        self._lock = preconditions.locked(self.root)
+        preconditions.check_disk(self.root)
+        preconditions.check_stubs()
+        if self._asked_port is not None and EDGE in self._wanted:
+            preconditions.check_port(self._asked_port, self.host)
 
     def _launch(self, name: str, database_url: str) -> None:
         assert self._supervisor is not None
         self._supervisor.start(self.plan.spec(name, database_url, self.log(name)))
 
-    def _bootstrap(self, database_url: str) -> None:
+    def _make_first_key(self, database_url: str) -> None:
         """Make the first administrator and key."""
         self._tell("making the first account")
-        environment = self.plan.environment(AUTH.name, database_url)
-        try:
-            made = json.loads(once.run(AUTH.module, "bootstrap", "--json", environment=environment, folder=REPOSITORY))
-        except (once.Failed, ValueError) as failure:
-            raise StackError(f"the first account cannot be made: {failure}") from None
-        if "api_key" in made:
-            self._unshown.touch(mode=0o600)
-            self._write_dev_env(made["api_key"])
+        self._first_key.make(self._edge_url, self.plan.environment(AUTH.name, database_url))
 
-    def _write_dev_env(self, api_key: str) -> None:
-        if api_key and (EDGE in self._wanted or not self.api_key):
-            url = self.url if EDGE in self._wanted else ""
-            keep.write_private(self.root / "dev.env", {"MOA_URL": url, "MOA_API_KEY": api_key})
+    @property
+    def _edge_url(self) -> str:
+        return self.url if EDGE in self._wanted else ""
 
     def _await(self, name: str, *, until: float, alive: Callable[[], None]) -> None:
         process = self.plan.kind_of(name)
