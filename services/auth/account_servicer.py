@@ -9,36 +9,29 @@ from google.api import httpbody_pb2
 
 from moa.account.v1 import account_service_pb2 as pb
 from moa.account.v1 import account_service_pb2_grpc
-from moa.quota.v1 import quota_pb2
 from services.auth import render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.keys import Keys
-from services.auth.adapters.paces import PacesKept
-from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
-from services.auth.adapters.spent import shared_by
 from services.auth.adapters.usage import Usage
-from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.callers import Callers, address_of
 from services.auth.cookies import keep_session
 from services.auth.domain import keys, totp
-from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY, Owner, Standing
+from services.auth.domain.accounts import DEFAULT_LIMITS, LOCAL_ONLY
 from services.auth.domain.passwords import Passwords
 from services.auth.domain.powers import ACCOUNT
 from services.auth.domain.spend import Report
 from services.auth.domain.spend import read as read_report
 from services.auth.lifetimes import read_lifetime, read_overlap
 from services.auth.logins import Logins
-from services.auth.minute_standings import Subject, minute_standings
 from services.auth.oidc_logins import OidcLogins
+from services.auth.own_limits import OwnLimits
 from services.auth.password_resets import PasswordResets
 from services.auth.session_tokens import SessionTokens
 from services.common.errors import Conflict, InvalidField, PermissionDenied, Unauthenticated
-from services.quota_client import priorities
-from services.quota_client.amounts import BOUNDLESS, Period
 
 SignUpMode = Literal["open", "invite", "closed"]
 _WRONG_LOGIN = "the email or the password is wrong"
@@ -57,13 +50,11 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     def __init__(
         self,
         *,
-        postgres: Postgres,
         accounts: Accounts,
         keys_kept: Keys,
         sessions: Sessions,
         usage: Usage,
         spend: Spend,
-        verified_keys: VerifiedKeys,
         callers: Callers,
         passwords: Passwords,
         pepper: bytes,
@@ -74,18 +65,16 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         second_factors: SecondFactors,
         session_tokens: SessionTokens,
         oidc: OidcLogins | None,
-        paces: PacesKept,
+        limits: OwnLimits,
         fresh_s: float,
     ) -> None:
         self._fresh_s = fresh_s
-        self._paces = paces
-        self._postgres = postgres
+        self._limits = limits
         self._accounts = accounts
         self._keys = keys_kept
         self._sessions = sessions
         self._usage = usage
         self._spend = spend
-        self._verified_keys = verified_keys
         self._callers = callers
         self._passwords = passwords
         self._pepper = pepper
@@ -373,42 +362,4 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def GetLimits(self, request: pb.GetLimitsRequest, context: Any) -> pb.GetLimitsResponse:
         """Tell the account's limits, what is left of today, and the limits of the key that asks."""
         caller = await self._callers.of(context)
-        record = await self._accounts.get(caller.account_id)
-        own = [one for one in await self._keys.list(caller.account_id) if one.id == caller.key_id]
-        spent = await self._verified_keys.spent(record.id, [key.id for key in own])
-        used, resets_at = spent[record.id][Period.DAY]
-        limit = (
-            BOUNDLESS
-            if record.unlimited
-            else Standing.of(Owner.ACCOUNT, record.id, record.amounts(), {}).limits[Period.DAY]
-        )
-        remaining = quota_pb2.Remaining(
-            limit=limit.message_within(limit),
-            free=(limit - used).message_within(limit),
-            unlimited=record.unlimited,
-        )
-        if resets_at is not None:
-            remaining.resets_at.CopyFrom(render.timestamp(resets_at))
-        standings = [] if record.unlimited else list(render.standings(record, "", spent[record.id]))
-        paced = [Subject(record.id, record)]
-        for key in own:
-            standings += render.standings(key, key.id, spent[key.counter])
-            paced.append(Subject(key.counter, key, key_id=key.id))
-        owners = [record.id, *(key.counter for key in own), *filter(None, [record.team_id])]
-        for shared, used_of_it in await shared_by(self._postgres, owners, record.zone):
-            standings += render.standings(shared, "", used_of_it, owner=shared.id, name_of_owner=shared.name)
-            paced.append(Subject(shared.id, shared, owner=shared.id, name=shared.name))
-        standings += await minute_standings(self._paces, paced)
-        rules = [render.rule(one).rule for one in await self._accounts.rules(caller.account_id)]
-        found = pb.GetLimitsResponse(
-            limits=render.limits(record),
-            remaining=remaining,
-            granted_micro_credits=record.micro_credits,
-            left_micro_credits=max(0, record.micro_credits - spent[record.id][Period.TOTAL][0].micro_credits),
-            rules=rules,
-            priority=priorities.NUMBERS[record.priority],
-            standings=standings,
-        )
-        if caller.key_id is not None:
-            found.key.CopyFrom(render.key(await self._keys.get(caller.account_id, caller.key_id)))
-        return found
+        return await self._limits.told(caller.account_id, caller.key_id)

@@ -12,9 +12,11 @@ from moa.account.v1 import account_pb2, admin_service_pb2_grpc
 from moa.account.v1 import admin_service_pb2 as pb
 from services.auth import identity_messages, render, spend_pages, usage_pages
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.audit import AuditLog
 from services.auth.adapters.identities import Identities
 from services.auth.adapters.keys import Keys
 from services.auth.adapters.offered import Offered
+from services.auth.adapters.rules import Rules
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
@@ -43,6 +45,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self,
         *,
         accounts: Accounts,
+        rules: Rules,
+        audit_log: AuditLog,
         keys_kept: Keys,
         sessions: Sessions,
         usage: Usage,
@@ -56,6 +60,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     ) -> None:
         self._identities = identities
         self._accounts = accounts
+        self._rules = rules
+        self._audit_log = audit_log
         self._keys = keys_kept
         self._sessions = sessions
         self._usage = usage
@@ -177,7 +183,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:
         """List what an account may use."""
         await self._administrator(context, gives=False)
-        records = await self._accounts.rules(request.account_id)
+        records = await self._rules.of(request.account_id)
         warnings = await self._offered.warnings(render.rule(one).rule for one in records)
         return pb.ListRulesResponse(rules=list(map(render.rule, records, warnings)))
 
@@ -188,16 +194,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             # An empty rule permits everything: whoever means that says `"rule": {}`.
             raise InvalidField("rule is required", param="rule")
         (rule,) = render.read_rules([request.rule], "rule")
-        if len(await self._accounts.rules(request.account_id)) >= render.MAX_RULES:
+        if len(await self._rules.of(request.account_id)) >= render.MAX_RULES:
             raise InvalidField(f"at most {render.MAX_RULES} rules for an account", param="rule")
         await self._existing(request.account_id)
-        record = await self._accounts.grant(request.account_id, rule, actor=actor)
+        record = await self._rules.grant(request.account_id, rule, actor=actor)
         return pb.GrantRuleResponse(rule=render.rule(record, *await self._offered.warnings([rule])))
 
     async def RevokeRule(self, request: pb.RevokeRuleRequest, context: Any) -> pb.RevokeRuleResponse:
         """Take a permission away."""
         actor = await self._administrator(context, gives=False)
-        await self._accounts.revoke_rule(request.account_id, request.rule_id, actor=actor)
+        await self._rules.revoke(request.account_id, request.rule_id, actor=actor)
         return pb.RevokeRuleResponse()
 
     async def ListAccountKeys(self, request: pb.ListAccountKeysRequest, context: Any) -> pb.ListAccountKeysResponse:
@@ -305,7 +311,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         await self._administrator(context, gives=False)
         size = render.page_size(request.page_size, default=100, most=1000)
         before = page_tokens.number(request.page_token)
-        rows = await self._accounts.audit_log(request.account_id, limit=size + 1, before=before)
+        rows = await self._audit_log.list(request.account_id, limit=size + 1, before=before)
         more = len(rows) > size
         return pb.ListAuditResponse(
             entries=[render.audit_entry(row) for row in rows[:size]],

@@ -23,6 +23,7 @@ from moa.account.v1 import (
 )
 from services.auth.account_servicer import AccountServicer, SignUpMode
 from services.auth.adapters.accounts import Accounts
+from services.auth.adapters.audit import AuditLog
 from services.auth.adapters.budgets import Budgets
 from services.auth.adapters.first import FirstLogin
 from services.auth.adapters.identities import Identities
@@ -33,12 +34,12 @@ from services.auth.adapters.paces import PacesKept
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.provider_keys import ProviderKeys
 from services.auth.adapters.request_log import RequestLog
+from services.auth.adapters.rules import Rules
 from services.auth.adapters.second_factors import SecondFactors
 from services.auth.adapters.sessions import Sessions
 from services.auth.adapters.spend import Spend
 from services.auth.adapters.teams import Teams
 from services.auth.adapters.usage import Usage
-from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.admin_servicer import AdminServicer
 from services.auth.budget_servicer import BudgetServicer
 from services.auth.callers import Callers
@@ -47,6 +48,7 @@ from services.auth.logged_requests_servicer import LoggedRequestsServicer
 from services.auth.logins import Logins
 from services.auth.oidc_logins import OidcLogins
 from services.auth.oidc_servicer import OidcServicer
+from services.auth.own_limits import OwnLimits
 from services.auth.password_resets import PasswordResets
 from services.auth.provider_key_servicer import ProviderKeyServicer
 from services.auth.session_tokens import SessionTokens
@@ -124,13 +126,11 @@ class PublicServices:
             mails=self.mails,
         )
         return AccountServicer(
-            postgres=self.postgres,
             accounts=Accounts(self.postgres),
             keys_kept=Keys(self.postgres),
             sessions=sessions,
             usage=Usage(self.postgres),
             spend=self.spend,
-            verified_keys=VerifiedKeys(self.postgres),
             callers=self.callers,
             passwords=passwords,
             pepper=self.pepper,
@@ -141,7 +141,7 @@ class PublicServices:
             second_factors=SecondFactors(self.postgres, pepper=self.pepper),
             session_tokens=SessionTokens(sessions, pepper=self.pepper),
             oidc=self.oidc,
-            paces=PacesKept(self.postgres),
+            limits=OwnLimits(self.postgres),
             fresh_s=self.fresh_s,
         )
 
@@ -164,6 +164,8 @@ class PublicServices:
     def _admin(self, passwords: Passwords) -> AdminServicer:
         return AdminServicer(
             accounts=Accounts(self.postgres),
+            rules=Rules(self.postgres),
+            audit_log=AuditLog(self.postgres),
             keys_kept=Keys(self.postgres),
             sessions=Sessions(self.postgres),
             usage=Usage(self.postgres),

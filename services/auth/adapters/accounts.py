@@ -1,4 +1,4 @@
-"""Accounts, rules, credits and the audit log in PostgreSQL."""
+"""Accounts and their credits in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.auth.adapters.team_accounts import check_logs_in
 from services.auth.domain import keys
 from services.auth.domain.accounts import PACES, Limits
 from services.auth.domain.powers import ACCOUNT, ADMIN
-from services.auth.domain.records import AccountRecord, AuditRecord, RuleRecord
+from services.auth.domain.records import AccountRecord
 from services.common.errors import Conflict, NotFound
 from services.quota_client import priorities
 
@@ -89,17 +89,7 @@ class Accounts:
         """
         account_id = keys.new_id("acc")
         async with self._postgres.transaction() as link:
-            team = None
-            if invitation is not None:
-                cursor = await link.execute(
-                    "update invitations set used_by = %s where digest = %s and used_by is null and revoked_at is null"
-                    " and expires_at > now() returning team_id, team_role",
-                    (account_id, invitation),
-                )
-                if (team := await cursor.fetchone()) is None:
-                    if is_open:
-                        raise Conflict(_SPENT_INVITATION, param="invitation")
-                    raise Conflict(_NO_INVITED)
+            team = await _invited(link, account_id, invitation, is_open=is_open) if invitation is not None else None
             try:
                 async with link.transaction():
                     await insert_account(
@@ -121,7 +111,7 @@ class Accounts:
             else:
                 taken = False
                 await self._equip(link, account_id, role, email, key=key, actor=actor, priority=priority)
-                if team is not None and team[0] is not None:
+                if team is not None:
                     await enter_team(link, account_id, *team)
         if taken and actor is not None:
             raise Conflict("an account with this email exists", param="email")
@@ -316,50 +306,20 @@ class Accounts:
                 )
             return await account_of(link, account_id)
 
-    async def rules(self, account_id: str) -> list[RuleRecord]:
-        """List what an account may use."""
-        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(RuleRecord)) as cursor:
-            await cursor.execute(
-                "select id, provider, model, operations, created_at from rules where account_id = %s order by id",
-                (account_id,),
-            )
-            return await cursor.fetchall()
 
-    async def grant(self, account_id: str, rule: quota_pb2.Rule, *, actor: str) -> RuleRecord:
-        """Let an account use models. Raises NotFound."""
-        async with self._postgres.transaction() as link:
-            await account_of(link, account_id)
-            async with link.cursor(row_factory=class_row(RuleRecord)) as cursor:
-                await cursor.execute(
-                    "insert into rules (account_id, provider, model, operations) values (%s, %s, %s, %s)"
-                    " returning id, provider, model, operations, created_at",
-                    (account_id, rule.provider, rule.model, list(rule.operations)),
-                )
-                made = await cursor.fetchone()
-            assert made is not None
-            await audit(link, actor, "rule.granted", account_id, f"provider={rule.provider}", f"model={rule.model}")
-            return made
-
-    async def revoke_rule(self, account_id: str, rule_id: int, *, actor: str) -> None:
-        """Take a permission away. Raises NotFound."""
-        async with self._postgres.transaction() as link:
-            cursor = await link.execute(
-                "delete from rules where id = %s and account_id = %s returning provider, model", (rule_id, account_id)
-            )
-            row = await cursor.fetchone()
-            if row is None:
-                raise NotFound("no such rule")
-            await audit(link, actor, "rule.revoked", account_id, f"provider={row[0]}", f"model={row[1]}")
-
-    async def audit_log(self, account_id: str, *, limit: int, before: int | None) -> list[AuditRecord]:
-        """List what administrators did, the newest first, before an entry."""
-        async with self._postgres.transaction() as link, link.cursor(row_factory=class_row(AuditRecord)) as cursor:
-            await cursor.execute(
-                "select id, at, actor, act, account_id, details from audit where (%(account)s = '' or account_id ="
-                " %(account)s) and (%(before)s::bigint is null or id < %(before)s) order by id desc limit %(limit)s",
-                {"account": account_id, "before": before, "limit": limit},
-            )
-            return await cursor.fetchall()
+async def _invited(link: Link, account_id: str, invitation: bytes, *, is_open: bool) -> tuple[str, str] | None:
+    """Use an invitation up; return the team that it is to, and as what. Raises Conflict where it is not good."""
+    cursor = await link.execute(
+        "update invitations set used_by = %s where digest = %s and used_by is null and revoked_at is null"
+        " and expires_at > now() returning team_id, team_role",
+        (account_id, invitation),
+    )
+    row = await cursor.fetchone()
+    if row is None and is_open:
+        raise Conflict(_SPENT_INVITATION, param="invitation")
+    if row is None:
+        raise Conflict(_NO_INVITED)
+    return (row[0], row[1]) if row[0] is not None else None
 
 
 async def update_account(link: Link, account_id: str, *, actor: str, **changes: object) -> AccountRecord:
