@@ -68,6 +68,8 @@ class Engine(ABC, Generic[J, R, O]):
         """A number that grows with every piece of work: what shows that the engine is not stuck."""
         self.recent = Recent()
         self._jobs = queue
+        self._waiting = metrics.WAITING.labels(name)
+        self._running = metrics.RUNNING.labels(name)
         self._changed = threading.Condition()
         self._stopping = False
         self._idle = threading.Event()
@@ -174,6 +176,7 @@ class Engine(ABC, Generic[J, R, O]):
         self._admit(entering)
         with self._changed:
             batch = self._jobs.batch()
+            self._count()
         if batch:
             self._finish(batch, self._measured(batch))
 
@@ -201,15 +204,22 @@ class Engine(ABC, Generic[J, R, O]):
                 self._reset()
                 self._fail_all(Internal(f"the model failed while it made the {self.makes}"))
         self._fail_all(Unavailable("the model was unloaded; try again", retry_after_s=1))
+        self._count()
 
     def _wait_for_work(self) -> bool:
         """Wait until there is work; return False at the end."""
         with self._changed:
             while not self._stopping and not self._jobs.busy:
+                # Nobody may come for long, and only a tick would count again.
+                self._count()
                 self._idle.set()
                 self._changed.wait()
             self._idle.clear()
             return not self._stopping
+
+    def _count(self) -> None:
+        self._waiting.set(self._jobs.waiting_count)
+        self._running.set(self._jobs.running_count)
 
     def _end(self, job: J, event: object, how: str = "finished") -> None:
         """End a job with its last event, once; from any of the engine's threads."""

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence, Set
 from typing import Any, Generic, Protocol, TypeVar
 
-from inference import metrics
 from inference.fair import Flow, Shares, crowded
 from inference.job import Job
 from services.common.errors import QueueFull
@@ -36,7 +35,7 @@ class Queue(ABC, Generic[J, W, R]):
     Type parameters: jobs, what of them waits for a place, and the rows of a tick.
 
     Args:
-        name: The model's catalogue id, for metrics.
+        name: The model's catalogue id.
         max_waiting: How much of one flow's may wait.
     """
 
@@ -145,7 +144,3 @@ class Queue(ABC, Generic[J, W, R]):
         if not waiting:
             del self.waiting[flow]
         return item
-
-    def _count(self, running: int) -> None:
-        metrics.WAITING.labels(self._name).set(self.waiting_count)
-        metrics.RUNNING.labels(self._name).set(running)

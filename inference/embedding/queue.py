@@ -46,7 +46,7 @@ class Queue(queue.Queue[Request, Text, Text]):
     """The texts of one encoder; a place is a text's for one call.
 
     Args:
-        name: The model's catalogue id, for metrics.
+        name: The model's catalogue id.
         batch_tokens: Tokens of one call, padding included.
         max_waiting: Texts of one flow that may wait.
     """
@@ -98,7 +98,6 @@ class Queue(queue.Queue[Request, Text, Text]):
     def admit(self) -> list[Request]:
         """Free the places of the last call; there are as many as a call has tokens, given out by `batch`."""
         self._running = []
-        self._count(0)
         return []
 
     def batch(self) -> list[Text]:

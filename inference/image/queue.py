@@ -87,7 +87,6 @@ class Queue(queue.Queue[Order, Order, Picture]):
         self.withdraw(order)
         if order in self._running:
             self._running.remove(order)
-        self._count(len(self._running))
 
     def admit(self) -> list[Order]:
         """Move orders from waiting to running, as far as there are places; tell the others their position."""
@@ -101,7 +100,6 @@ class Queue(queue.Queue[Order, Order, Picture]):
             self._running.append(order)
             entering.append(order)
         self._tell_positions()
-        self._count(len(self._running))
         return entering
 
     def _in_turn(self) -> list[Order]:

@@ -55,7 +55,7 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
     @property
     def running_count(self) -> int:
         """As `Queue.running_count`: answers."""
-        return self._held()
+        return sum(candidate is not None for candidate in self.running)
 
     @property
     def most_rows(self) -> int:
@@ -64,7 +64,7 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
 
     def work_s(self) -> float | None:
         """As `Queue.work_s`: of answers of a usual length, those that run half done."""
-        return (self.waiting_count + self._held() / 2) * self._usual * self._token_s / len(self.running)
+        return (self.waiting_count + self.running_count / 2) * self._usual * self._token_s / len(self.running)
 
     def jobs(self) -> Collection[Work]:
         """Return the works of which any answer waits or runs."""
@@ -106,7 +106,6 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
             if candidate.index == 0:
                 entering.append(candidate.work)
             free.remove(self._give(candidate, free))
-        self._count(self._held())
         return entering
 
     def batch(self) -> list[Candidate]:
@@ -126,8 +125,6 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
     def release(self, candidate: Candidate, *, finished: bool = False) -> None:
         """Take a slot back and settle."""
         self.running[candidate.slot] = None
-        # Nobody may come for long to be admitted.
-        self._count(self._held())
         self._pay(candidate, candidate.used)
         if finished:
             self._usual += 0.1 * (candidate.answer.tokens - self._usual)
@@ -136,10 +133,6 @@ class Queue(queue.Queue[Work, Candidate, Candidate]):
     def took(self, batch: list[Candidate], seconds: float) -> None:
         """Learn how long a tick takes."""
         self._token_s += 0.1 * (seconds - self._token_s)
-
-    def _held(self) -> int:
-        """Return how many slots are held."""
-        return sum(candidate is not None for candidate in self.running)
 
     def _give(self, candidate: Candidate, free: Sequence[int]) -> int:
         readers = {c.work.flow for c in self.running if c is not None and c.last < 0}

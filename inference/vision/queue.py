@@ -34,7 +34,7 @@ class Queue(queue.Queue[Look, Look, Look]):
     """The looks of one engine; its one place is that of the look that is being taken.
 
     Args:
-        name: The model's catalogue id, for metrics.
+        name: The model's catalogue id.
         max_waiting: Looks of one flow that may wait.
     """
 
@@ -86,13 +86,11 @@ class Queue(queue.Queue[Look, Look, Look]):
         self.withdraw(look)
         if look in self._running:
             self._running.remove(look)
-        self._count(len(self._running))
 
     def admit(self) -> list[Look]:
         """Let the next look in."""
         if self.waiting and not self._running:
             self._running.append(self._take(self._fairest()))
-        self._count(len(self._running))
         return list(self._running)
 
     def batch(self) -> list[Look]:

@@ -84,6 +84,7 @@ class Counter(Engine[Count, Count, int]):
         self.closed = False
         self.refuses: Callable[[Count], Exception | None] = lambda job: None
         self.breaks: Exception | None = None
+        self.watch: Callable[[], object] = lambda: None
 
     def _admit(self, entering: list[Count]) -> None:
         for job in entering:
@@ -93,6 +94,7 @@ class Counter(Engine[Count, Count, int]):
                     raise error
 
     def _step(self, batch: list[Count]) -> int:
+        self.watch()
         if self.breaks is not None:
             raise self.breaks
         return 1
@@ -125,6 +127,10 @@ def put(engine: Counter, upto: int = 2, **fields: Any) -> Count:
 
 def ended(how: str) -> float:
     return REGISTRY.get_sample_value("moa_engine_ended_total", {"model": "counter", "how": how}) or 0.0
+
+
+def gauge(name: str) -> float | None:
+    return REGISTRY.get_sample_value(f"moa_engine_{name}", {"model": "counter"})
 
 
 def why(job: Count) -> errors.MoaError:
@@ -208,6 +214,18 @@ def test_an_unloaded_engine_fails_what_it_has_and_takes_no_more(engine: Counter)
     assert engine.closed
     with pytest.raises(errors.Unavailable):
         put(engine)
+
+
+def test_what_waits_and_runs_is_told_in_a_step_and_when_nothing_does(engine: Counter) -> None:
+    """The gauges are of the step that is taken, and zero once all is done, though nobody comes after."""
+    seen: list[tuple[float | None, float | None]] = []
+    engine.watch = lambda: seen.append((gauge("waiting"), gauge("running")))
+    jobs = [put(engine, 1) for _ in range(3)]
+    engine.start()
+    assert engine.wait_idle(10)
+    assert all(job.events == ["done"] for job in jobs)
+    assert seen == [(1, 2), (0, 1)]
+    assert (gauge("waiting"), gauge("running")) == (0, 0)
 
 
 def test_a_flow_that_fills_its_room_is_refused_with_a_time(engine: Counter) -> None:

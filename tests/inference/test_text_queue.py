@@ -7,7 +7,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import REGISTRY
 
 from inference.fair import WEIGHTS, Flow
 from inference.text.queue import CHUNK, Queue
@@ -113,14 +112,3 @@ def test_everybody_is_served_or_refused_and_pays_what_it_took(arrivals: list[tup
     for flow in FLOWS:
         used = sum(c.used for work in works if work.flow == flow for c in work.candidates)
         assert abs(player.charged.get(flow, 0.0) - used) < 1e-6
-
-
-def test_an_engine_at_rest_is_told_as_such() -> None:
-    """The metric is 0 once the last answer has ended, though nobody comes to be admitted."""
-    player = Player()
-    player.queue.add(played(FLOWS[0], 3, 9, 1))
-    player.tick()
-    assert REGISTRY.get_sample_value("moa_engine_running", {"model": "played"}) == 1
-    while player.queue.busy:
-        player.tick()
-    assert REGISTRY.get_sample_value("moa_engine_running", {"model": "played"}) == 0
