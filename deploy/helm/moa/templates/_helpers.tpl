@@ -169,41 +169,6 @@ policies.yaml: |
 {{- end }}
 {{- end }}
 
-{{/* Rules of a network policy: to where names are resolved, and to PostgreSQL. */}}
-{{- define "moa.egressToNames" -}}
-{{- with .Values.networkPolicies.dns }}
-- to:
-    {{- toYaml .to | nindent 4 }}
-  ports:
-    {{- range .ports }}
-    - {port: {{ . }}, protocol: UDP}
-    - {port: {{ . }}, protocol: TCP}
-    {{- end }}
-{{- end }}
-{{- end }}
-{{- define "moa.egressToDatabase" -}}
-{{- with .Values.database }}
-- ports:
-    {{- range concat (list .port) .extraPorts | uniq }}
-    - {port: {{ . }}}
-    {{- end }}
-  to:
-    {{- if and .cloudNativePG.enabled (not .existingSecret) }}
-    - podSelector: {matchLabels: {cnpg.io/cluster: {{ include "moa.fullname" $ }}-db}}
-    {{- end }}
-    {{- with .podSelector }}
-    - podSelector:
-        {{- toYaml . | nindent 8 }}
-    {{- end }}
-    {{- with .peers }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- range .cidrs }}
-    - ipBlock: {cidr: {{ . }}}
-    {{- end }}
-{{- end }}
-{{- end }}
-
 {{/* The DNS name that a process's certificate is for: (dict "root" $ "name" "router"); "{}" for any. */}}
 {{- define "moa.identity" -}}
 {{ include "moa.fullname" .root }}-{{ .name }}.{{ .root.Release.Namespace }}.svc.{{ .root.Values.clusterDomain }}
@@ -366,9 +331,4 @@ seccompProfile: {type: RuntimeDefault}
   valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}, optional: true}}
 {{- end }}
 {{- end }}
-{{- end }}
-
-{{/* Where traces and logged requests go, parted by blanks. */}}
-{{- define "moa.collectors" -}}
-{{- compact (list .Values.traces.endpoint (get .Values.settings "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") (get .Values.settings "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT")) | join " " -}}
 {{- end }}
