@@ -270,6 +270,12 @@ def accounts() -> list[Row]:
             "disks are finite",
             "404",
         ),
+        *_tasks(),
+    ]
+
+
+def _tasks() -> list[Row]:
+    return [
         Row(
             "tasks of an account that wait",
             f"{_setting(TaskSettings, 'task_waiting_per_account'):,}",

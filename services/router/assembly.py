@@ -39,7 +39,6 @@ from services.router.catalogue_editing import CatalogueEditing
 from services.router.dialects.parts import Parts
 from services.router.dialects.reading import Reading
 from services.router.dialects.responses.background import BackgroundResponses
-from services.router.domain.caller import Caller
 from services.router.domain.listing import Listing
 from services.router.domain.operations import Operations
 from services.router.domain.policies import Policies
@@ -131,7 +130,20 @@ async def serving(config: RouterSettings, around: Around, tls: Tls | None = None
     reading = Reading(helper)
     background = BackgroundResponses(around.responses, operations, reading, service_token=token)
     idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=seed)
-    server = _served(config, around, operations, idempotent_calls, begin, reading, helper, background, tls)
+    parts = Parts(
+        operations=operations,
+        listing=Listing(
+            operations=OPERATIONS, catalogue=around.catalogue, admission=around.admission, states=around.states
+        ),
+        begin=begin,
+        reading=reading,
+        store=around.store,
+        links=around.links,
+        admission=around.admission,
+        responses=around.responses,
+        background=background,
+    )
+    server = _served(config, around, parts, idempotent_calls, helper, tls)
     port = await server.start(config.listen)
     background.start()
     try:
@@ -154,17 +166,14 @@ def _takes_key(config: RouterSettings, around: Around) -> Callable[[str], bool] 
 def _served(
     config: RouterSettings,
     around: Around,
-    operations: Operations,
+    parts: Parts,
     idempotent_calls: IdempotentCalls,
-    begin: Callable[[Any], Caller],
-    reading: Reading,
     helper: HelperProcess,
-    background: BackgroundResponses,
     tls: Tls | None,
 ) -> Server:
-    admission, catalogue = around.admission, around.catalogue
-    refusals = Refusals(admission, catalogue, takes_key=_takes_key(config, around), log=around.request_log)
-    around_calls = idempotent_calls.around
+    """Return the server of all that the router offers, not started."""
+    takes_key = _takes_key(config, around)
+    refusals = Refusals(around.admission, around.catalogue, takes_key=takes_key, log=around.request_log)
     server = Server(
         service_token=None,
         connection_age_s=config.connection_age_s,
@@ -172,52 +181,32 @@ def _served(
         reword=refusals,
         welcome=refusals.welcome,
         admission=ByteAdmission(came=Postponed(config.large_fd).want),
-        around=around_calls,
+        around=idempotent_calls.around,
         helper=helper,
         ready=lambda: not around.recording().refuses,
     )
-    grpc = server.grpc
-    listing = Listing(operations=OPERATIONS, catalogue=catalogue, admission=admission, states=around.states)
-    grpc.add_generic_rpc_handlers(handlers(operations, reading))
-    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing), grpc)
-    parts = Parts(
-        operations=operations,
-        listing=listing,
-        begin=begin,
-        reading=reading,
-        store=around.store,
-        links=around.links,
-        admission=admission,
-        responses=around.responses,
-        background=background,
-    )
+    server.grpc.add_generic_rpc_handlers(handlers(parts.operations, parts.reading))
+    server.offer(*(operation.service for operation in OPERATIONS.values()))
     for each in registrations(dialects, Registration):
-        each.serve(grpc, parts)
+        each.serve(server.grpc, parts)
         server.offer(*each.services)
-    files = FilesServicer(around.store, around.links, admission)
+    _add_own(server, around, parts.listing)
+    if around.operator_store is not None:
+        _add_operator(server, config, around)
+    server.grpc.add_generic_rpc_handlers((BodyCheck(around.admission, takes_key=takes_key).handler(),))
+    return server
+
+
+def _add_own(server: Server, around: Around, listing: Listing) -> None:
+    """Add what the router offers in its own dialect: the catalogue, files, pages, and whether it is ready."""
+    grpc = server.grpc
+    catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(listing), grpc)
+    files = FilesServicer(around.store, around.links, around.admission)
     files_service_pb2_grpc.add_FilesServiceServicer_to_server(files, grpc)
     pages_service_pb2_grpc.add_PagesServiceServicer_to_server(PagesServicer(), grpc)
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
         ReadinessServicer(around.refused, around.facts_refused, around.recording, around.missing), grpc
     )
-    if around.operator_store is not None:
-        operator = OperatorServicer(
-            catalogue=catalogue,
-            store=around.operator_store,
-            states=around.provider_states,
-            engines=around.engines,
-            editing=CatalogueEditing(
-                CatalogueFile(config.catalogue, editable=config.catalogue_editable),
-                now=catalogue,
-                environment=around.environment,
-                states=around.provider_states,
-                changed=around.look,
-            ),
-            refused=around.refused,
-        )
-        operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operator, grpc)
-        server.offer(operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name)
-    grpc.add_generic_rpc_handlers((BodyCheck(admission, takes_key=_takes_key(config, around)).handler(),))
     for module, name in (
         (catalog_service_pb2, "CatalogService"),
         (files_service_pb2, "FilesService"),
@@ -225,5 +214,23 @@ def _served(
         (readiness_service_pb2, "ReadinessService"),
     ):
         server.offer(module.DESCRIPTOR.services_by_name[name].full_name)
-    server.offer(*(operation.service for operation in OPERATIONS.values()))
-    return server
+
+
+def _add_operator(server: Server, config: RouterSettings, around: Around) -> None:
+    """Add what administrators see and change of the gateway."""
+    operator = OperatorServicer(
+        catalogue=around.catalogue,
+        store=around.operator_store,
+        states=around.provider_states,
+        engines=around.engines,
+        editing=CatalogueEditing(
+            CatalogueFile(config.catalogue, editable=config.catalogue_editable),
+            now=around.catalogue,
+            environment=around.environment,
+            states=around.provider_states,
+            changed=around.look,
+        ),
+        refused=around.refused,
+    )
+    operator_service_pb2_grpc.add_OperatorServiceServicer_to_server(operator, server.grpc)
+    server.offer(operator_service_pb2.DESCRIPTOR.services_by_name["OperatorService"].full_name)

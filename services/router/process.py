@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from services.catalogue import CatalogueError, Environment, Watched, inference_service, last_good_of, refresh_of
@@ -19,7 +20,7 @@ from services.common.rpc.client import channel
 from services.common.rpc.replicas import Replicas
 from services.common.rpc.session.channel import SessionChannel
 from services.common.rpc.target import addresses_by_name
-from services.common.rpc.tls import tls_of
+from services.common.rpc.tls import Tls, tls_of
 from services.common.store import links_of, store_of
 from services.quota_client import Admission, StoredKeys
 from services.router import metrics as own_metrics
@@ -34,8 +35,130 @@ from services.router.adapters.provider_states import ProviderStates
 from services.router.adapters.request_log import RequestLog
 from services.router.adapters.stored import ResponseStore
 from services.router.assembly import Around, serving
+from services.router.domain.policies import Policies
 from services.router.domain.upstreams import Upstreams
 from services.router.settings import RouterSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Channels:
+    """To whom a router speaks."""
+
+    auth: Any
+    makers: Mapping[str, Any]
+    """To the services that answer with providers, by name."""
+    pools: Mapping[str, Any]
+    """To the inference services, by name."""
+    elsewhere: Mapping[str, Any]
+    """Those of all that are in another process, without a session: they are asked whether they are there."""
+    replicas: Mapping[str, Replicas]
+    """The processes behind each inference service."""
+
+
+def _channels(config: RouterSettings, text: Any, tls: Tls | None) -> _Channels:
+    """Open channels to the services that the settings name; `text` is that to a text service of this process."""
+    token = credential_of(config)
+    auth = channel(config.auth_address, "auth", tls)
+    addresses = {
+        inference_service(pool): address
+        for pool, address in {"": config.inference_address, **addresses_by_name(config.inference_pools)}.items()
+    }
+    pools = {name: channel(address, "inference", tls) for name, address in addresses.items()}
+    elsewhere = {AUTH: auth, **pools}
+    if text is None:
+        text = elsewhere["text"] = channel(config.text_address, "text", tls)
+        if config.sessions:
+            text = SessionChannel(text, service_token=token)
+    makers = {"text": text}
+    if config.image_address:
+        makers["image"] = elsewhere["image"] = channel(config.image_address, "image", tls)
+    replicas = {
+        name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
+    }
+    return _Channels(auth=auth, makers=makers, pools=pools, elsewhere=elsewhere, replicas=replicas)
+
+
+class _Clients:
+    """What a router does over its channels, and keeps of what it is told."""
+
+    def __init__(self, config: RouterSettings, channels: _Channels, watched: Watched, environment: Environment) -> None:
+        token, auth = credential_of(config), channels.auth
+        self._channels = channels
+        self._watched = watched
+        self.environment = environment
+        self.admission = Admission(
+            auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s
+        )
+        self.request_log = RequestLog(
+            auth, service_token=token, holder=self.admission.holder, known=self.admission.known
+        )
+        self.claims = Claims(auth, service_token=token)
+        self.responses = ResponseStore(auth, service_token=token)
+        self.operator_store = OperatorStore(auth, service_token=token, holder=self.admission.holder)
+        self._keys = StoredKeys(
+            auth, service_token=token, environment=environment, values=False, changed=lambda _: watched.look()
+        )
+        self.backends = Backends(
+            {**channels.makers, **channels.pools},
+            service_token=token,
+            catalogue=lambda: watched.now,
+            replicas=channels.replicas,
+        )
+        self.listed = ListedModels(channels.makers, service_token=token, catalogue=lambda: watched.now)
+        self.provider_states = ProviderStates(channels.makers, service_token=token)
+        names = (name.removeprefix("inference").lstrip("-") for name in channels.pools)
+        self.model_states = ModelStates(channels.pools.values(), service_token=token, names=names)
+        self.dependencies = Dependencies(channels.elsewhere, service_token=token)
+        self._watching: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start what goes on beside requests."""
+        await self.admission.start()
+        self.backends.watch()
+        self._watching = [
+            asyncio.create_task(self._watched.watch()),
+            asyncio.create_task(self.listed.run(), name="lists"),
+            asyncio.create_task(self._keys.run(), name="provider_keys"),
+            asyncio.create_task(self.operator_store.run(), name="traffic"),
+        ]
+
+    async def aclose(self) -> None:
+        """End it, book what was consumed, and report what was seen."""
+        await self.claims.aclose()
+        await self.request_log.aclose()
+        await cancel_and_wait(*self._watching)
+        await self.operator_store.report()
+        await self.backends.aclose()
+        await self._channels.makers["text"].close()
+        await self.admission.stop()
+
+
+def _around(config: RouterSettings, clients: _Clients, watched: Watched, policies: Policies | None) -> Around:
+    admission = clients.admission
+    return Around(
+        catalogue=clients.listed.now,
+        relisted=clients.listed.refreshed,
+        refused=lambda: watched.refused,
+        facts_refused=lambda: watched.facts_refused,
+        admission=admission,
+        claims=clients.claims,
+        responses=clients.responses,
+        backends=clients.backends,
+        states=clients.model_states.now,
+        engines=clients.model_states,
+        environment=clients.environment,
+        missing=clients.dependencies.missing,
+        recording=lambda: admission.recording,
+        look=watched.look,
+        store=store_of(config),
+        links=links_of(config),
+        egress=Egress(config.egress_allow.split(",")),
+        policies=policies,
+        upstreams=Upstreams(admission.upstreams, lambda: watched.now),
+        request_log=clients.request_log,
+        operator_store=clients.operator_store,
+        provider_states=clients.provider_states,
+    )
 
 
 @asynccontextmanager
@@ -49,84 +172,18 @@ async def serve(config: RouterSettings, *, text: Any = None) -> AsyncIterator[in
     last_good = last_good_of(config, "router", config.state_dir)
     watched = Watched(config.catalogue, environment, refresh=refresh_of(config), last_good=last_good)
     metrics.serve(config)
-    token = credential_of(config)
     tls = tls_of(config)
-    auth = channel(config.auth_address, "auth", tls)
-    admission = Admission(auth, service_token=token, journal=config.state_dir, settle_every_s=config.settle_every_s)
-    addresses = {
-        inference_service(pool): address
-        for pool, address in {"": config.inference_address, **addresses_by_name(config.inference_pools)}.items()
-    }
-    pools = {name: channel(address, "inference", tls) for name, address in addresses.items()}
-    replicas = {
-        name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
-    }
-    # What in this process answers is not asked whether it is there.
-    needed = {AUTH: auth, **pools}
-    if text is None:
-        text = needed["text"] = channel(config.text_address, "text", tls)
-        if config.sessions:
-            text = SessionChannel(text, service_token=token)
-    channels = {"text": text, **pools}
-    if config.image_address:
-        channels["image"] = needed["image"] = channel(config.image_address, "image", tls)
-    log = RequestLog(auth, service_token=token, holder=admission.holder, known=admission.known)
-    backends = Backends(channels, service_token=token, catalogue=lambda: watched.now, replicas=replicas)
-    asked = {name: each for name, each in channels.items() if name not in pools}
-    listed = ListedModels(asked, service_token=token, catalogue=lambda: watched.now)
-    store = OperatorStore(auth, service_token=token, holder=admission.holder)
-    keys = StoredKeys(
-        auth, service_token=token, environment=environment, values=False, changed=lambda _: watched.look()
-    )
-    states = ModelStates(
-        pools.values(), service_token=token, names=(name.removeprefix("inference").lstrip("-") for name in pools)
-    )
-    around = Around(
-        catalogue=listed.now,
-        relisted=listed.refreshed,
-        refused=lambda: watched.refused,
-        facts_refused=lambda: watched.facts_refused,
-        admission=admission,
-        claims=Claims(auth, service_token=token),
-        responses=ResponseStore(auth, service_token=token),
-        backends=backends,
-        states=states.now,
-        engines=states,
-        environment=environment,
-        missing=Dependencies(needed, service_token=token).missing,
-        recording=lambda: admission.recording,
-        look=watched.look,
-        store=store_of(config),
-        links=links_of(config),
-        egress=Egress(config.egress_allow.split(",")),
-        policies=rows.policies if rows else None,
-        upstreams=Upstreams(admission.upstreams, lambda: watched.now),
-        request_log=log,
-        operator_store=store,
-        provider_states=ProviderStates(asked, service_token=token),
-    )
-    own_metrics.JOURNAL_FAILED.set_function(lambda: bool(admission.recording.fault))
-    await admission.start()
-    backends.watch()
-    watching = [
-        asyncio.create_task(watched.watch()),
-        asyncio.create_task(listed.run(), name="lists"),
-        asyncio.create_task(keys.run(), name="provider_keys"),
-        asyncio.create_task(store.run(), name="traffic"),
-    ]
+    clients = _Clients(config, _channels(config, text, tls), watched, environment)
+    around = _around(config, clients, watched, rows.policies if rows else None)
+    own_metrics.JOURNAL_FAILED.set_function(lambda: bool(clients.admission.recording.fault))
+    await clients.start()
     try:
         async with serving(config, around, tls) as port:
             configured = sorted(watched.now.configured)
             logs.get("router").info("router.started", port=port, pid=os.getpid(), configured=configured)
             yield port
     finally:
-        await around.claims.aclose()
-        await log.aclose()
-        await cancel_and_wait(*watching)
-        await store.report()
-        await backends.aclose()
-        await text.close()
-        await admission.stop()
+        await clients.aclose()
         await around.egress.aclose()
         await around.store.aclose()
         if rows is not None:
