@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from moa.quota.v1 import quota_pb2
@@ -27,12 +27,12 @@ from services.common.errors import (
 )
 from services.common.rpc.keys import key_of
 from services.quota_client import unpriced
-from services.quota_client.amounts import Amount
 from services.tasks import metrics
 from services.tasks.adapters.database import Notices, wait
 from services.tasks.adapters.quota import Quota
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id
+from services.tasks.ports import Admission, VerifiedKey, WebhookTargets
 from services.tasks.views import Views
 
 MAX_IMAGES: Final = int(limits.bounds(GenerateImageRequest, "count")[1])
@@ -40,45 +40,6 @@ MAX_DEADLINE_S: Final = 86_400.0
 MAX_URL: Final = 2048
 _ALIVE_S: Final = 15.0
 """How long a stream says nothing at most: proxies on the way close what looks dead."""
-
-
-class VerifiedKey(Protocol):
-    """A verified key."""
-
-    account_id: str
-    key_id: str
-
-    @property
-    def manages_account(self) -> bool:
-        """Whether the key may see and change the account's secrets."""
-
-    def may(self, operation: quota_pb2.Operation.ValueType, provider: str, model: str) -> bool:
-        """Return whether the key may do this. Empty names ask whether there is any that it may."""
-
-    def asking(self, provider: str, model: str, tags: Collection[str]) -> unpriced.Limited:
-        """Return the key as it is bound for a request: by those of its budgets on which that counts."""
-
-    def free(self, enough: Amount) -> Amount:
-        """Return what is left of its limits."""
-
-
-class Admission(Protocol):
-    """Who verifies keys; `services.quota_client.Admission` is one."""
-
-    async def arrive(self, key: str) -> VerifiedKey:
-        """Verify a key, and count the request. Raises Unauthenticated or RateLimited."""
-
-    async def count(
-        self, key: str, *, provider: str, model: str, tags: tuple[str, ...] = (), amount: Amount
-    ) -> Callable[[], None]:
-        """Count what a task will come to on a minute's limits; return what takes that back. Raises MoaError."""
-
-
-class WebhookTargets(Protocol):
-    """Which URLs callers may name; the egress guard is one."""
-
-    def check(self, url: str, *, param: str) -> object:
-        """Raise InvalidField for a URL that is never called, as far as can be told without asking anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ from services.tasks import metrics, reply
 from services.tasks.adapters.batches import Batches
 from services.tasks.dialects.anthropic import bodies
 from services.tasks.domain.batch import CANCELED, Batch
-from services.tasks.operations import Operations, VerifiedKey
+from services.tasks.operations import Operations
+from services.tasks.ports import VerifiedKey
 
 JSONL: Final = "application/x-jsonl"
 PATH: Final = "/v1/messages/batches"

@@ -26,7 +26,8 @@ from services.tasks.dialects.predictions import files as uploads
 from services.tasks.dialects.predictions import paths
 from services.tasks.dialects.predictions.render import KeptRequest, frames, prediction, stream_path
 from services.tasks.domain.task import Task
-from services.tasks.operations import Operations, Order, VerifiedKey
+from services.tasks.operations import Operations, Order
+from services.tasks.ports import VerifiedKey
 
 WAIT_S: Final = 60.0
 """How long an answer waits for a prediction's end at most, and by default."""
