@@ -63,6 +63,13 @@ def _certificate_expired(line: Mapping[str, Any]) -> str:
     return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
 
 
+def _caller_refused(line: Mapping[str, Any]) -> str:
+    if line.get("why") == "credential":
+        return "warning: a process shows another credential and is refused: all need the same MOA_SERVICE_TOKEN"
+    names = ", ".join(map(str, line.get("names") or ())) or "no name"
+    return f"warning: a process with a certificate for {names} is refused: that name may not call there"
+
+
 def _ledger_unbalanced(line: Mapping[str, Any]) -> str:
     return f"warning: the ledger has a fault ({line.get('faults')}); `make audit` names the rows"
 
@@ -76,6 +83,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "database.read_only": _database_read_only,
     "store.apart": _store_apart,
     "certificate.expired": _certificate_expired,
+    "caller.refused": _caller_refused,
     "ledger.unbalanced": _ledger_unbalanced,
 }
 """How each event is told."""

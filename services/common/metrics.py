@@ -17,6 +17,11 @@ _LOOK_S: Final = 86_400.0
 
 RPC_ENDED = Counter("moa_rpc_ended_total", "Calls served, by method and gRPC code.", ["method", "code"])
 RPC_REFUSED = Counter("moa_rpc_refused_total", "Calls that failed for a known reason.", ["method", "reason"])
+CALLERS_REFUSED = Counter(
+    "moa_callers_refused_total",
+    "Calls of what is no process of this gateway that may call this one, by its certificate or credential.",
+    ["why"],
+)
 RPC_RUNNING = Gauge("moa_rpc_running", "Calls being served.")
 RPC_DURATION = Histogram(
     "moa_rpc_duration_seconds",

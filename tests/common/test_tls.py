@@ -13,11 +13,14 @@ import pytest
 import structlog
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from services.common.errors import Unavailable
 from services.common.rpc.certificates import SETTLE_S, BadCertificate, Certificates
 from services.common.rpc.client import ConnectionWatch, channel
 from services.common.rpc.server import Server
+from services.common.rpc.status import error_from_rpc
 from services.common.rpc.tls import Tls, tls_of
 from services.common.settings import ServiceSettings
 from tests.authority import NAME, Authority
@@ -73,6 +76,10 @@ def asker(link: grpc.aio.Channel, shape: str = "unary_unary", path: str = ASK) -
     )
 
 
+def refusals(why: str) -> float:
+    return REGISTRY.get_sample_value("moa_callers_refused_total", {"why": why}) or 0.0
+
+
 async def refused(link: grpc.aio.Channel) -> grpc.aio.AioRpcError:
     """Return how a call ends that must not be answered."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -82,6 +89,7 @@ async def refused(link: grpc.aio.Channel) -> grpc.aio.AioRpcError:
 
 async def test_each_side_knows_the_other(authority: Authority, tmp_path: Path) -> None:
     """A process whose row of the table names the callee is answered; another, however certified, is not."""
+    before = refusals("certificate")
     auth = tls(authority.certify(tmp_path / "auth", "auth.moa.internal"), "router", "tasks")
     async with serving(auth) as (_, port):
         router = tls(authority.certify(tmp_path / "router", "router.moa.internal"))
@@ -94,6 +102,8 @@ async def test_each_side_knows_the_other(authority: Authority, tmp_path: Path) -
                 grpc.StatusCode.UNAUTHENTICATED,
                 "not a service that may call this one",
             )
+            assert isinstance(error_from_rpc(error), Unavailable)
+            assert refusals("certificate") == before + 1
             # Whether it serves it is told.
             assert await health_pb2_grpc.HealthStub(link).Check(health_pb2.HealthCheckRequest())
 
@@ -178,6 +188,23 @@ async def test_certificates_are_renewed_under_a_stream(authority: Authority, tmp
         assert await watch.read() is grpc.aio.EOF
         await ask(Empty())
     assert seen
+
+
+def test_metrics_tell_when_the_files_say_that_it_expires(authority: Authority, tmp_path: Path) -> None:
+    """Whoever reads them has the files looked at: connections may stand for weeks without a handshake."""
+    at = 0.0
+    folder = authority.certify(tmp_path / "auth", "auth.moa.internal", days=1)
+    held = Certificates(folder, clock=lambda: at)
+
+    def told() -> float | None:
+        return REGISTRY.get_sample_value("moa_certificate_expires_timestamp_seconds")
+
+    first = told()
+    authority.certify(folder, "auth.moa.internal", days=2)
+    at += 2
+    second = told()
+    assert first is not None
+    assert second == held.held().until.timestamp() > first
 
 
 def test_what_handshakes_begin_with_is_replaced_only_at_a_change(

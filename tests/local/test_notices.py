@@ -114,6 +114,13 @@ def test_what_stops_the_gateway_is_told(tmp_path: Path) -> None:
     assert terminal.wrote("router", json.dumps(other) + "\n") == [
         f"warning: the certificate of router.moa.internal {told}"
     ]
+    refused = {"event": "caller.refused", "why": "certificate", "names": ["evil.moa.internal"]}
+    assert terminal.wrote("text", json.dumps(refused) + "\n") == [
+        "warning: a process with a certificate for evil.moa.internal is refused: that name may not call there"
+    ]
+    assert terminal.wrote("text", json.dumps({**refused, "why": "credential", "names": []}) + "\n") == [
+        "warning: a process shows another credential and is refused: all need the same MOA_SERVICE_TOKEN"
+    ]
     unbalanced = {"event": "ledger.unbalanced", "faults": {"blocks": 2}}
     assert terminal.wrote("text", json.dumps(unbalanced) + "\n") == [
         "warning: the ledger has a fault ({'blocks': 2}); `make audit` names the rows"

@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 from yarl import URL
 
 from services.catalogue import Timeouts
@@ -226,6 +227,21 @@ async def test_nobody_listening_is_an_upstream_failure() -> None:
     with pytest.raises(errors.UpstreamFailed, match="cannot be reached") as told:
         await _get(pool, url)
     assert "127.0.0.1" not in told.value.message
+    await pool.close()
+
+
+async def test_what_a_proxy_does_is_not_blamed_on_the_provider() -> None:
+    """One that refuses is told with its status, one that is away as such; the log has why, nobody the address."""
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with _Raw([refusal]) as url:
+        pool = Pool(Timeouts(), proxy=url)
+        with capture_logs() as lines, pytest.raises(errors.UpstreamFailed, match=r"proxy .* refused .* 407") as told:
+            await _get(pool, "https://provider.invalid")
+    assert [(line["event"], line["status"]) for line in lines] == [("proxy.refused", 407)]
+    with capture_logs() as lines, pytest.raises(errors.UpstreamFailed, match=r"proxy .* cannot be reached") as away:
+        await _get(pool, "https://provider.invalid")
+    assert [line["event"] for line in lines] == ["proxy.away"]
+    assert all("127.0.0.1" not in error.value.message for error in (told, away))
     await pool.close()
 
 

@@ -21,7 +21,7 @@ from services.common.metrics import CERTIFICATE_EXPIRES
 CHAIN, KEY, AUTHORITIES = "tls.crt", "tls.key", "ca.crt"
 """What the folder holds, by the names that Kubernetes and cert-manager give."""
 LOOK_S: Final = 1.0
-"""How often the files are looked at, at most; nobody looks while nobody calls or connects."""
+"""How often the files are looked at, at most; nobody looks while nobody calls, connects or reads metrics."""
 SETTLE_S: Final = 0.2
 """For how long a thread that must run for 50 µs may have no core, on a machine where all are in use."""
 _TOLD_S: Final = 60.0
@@ -79,6 +79,8 @@ class Certificates:
         self._looked_at = clock()
         self._told_at = float("-inf")
         self._held = read(folder)
+        # Connections may stand for weeks, and only handshakes would look at the files.
+        CERTIFICATE_EXPIRES.set_function(lambda: self.held(looks=False).until.timestamp())
         self._tell_read()
 
     def name_of(self, process: str) -> str:
@@ -115,7 +117,6 @@ class Certificates:
         self._stamp = stamp
 
     def _tell_read(self) -> None:
-        CERTIFICATE_EXPIRES.set(self._held.until.timestamp())
         _log.info("certificate.read", names=list(self._held.names), until=self._held.until.isoformat())
 
     def server_credentials(self) -> grpc.ServerCredentials:

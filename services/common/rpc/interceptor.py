@@ -17,7 +17,7 @@ from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
 from services.common.credential import Credential, RotatedCredential
 from services.common.helper_process import HelperProcess
-from services.common.metrics import RPC_DURATION, RPC_ENDED, RPC_REFUSED, RUNNING
+from services.common.metrics import CALLERS_REFUSED, RPC_DURATION, RPC_ENDED, RPC_REFUSED, RUNNING
 from services.common.rpc import call as calls
 from services.common.rpc import status
 from services.common.rpc.receiving import Handler, Receive, Receiving, Welcome
@@ -134,8 +134,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def refusal(self, context: Any, metadata: dict[str, Any]) -> str:
         """Return why a caller may not call, by its certificate and credential; empty: it may."""
         if self._callers is not None and not _is_one_of(self._callers, context):
+            _tell_refused("certificate", context)
             return "not a service that may call this one"
         if self._token is not None and not self._allows(self._token, metadata):
+            _tell_refused("credential", context)
             return "not a service of this gateway"
         return ""
 
@@ -163,11 +165,19 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
 def _is_one_of(callers: Collection[bytes], context: Any) -> bool:
     """Return whether the caller's certificate, which the handshake verified, is for one of some names."""
-    names = context.auth_context().get("x509_subject_alternative_name", ())
-    if any(name in callers for name in names):
-        return True
-    _log.warning("caller.refused", names=[name.decode("utf-8", "replace")[:256] for name in names][:8])
-    return False
+    return any(name in callers for name in _names_of(context))
+
+
+def _names_of(context: Any) -> Collection[bytes]:
+    """Return the names that the caller's certificate is for; none without TLS."""
+    names: Collection[bytes] = context.auth_context().get("x509_subject_alternative_name", ())
+    return names
+
+
+def _tell_refused(why: str, context: Any) -> None:
+    CALLERS_REFUSED.labels(why).inc()
+    shown = [name.decode("utf-8", "replace")[:256] for name in list(_names_of(context))[:8]]
+    _log.warning("caller.refused", why=why, names=shown)
 
 
 class _Served:

@@ -41,7 +41,7 @@ calls a second there are always some."""
 _BARE: dict[grpc.StatusCode, type[errors.MoaError]] = {
     C.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     **dict.fromkeys(GONE, errors.Unavailable),
-    C.UNAUTHENTICATED: errors.Internal,  # between services: a wrong service credential, not the caller's key
+    C.UNAUTHENTICATED: errors.Unavailable,  # between services: a certificate or credential, not the caller's key
     C.RESOURCE_EXHAUSTED: errors.TooLarge,  # gRPC's own: a message over its size limit
 }
 
@@ -73,6 +73,8 @@ def error_from_rpc(failure: grpc.aio.AioRpcError) -> errors.MoaError:
                 if packed.Unpack(detail):
                     return error_of(detail)
     kind = _BARE.get(failure.code(), errors.Internal)
+    if failure.code() is C.UNAUTHENTICATED:
+        return kind("a part of the gateway is refused by another; its operator must look at it", retry_after_s=5)
     if kind is errors.Unavailable:
         return kind("a part of the gateway is not reachable; try again", retry_after_s=1)
     if kind is errors.TooLarge:

@@ -17,10 +17,12 @@ import aiohttp
 from yarl import URL
 
 from services.catalogue import Timeouts
-from services.common import scrub, tracing
+from services.common import logs, scrub, tracing
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
 from services.providers.http.exchange import FAILURES, Connections, Exchange, Lost, Upload
 from services.providers.http.unzip import NotGzip, Unzip
+
+_log = logs.get("providers.http")
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 """How much of a failed answer is read: error objects are small."""
@@ -276,8 +278,15 @@ def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
 
 
 def _error_of(error: Exception) -> MoaError:
+    """Return what a caller is told; of a proxy the log says more."""
     if isinstance(error, TimeoutError):  # aiohttp's ConnectionTimeoutError is one too
         return UpstreamTimeout("the provider did not accept a connection in time")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        _log.warning("proxy.away", why=str(error.os_error))
+        return UpstreamFailed("the proxy before the provider cannot be reached")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        _log.warning("proxy.refused", status=error.status, why=error.message)
+        return UpstreamFailed(f"the proxy before the provider refused the connection with HTTP {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError):
         return UpstreamFailed("the provider cannot be reached")
     if isinstance(error, aiohttp.InvalidURL):
