@@ -20,7 +20,7 @@ async def main(config: RouterSettings, stop: asyncio.Event) -> None:
     providing = TextSettings(
         service_token=config.service_token, service_token_file=config.service_token_file, metrics_port=0
     )
-    local = LocalServer(service_token=credential_of(config), keeps=SERVICE.keeps)
+    local = LocalServer(service_token=credential_of(config))
     with router.ending_with_faults():
         async with SERVICE.serve(providing, server=local), router.serve(config, text=local.channel):
             await stop.wait()

@@ -34,7 +34,7 @@ def is_form(content_type: str) -> bool:
     return content_type.strip().lower().startswith("multipart/form-data")
 
 
-def parse(data: bytes, content_type: str) -> Form:
+def parse(data: bytes | memoryview, content_type: str) -> Form:
     """Read the form. A part with a file name, or with a media type that is no text, is a file.
 
     Raises Malformed, TooLarge, UnsupportedMedia or InvalidField.
@@ -57,7 +57,7 @@ def parse(data: bytes, content_type: str) -> Form:
     return form
 
 
-def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
+def _read(parser: PushMultipartParser, data: bytes | memoryview, form: Form) -> None:
     segment: MultipartSegment | None = None
     content = io.BytesIO()
     for event in chain.from_iterable(parser.parse(piece) for piece in _pieces(data)):
@@ -71,10 +71,10 @@ def _read(parser: PushMultipartParser, data: bytes, form: Form) -> None:
             content.write(event)
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
+def _pieces(data: bytes | memoryview) -> Iterator[bytes]:
     """Yield a body piece by piece, and nothing at its end: the parser copies what it is given."""
     for start in range(0, len(data), _PIECE_BYTES):
-        yield data[start : start + _PIECE_BYTES]
+        yield bytes(data[start : start + _PIECE_BYTES])
     yield b""
 
 

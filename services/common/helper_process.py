@@ -42,6 +42,8 @@ _FORKED_IDLE_S: Final = 10.0
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "GLIBC_TUNABLES")
 """Variables that the process needs."""
 _BUFFER_BYTES: Final = 1 << 20
+FEW_VALUES: Final = 10_000
+"""As many are read in some milliseconds, beside the bytes of their texts, for each of which it takes one call."""
 _MODULE: Final = "services.common.helper_main"
 _log = logs.get("helper")
 
@@ -139,11 +141,15 @@ class HelperProcess:
     """A process for the large requests of this one. They are worked on one by one, and accounts have turns.
 
     Args:
+        apart: Whether this process serves large requests alone: those of few values, pictures above all, are worked on
+            in it, in a third of the memory.
         idle_s: After so long without work it ends; the next large request starts another. By default sooner where it is
             forked.
     """
 
-    def __init__(self, *, idle_s: float | None = None) -> None:
+    def __init__(self, *, apart: bool = False, idle_s: float | None = None) -> None:
+        self.apart = apart
+        """Whether requests of few values are worked on `beside`."""
         usual = _IDLE_S if _fork is None else _FORKED_IDLE_S
         self._idle_s = usual if idle_s is None else idle_s
         # One at a time, whoever's; how many bytes wait is bounded before they are received.
@@ -196,6 +202,14 @@ class HelperProcess:
             raise results
         result: R = results
         return result
+
+    async def beside(self, work: Callable[P, R], account: str, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what `work` gives, which a thread of this process does in the turns of `run`. Raises what it raises.
+
+        Whoever is served meanwhile waits for one call of it that holds the interpreter's lock, and not for all.
+        """
+        async with self._turns.entered(account, 1):
+            return await asyncio.to_thread(work, *args, **kwargs)
 
     async def _exchange(self, asked: bytes, holder: list[Data]) -> Reply:
         async with self._lock:

@@ -120,4 +120,4 @@ def _add(
     server.grpc.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(OFFER.contract.service, methods),))
 
 
-OFFER: Final = Offer(makes="image", adapters=ADAPTERS, add=_add, keeps=True)
+OFFER: Final = Offer(makes="image", adapters=ADAPTERS, add=_add)

@@ -1,4 +1,4 @@
-"""Make the provider's request of a chat: of a large one, in the helper process."""
+"""Make the provider's request of a chat: of a large one in a thread, or in the helper process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
-from services.common.helper_process import HelperProcess, is_large_request
+from services.common.helper_process import FEW_VALUES, HelperProcess, is_large_request
 from services.common.rpc import call as calls
 from services.providers.http.client import Outgoing
 from services.providers.text.base import Adapter
@@ -33,11 +33,13 @@ async def outgoing(
 
     Raises InvalidField or Unsupported, with the field's name, for what the model or the provider cannot do.
     """
-    if helper is None or (len(request.messages) <= _MANY and not is_large_request(request)):
+    many = len(request.messages) > _MANY
+    if helper is None or not (many or is_large_request(request)):
         return _made(request, target.adapter, model, target.provider, stream=stream)
-    call, provider, adapter = calls.current(), target.provider, target.adapter.name
-    data = call.serialized(request)
-    made = await helper.run(prepared, data, call.account, adapter, model, provider, stream=stream)
+    provider, adapter, account = target.provider, target.adapter.name, calls.current().account
+    if not many and sum(len(each.parts) for each in request.messages) <= FEW_VALUES:
+        return await helper.beside(_made, account, request, target.adapter, model, provider, stream=stream)
+    made = await helper.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
     request.stream = stream
     return made
 

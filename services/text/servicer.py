@@ -151,4 +151,4 @@ def _add(
     server.offer(provider_batch_service_pb2.DESCRIPTOR.services_by_name["ProviderBatchService"].full_name)
 
 
-OFFER: Final = Offer(makes="text", adapters=ADAPTERS, add=_add, keeps=True)
+OFFER: Final = Offer(makes="text", adapters=ADAPTERS, add=_add)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.message import Message
 
 from moa.text.v1 import text_service_pb2, text_service_pb2_grpc
 from services.common.byte_admission import Bounds, ByteAdmission
@@ -51,9 +50,8 @@ async def served(
     *,
     token: str | None = TOKEN,
     helper: HelperProcess | None = None,
-    keeps: Collection[type[Message]] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
-    server = Server(service_token=token, admission=admission, helper=helper, keeps=keeps)
+    server = Server(service_token=token, admission=admission, helper=helper)
     text_service_pb2_grpc.add_TextServiceServicer_to_server(Text(count), server.grpc)
     port = await server.start("127.0.0.1:0")
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -156,36 +154,6 @@ async def test_the_bytes_are_gone_while_the_handler_works() -> None:
             tracemalloc.stop()
     # The client, which is in this process, keeps what it sends; it was made before.
     assert held[0] - base < LARGE // 2, f"{(held[0] - base) / LARGE:.2f} times the request"
-
-
-async def test_a_large_request_is_handed_on_as_it_came() -> None:
-    """The bytes of a kind that is kept are given for that message, once; then, and else, a message is written anew."""
-    large = text_service_pb2.CountTokensRequest
-    served_calls: list[calls.Call] = []
-
-    async def count(request: Any) -> int:
-        call = calls.current()
-        served_calls.append(call)
-        if call.kept is None:
-            return 0
-        received = call.kept[1]
-        return sum((call.serialized(request) is received, call.serialized(request) == REQUEST, call.kept is None))
-
-    async def leave(request: Any) -> int:
-        served_calls.append(calls.current())
-        return 7
-
-    async with served(ByteAdmission(), count, keeps=[large]) as channel:
-        assert await _whole(channel, known("a")) == 3
-        assert await _whole(channel, known("a", 0), large(model="m").SerializeToString()) == 0
-    async with served(ByteAdmission(), count) as channel:
-        assert await _whole(channel, known("a")) == 0
-    async with served(ByteAdmission(), leave, keeps=[large]) as channel:
-        assert await _whole(channel, known("a")) == 7
-    assert [call.kept for call in served_calls] == [None] * 4, "what no handler took is let go with the call"
-    call = calls.begin("m", "r")
-    call.kept = large(model="a"), b"a"
-    assert call.serialized(large(model="b")) == large(model="b").SerializeToString()
 
 
 async def test_a_large_typed_request_is_read_beside() -> None:

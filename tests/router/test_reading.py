@@ -12,13 +12,14 @@ from google.api import httpbody_pb2
 
 from moa.text.v1 import text_pb2, text_service_pb2
 from services.common.errors import InvalidField, MoaError
-from services.common.helper_process import HelperProcess
+from services.common.helper_process import FEW_VALUES, HelperProcess
 from services.common.large import LARGE_BYTES
-from services.router.dialects.openai import chat_request
+from services.router.dialects.openai import chat_request, image_request
 from services.router.dialects.reading import MANY, Body, Reading, is_large
 from services.router.domain.prompt import MOST_PARTS, Prompt
 from tests.dialects import ANSWERING
 from tests.dialects.rig import LONG
+from tests.emulators.pictures import png
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,6 +65,29 @@ async def test_a_small_body_is_read_here() -> None:
     assert helper.pid is None
     assert prompt == Prompt.of(read.request) == await Reading(helper).prompt_of(read.request)
     assert helper.pid is None
+
+
+async def test_where_large_requests_are_apart_only_many_values_are_read_beside() -> None:
+    """Pictures and forms are read in the router's process, in fewer copies; what takes long is not."""
+    helper = HelperProcess(apart=True)
+    reading, large = Reading(helper), "x" * LARGE_BYTES
+    chat = {"model": "m", "messages": [{"role": "user", "content": large}]}
+    read, _ = await reading(chat_request.read, body(chat))
+    assert read.request.messages[0].parts[0].text == large
+    with pytest.raises(InvalidField, match="temperature"):
+        await reading(chat_request.read, body({**chat, "temperature": 7}))
+    form = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na\r\n--b\r\n'
+    form += b'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--b--\r\n'
+    picture = png(1, 1) + b"," * LARGE_BYTES
+    kind = "multipart/form-data; boundary=b"
+    asked, _ = await reading(image_request.request_from, body(form % picture, kind), kind, "edit")
+    assert [image.data for image in asked.images] == [picture]
+    assert helper.pid is None
+    many = [{"role": "user", "content": "x" * 20}] * FEW_VALUES
+    read, _ = await reading(chat_request.read, body({"model": "m", "messages": many}))
+    assert len(read.request.messages) == FEW_VALUES
+    assert helper.pid is not None
+    await helper.aclose()
 
 
 @pytest.mark.parametrize("turns", [MANY + 1, 1])

@@ -11,8 +11,6 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
 
-from google.protobuf.message import Message
-
 REQUEST_ID_KEY = "x-request-id"
 SERVICE_KEY = "x-moa-service"
 ACCOUNT_KEY = "x-moa-account"
@@ -42,7 +40,6 @@ class Call:
         "broken",
         "charged",
         "fields",
-        "kept",
         "key",
         "metadata",
         "method",
@@ -68,8 +65,6 @@ class Call:
         """What the handler takes for the caller's key; empty until it has read it."""
         self.metadata: Metadata | None = None
         """What its caller sent beside the request; None: nobody has read it."""
-        self.kept: tuple[Message, bytes] | None = None
-        """A large request, and its bytes as they were received, until they are taken."""
         self.room: AsyncExitStack | None = None
         """What a large request takes of this process's memory."""
         self.charged = False
@@ -79,14 +74,8 @@ class Call:
         self.wrote = False
         """Whether a first message was sent: from then on an error must be an event of the stream."""
 
-    def serialized(self, request: Message) -> bytes:
-        """Return a message's bytes: those that it was received as, once, where they were kept and nobody changed it."""
-        kept, self.kept = self.kept, None
-        return kept[1] if kept is not None and kept[0] is request else request.SerializeToString()
-
     async def let_go(self) -> None:
-        """Keep the request's bytes no longer, and give back the room that it took."""
-        self.kept = None
+        """Give back the room that the request took."""
         room, self.room = self.room, None
         if room is not None:
             await room.aclose()

@@ -11,7 +11,6 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import grpc
-from google.protobuf.message import Message
 
 from services.common import errors, logs, tracing
 from services.common.byte_admission import ByteAdmission
@@ -46,7 +45,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             keys of their own.
         callers: The names of which callers' certificates must be for one; None where TLS is off.
         reword: What a refusal becomes before it is told; None tells it as it was raised.
-        welcome, admission, helper, keeps: As `Receiving`'s.
+        welcome, admission, helper: As `Receiving`'s.
         around: What serves methods in their handlers' place; None: the handlers.
     """
 
@@ -59,7 +58,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
-        keeps: Collection[type[Message]] = (),
         around: Around | None = None,
     ) -> None:
         self._token = service_token.encode() if isinstance(service_token, str) else service_token
@@ -67,9 +65,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._reword = reword
         self._around = around
         self._wrapped: dict[str, Any] = {}
-        self._receiving = Receiving(
-            public=service_token is None, welcome=welcome, admission=admission, helper=helper, keeps=keeps
-        )
+        self._receiving = Receiving(public=service_token is None, welcome=welcome, admission=admission, helper=helper)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """Return the method's handler, wrapped: once a method, not once a call."""
@@ -108,7 +104,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                         # Its handler alone holds it.
                         return await inner((await receive(call, context)).pop(), context)
                     finally:
-                        if call.kept is not None or call.room is not None:
+                        if call.room is not None:
                             await call.let_go()
                 except asyncio.CancelledError as left:
                     code = "CANCELLED"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 
 from services.common.credential import Credential
 from services.common.rpc.call import Metadata
@@ -22,11 +21,11 @@ class LocalServer:
     """Serves in this process what a `Server` serves at an address.
 
     Args:
-        service_token, keeps: As `Server`'s.
+        service_token: As `Server`'s.
     """
 
-    def __init__(self, *, service_token: Credential, keeps: Collection[type[Message]] = ()) -> None:
-        self.handling = Handling(Interceptor(service_token=service_token, keeps=keeps))
+    def __init__(self, *, service_token: Credential) -> None:
+        self.handling = Handling(Interceptor(service_token=service_token))
         """What answers its calls."""
         self._stopped = asyncio.Event()
         self.grpc: Any = self

@@ -8,13 +8,13 @@ receives it first, and keeps its bytes until the answer has ended.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import grpc
 from google.api import httpbody_pb2
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from services.common import errors
 from services.common.byte_admission import ByteAdmission
@@ -50,7 +50,6 @@ class Receiving:
         welcome: Asked before a request of more than `LARGE_BYTES` is read; None: whoever may call may send it.
         admission: Where requests of more than `HEAVY_BYTES` wait for their turn.
         helper: Where those are read that take longer than their bytes say; None: here.
-        keeps: Kinds of requests whose bytes a handler takes (`Call.serialized`), and does not change before.
     """
 
     def __init__(
@@ -60,10 +59,8 @@ class Receiving:
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
-        keeps: Collection[type[Message]] = (),
     ) -> None:
         self._public = public
-        self._keeps = keeps
         self._welcome = welcome
         self._admission = admission or ByteAdmission()
         self._helper = helper
@@ -103,9 +100,6 @@ class Receiving:
                         typed.read, taken.pop(), call.account, kind, method, original, public=self._public
                     )
                 ]
-            if kind in self._keeps:
-                call.kept = self._read(taken[0], context, deserialize, complete), taken.pop()
-                return [call.kept[0]]
             return [self._read(taken.pop(), context, deserialize, complete)]
 
         return receive

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import grpc
 import uvloop
-from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -77,7 +76,7 @@ class Server:
         service_token: Credential that callers must send; None where callers bring keys of their own.
         connection_age_s: After how long clients are asked to connect anew; 0: never.
         tls: Who may connect, and by what this process is known; None: TLS is off.
-        reword, welcome, admission, helper, keeps, around: As the interceptor's.
+        reword, welcome, admission, helper, around: As the interceptor's.
         ready, database: Whether requests should be sent here, and whether the database answers, for whoever asks for
             the health of these.
     """
@@ -92,7 +91,6 @@ class Server:
         welcome: Welcome | None = None,
         admission: ByteAdmission | None = None,
         helper: HelperProcess | None = None,
-        keeps: Collection[type[Message]] = (),
         around: Around | None = None,
         ready: Callable[[], bool] = lambda: True,
         database: Callable[[], bool] | None = None,
@@ -104,7 +102,6 @@ class Server:
             welcome=welcome,
             admission=admission,
             helper=helper,
-            keeps=keeps,
             around=around,
         )
         # Running calls have no bound: they end as they would have.

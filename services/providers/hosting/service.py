@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any, Final, Generic, TypeVar
 
 import uvloop
-from google.protobuf.message import Message
 
 from moa.provider.v1 import (
     listing_service_pb2,
@@ -64,8 +63,6 @@ class Offer(Generic[A]):
     """The protocols by which they are asked, by the name that their rows write as `adapter`."""
     add: Callable[[Watched, Targets[A], AbandonedCalls, HelperProcess, AnyServer], None]
     """Adds the servicer to the server."""
-    keeps: bool = False
-    """Whether large requests are made the provider's in the helper process, from their bytes."""
 
     @property
     def contract(self) -> Contract:
@@ -96,11 +93,6 @@ class Providing:
     """As in logs."""
     settings: type[ProvidingSettings]
     offers: Sequence[Offer[Any]]
-
-    @property
-    def keeps(self) -> Sequence[type[Message]]:
-        """Return the kinds of requests whose bytes its server keeps."""
-        return [offer.contract.request for offer in self.offers if offer.keeps]
 
     def main(self) -> None:
         """Serve; with the argument `check`, try the providers instead."""
@@ -143,9 +135,7 @@ class Providing:
         auth = channel(config.auth_address, "auth", tls)
         abandoned = AbandonedCalls(auth, service_token=token, after_s=config.left_call_s)
         await abandoned.start()
-        server = server or Server(
-            service_token=token, keeps=self.keeps, connection_age_s=config.connection_age_s, tls=tls
-        )
+        server = server or Server(service_token=token, connection_age_s=config.connection_age_s, tls=tls)
         helper = HelperProcess()
         for offer in self.offers:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)

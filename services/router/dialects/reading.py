@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import msgspec
 from google.api import httpbody_pb2
 
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
-from services.common.helper_process import Data, HelperProcess, is_large_request
+from services.common import form
+from services.common.helper_process import FEW_VALUES, Data, HelperProcess, is_large_request
 from services.common.large import LARGE_BYTES
 from services.common.rpc import call as calls
 from services.common.rpc.raw import RawBody
@@ -77,10 +78,18 @@ class Reading:
         self, work: Callable[Concatenate[bytes, P], R], body: Body, *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[R]:
         """Return what `work(data, …)` makes of a body, a function of a module. Raises what it raises."""
-        data = body.take()
-        if self._helper is not None and is_large(data):
-            return self._helper.run(work, data, calls.current().account, *args, **kwargs)
-        return _here(work, bytes(data), *args, **kwargs)
+        data, is_form = body.take(), form.is_form(body.content_type)
+        helper, account = self._helper, calls.current().account
+        if helper is None or not is_large(data):
+            return _here(work, bytes(data), *args, **kwargs)
+        if not helper.apart:
+            return helper.run(work, data, account, *args, **kwargs)
+        # A form is read where it lies.
+        whole: Any = data if is_form else bytes(data)
+        del data
+        if is_form or _values_in(whole) <= FEW_VALUES:
+            return helper.beside(work, account, whole, *args, **kwargs)
+        return helper.run(work, whole, account, *args, **kwargs)
 
     async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
         """Return the prompt of a typed request, looked through. Raises InvalidField."""
@@ -92,6 +101,11 @@ class Reading:
 def is_large(data: Data) -> bool:
     """Return whether a body takes so long to read that the helper process reads it."""
     return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
+
+
+def _values_in(data: bytes) -> int:
+    """Return how many values a JSON body holds, at most."""
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 def prompt_in(data: bytes) -> Prompt:

@@ -67,7 +67,7 @@ class Wanted:
 
 
 def request_from(
-    data: bytes, content_type: str, kind: Kind, *, strict: bool = False, model: str = ""
+    data: bytes | memoryview, content_type: str, kind: Kind, *, strict: bool = False, model: str = ""
 ) -> tuple[image_service_pb2.GenerateImageRequest, Wanted]:
     """Read a body; `strict`: refuse what would have no effect; `model`: the one of a body that names none.
 
@@ -76,16 +76,17 @@ def request_from(
     if form.is_form(content_type):
         (read, unknown, extra), files = _from_form(form.parse(data, content_type))
     else:
-        (read, unknown, extra), files = parse_liberally(data, _DECODER), {}
+        (read, unknown, extra), files = parse_liberally(bytes(data), _DECODER), {}
     for name in REFUSED:
         if getattr(read, name) is not None:
             raise Unsupported(f"{name} is not supported here", param=name)
-    given, mask = _images(read, files)
-    _check(read, kind, given, mask)
+    request = image_service_pb2.GenerateImageRequest()
+    _put_images(request, read, files)
+    _check(read, kind, request)
     width, height = _size(read.size)
-    request = image_service_pb2.GenerateImageRequest(
+    asked = image_service_pb2.GenerateImageRequest(
         model=read.model or model or DEFAULT_MODEL,
-        operation=_operation(kind, given),
+        operation=_operation(kind, request),
         prompt=read.prompt or "",
         negative_prompt=read.negative_prompt or "",
         count=read.n or 1,
@@ -98,13 +99,12 @@ def request_from(
         style=read.style or "",
         seed=read.seed,
         colors=read.colors or [],
-        images=given,
-        mask=mask,
         stream=bool(read.stream),
         user=read.user or read.safety_identifier or "",
         moderation=read.moderation or "",
         strict=strict,
     )
+    request.MergeFrom(asked)
     ignored = list(carried.put_image(request, read, extra, unknown))
     refuse(ignored, strict=strict)
     return request, Wanted(
@@ -172,28 +172,33 @@ def _from_form(read: form.Form) -> tuple[Read[ImageBody], Mapping[str, list[byte
     return Read(made, [printable(name) for name in extra][:MOST_NAMED], extra), read.files
 
 
-def _images(
-    read: ImageBody, files: Mapping[str, list[bytes]]
-) -> tuple[list[media_pb2.ImageInput], media_pb2.ImageInput | None]:
-    results = [_uploaded(data, "image") for data in files.get("image", ())]
+def _put_images(
+    request: image_service_pb2.GenerateImageRequest, read: ImageBody, files: Mapping[str, list[bytes]]
+) -> None:
+    """Put what is given into a request, where it is copied once."""
     texts = [read.image] if isinstance(read.image, str) else read.image or ()
-    results += [image_from_text(text, param="image") for text in texts]
-    for index, ref in enumerate(read.images or ()):
-        results.append(_referred(ref, f"images[{index}]"))
-    if len(results) > MAX_IMAGES:
+    uploaded = files.get("image", [])
+    if len(uploaded) + len(texts) + len(read.images or ()) > MAX_IMAGES:
         raise InvalidField(f"at most {MAX_IMAGES} images are taken", param="image")
-    masks = [_uploaded(data, "mask") for data in files.get("mask", ())]
-    if len(masks) > 1:
+    for data in uploaded:
+        _put_upload(request.images.add(), data, "image")
+    for text in texts:
+        request.images.append(image_from_text(text, param="image"))
+    for index, ref in enumerate(read.images or ()):
+        request.images.append(_referred(ref, f"images[{index}]"))
+    masks = files.get("mask", [])
+    if len(masks) + (read.mask is not None) > 1:
         raise InvalidField("one mask is taken", param="mask")
-    if isinstance(read.mask, str):
-        masks.append(image_from_text(read.mask, param="mask"))
-    elif read.mask is not None:
-        masks.append(_referred(read.mask, "mask"))
-    return results, masks[0] if masks else None
+    for data in masks:
+        _put_upload(request.mask, data, "mask")
+    if read.mask is not None:
+        mask = image_from_text(read.mask, param="mask") if isinstance(read.mask, str) else _referred(read.mask, "mask")
+        request.mask.CopyFrom(mask)
 
 
-def _uploaded(data: bytes, param: str) -> media_pb2.ImageInput:
-    return media_pb2.ImageInput(data=data, mime_type=images.inspect(data, param=param).mime_type)
+def _put_upload(image: media_pb2.ImageInput, data: bytes, param: str) -> None:
+    image.mime_type = images.inspect(data, param=param).mime_type
+    image.data = data
 
 
 def _referred(ref: ImageRef | str, param: str) -> media_pb2.ImageInput:
@@ -204,14 +209,15 @@ def _referred(ref: ImageRef | str, param: str) -> media_pb2.ImageInput:
     return image_from_text(ref.image_url, param=f"{param}.image_url")
 
 
-def _check(read: ImageBody, kind: Kind, given: list[media_pb2.ImageInput], mask: media_pb2.ImageInput | None) -> None:
+def _check(read: ImageBody, kind: Kind, request: image_service_pb2.GenerateImageRequest) -> None:
+    given = len(request.images)
     if kind != "variation" and not (read.prompt or "").strip():
         raise InvalidField("prompt is required", param="prompt")
     if kind != "generation" and not given:
         raise InvalidField("image is required", param="image")
-    if kind == "variation" and len(given) > 1:
+    if kind == "variation" and given > 1:
         raise InvalidField("a variation takes one image", param="image")
-    if mask is not None and kind != "edit":
+    if request.HasField("mask") and kind != "edit":
         raise InvalidField("a mask belongs to /v1/images/edits", param="mask")
     if kind == "variation" and read.stream:
         raise InvalidField("variations are not streamed", param="stream")
@@ -223,10 +229,10 @@ def _check(read: ImageBody, kind: Kind, given: list[media_pb2.ImageInput], mask:
         raise InvalidField("a transparent background needs output_format png or webp", param="background")
 
 
-def _operation(kind: Kind, given: list[media_pb2.ImageInput]) -> image_pb2.Operation.ValueType:
+def _operation(kind: Kind, request: image_service_pb2.GenerateImageRequest) -> image_pb2.Operation.ValueType:
     if kind == "variation":
         return image_pb2.OPERATION_VARIATION
-    return image_pb2.OPERATION_EDIT if given else image_pb2.OPERATION_GENERATE
+    return image_pb2.OPERATION_EDIT if request.images else image_pb2.OPERATION_GENERATE
 
 
 def _size(size: str | None) -> tuple[int | None, int | None]:
