@@ -159,12 +159,12 @@ async def test_a_warning_arrives_by_both_ways_and_is_tried_again(book: Book) -> 
     """Signed for its team, under one id whatever the attempt; who fails is asked again."""
     with Receiver() as receiver:
         async with Mailbox() as mailbox, book.postgres.transaction() as link:
-            await link.execute("update teams set warn_url = %s where id = %s", (receiver.url, book.team_id))
+            url = receiver.scripted(500)
+            await link.execute("update teams set warn_url = %s where id = %s", (url, book.team_id))
             await link.commit()
             egress = Egress([f"127.0.0.1:{receiver.port}"])
             warnings = Warnings(book.postgres)
             warner = Warner(warnings, egress, Mailer(mailbox.url, "moa@example.org"), SECRETS, pauses_s=(0.0, 0.0))
-            receiver.scripts.append(500)
             mailbox.scripts.append("451 later")
             await book.spend(Amount(tokens=510))
             await warner.round()

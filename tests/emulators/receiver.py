@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import deque
@@ -11,11 +12,12 @@ from typing import Any, Self
 
 
 class Receiver:
-    """Listens on a free loopback port. `scripts`: statuses of the next answers; then 204."""
+    """Listens on a free loopback port. Answers with 204, but where it is told to by `scripted`."""
 
     def __init__(self) -> None:
         self.arrived: list[tuple[dict[str, str], bytes]] = []
-        self.scripts: deque[int] = deque()
+        self._scripts: dict[str, deque[int]] = {}
+        self._numbers = itertools.count(1)
         self.files: dict[str, bytes] = {}
         """What it gives to those who ask, by path."""
         self.broken: set[str] = set()
@@ -27,7 +29,8 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", "0")))
                 outer.arrived.append(({k.lower(): v for k, v in self.headers.items()}, body))
-                self.send_response(outer.scripts.popleft() if outer.scripts else 204)
+                script = outer._scripts.get(self.path)
+                self.send_response(script.popleft() if script else 204)
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -50,6 +53,12 @@ class Receiver:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}/hook"
+
+    def scripted(self, *statuses: int) -> str:
+        """Return an address of its own, which has these statuses for its next answers: no other's are among them."""
+        path = f"/hook/{next(self._numbers)}"
+        self._scripts[path] = deque(statuses)
+        return f"http://127.0.0.1:{self.port}{path}"
 
     def of(self, task_id: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
         """Return what arrived about a task."""
