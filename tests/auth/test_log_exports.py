@@ -33,7 +33,7 @@ def address(port: int) -> Collector:
 
 async def until(condition: Any) -> None:
     """Wait until something is true."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -142,4 +142,4 @@ async def test_objects_are_put_until_nothing_waits_whatever_fails_before() -> No
 
     waiting: Any = Waiting()
     async with LogExporter(waiting, every_s=0.001):
-        await asyncio.wait_for(done.wait(), 30)
+        await asyncio.wait_for(done.wait(), 90)

@@ -283,6 +283,6 @@ async def test_an_answer_that_breaks_off_is_kept(house: House) -> None:
         await page.click("#stop")
         await page.until("document.querySelector('#send') !== null")
         await console.sees("Stopped.")
-        await asyncio.wait_for(held.left.wait(), 20)
+        await asyncio.wait_for(held.left.wait(), 90)
         assert not upstream.refused
         await console.unharmed()

@@ -110,7 +110,7 @@ async def test_two_routers_do_what_one_key_asks_once(world: World) -> None:
     script = Script(hold_at=-1)
     world.provider.scripts.append(script)
     asking = [asyncio.create_task(world.ask("shared")) for _ in range(CALLERS)]
-    await asyncio.wait_for(script.held.wait(), 30)
+    await asyncio.wait_for(script.held.wait(), 90)
     done, held = asking, asking
     async with asyncio.timeout(60):
         while len(held) > 1:
@@ -118,7 +118,7 @@ async def test_two_routers_do_what_one_key_asks_once(world: World) -> None:
             assert {task.result()[0] for task in done} == {409}
             assert all("retry-after" in task.result()[2] for task in done)
     script.gate.set()
-    status, first, _ = await asyncio.wait_for(held.pop(), 30)
+    status, first, _ = await asyncio.wait_for(held.pop(), 90)
     assert status == 200
     again = await asyncio.gather(*(world.ask("shared") for _ in range(CALLERS)))
     assert all(answer == first and headers["idempotent-replayed"] == "true" for _, answer, headers in again)
@@ -133,7 +133,7 @@ async def test_auth_that_is_frozen_amid_a_claim_delays_nobody_for_long(world: Wo
     script = Script(hold_at=-1)
     world.provider.scripts.append(script)
     asking = asyncio.create_task(world.ask("frozen"))
-    await asyncio.wait_for(script.held.wait(), 30)
+    await asyncio.wait_for(script.held.wait(), 90)
     auth = psutil.Process(world.stack.pid("auth"))
     auth.send_signal(signal.SIGSTOP)
     try:

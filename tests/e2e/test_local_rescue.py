@@ -128,7 +128,7 @@ async def test_a_killed_service_takes_no_stream_with_it(cloud: tuple[Stack, Open
         await asyncio.to_thread(stack.kill, "text")
         read += await answer.read()
     check(read)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while len(await asyncio.to_thread(rows)) < before + 2:
             await asyncio.sleep(0.05)
     first, second = (await asyncio.to_thread(rows))[before:]

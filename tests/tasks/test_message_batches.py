@@ -96,7 +96,7 @@ async def worked(database: Database, queue: BatchQueue, answers: Answers, *, has
     worker = BatchWorker(queue, answers, rendered, notices, room=4, keep_s=3600)
     doing = asyncio.create_task(worker.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while await queue.waits():
                 if hasten:
                     async with database.transaction() as link:
@@ -336,7 +336,7 @@ async def test_a_stopped_worker_puts_back_what_it_had(
     answers = Answers(asyncio.Event())
     worker = BatchWorker(queue, answers, rendered, Notices(), room=1, keep_s=3600)
     doing = asyncio.create_task(worker.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not answers.keys:
             await asyncio.sleep(0)
     doing.cancel()
