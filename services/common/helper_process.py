@@ -141,15 +141,15 @@ class HelperProcess:
     """A process for the large requests of this one. They are worked on one by one, and accounts have turns.
 
     Args:
-        apart: Whether this process serves large requests alone: those of few values, pictures above all, are worked on
+        large_only: Whether this process serves large requests alone: those of few values, pictures above all, are worked on
             in it, in a third of the memory.
         idle_s: After so long without work it ends; the next large request starts another. By default sooner where it is
             forked.
     """
 
-    def __init__(self, *, apart: bool = False, idle_s: float | None = None) -> None:
-        self.apart = apart
-        """Whether requests of few values are worked on `beside`."""
+    def __init__(self, *, large_only: bool = False, idle_s: float | None = None) -> None:
+        self.large_only = large_only
+        """Whether requests of few values are worked on `in_thread`."""
         usual = _IDLE_S if _fork is None else _FORKED_IDLE_S
         self._idle_s = usual if idle_s is None else idle_s
         # One at a time, whoever's; how many bytes wait is bounded before they are received.
@@ -203,7 +203,7 @@ class HelperProcess:
         result: R = results
         return result
 
-    async def beside(self, work: Callable[P, R], account: str, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def in_thread(self, work: Callable[P, R], account: str, *args: P.args, **kwargs: P.kwargs) -> R:
         """Return what `work` gives, which a thread of this process does in the turns of `run`. Raises what it raises.
 
         Whoever is served meanwhile waits for one call of it that holds the interpreter's lock, and not for all.

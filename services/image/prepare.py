@@ -27,7 +27,7 @@ async def provider_calls(
     if helper is None or not is_large_request(taken[0]):
         return _calls(taken.pop(), adapter, model, provider)
     if _is_short(taken[0]):
-        return await helper.beside(_calls, calls.current().account, taken.pop(), adapter, model, provider)
+        return await helper.in_thread(_calls, calls.current().account, taken.pop(), adapter, model, provider)
     data = taken.pop().SerializeToString()
     return await helper.run(prepared, data, calls.current().account, adapter, model, provider)
 

@@ -126,7 +126,7 @@ async def serving(config: RouterSettings, around: Around, tls: Tls | None = None
     )
     token, seed = credential_of(config), config.service_token.get_secret_value()
     begin = own_keys(token, _takes_key(config, around))
-    helper = HelperProcess(apart=bool(config.yields))
+    helper = HelperProcess(large_only=bool(config.yields))
     reading = Reading(helper)
     background = BackgroundResponses(around.responses, operations, reading, service_token=token)
     idempotent_calls = IdempotentCalls(around.admission, around.claims, begin=begin, reading=reading, secret=seed)

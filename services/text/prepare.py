@@ -38,7 +38,7 @@ async def outgoing(
         return _made(request, target.adapter, model, target.provider, stream=stream)
     provider, adapter, account = target.provider, target.adapter.name, calls.current().account
     if not many and sum(len(each.parts) for each in request.messages) <= FEW_VALUES:
-        return await helper.beside(_made, account, request, target.adapter, model, provider, stream=stream)
+        return await helper.in_thread(_made, account, request, target.adapter, model, provider, stream=stream)
     made = await helper.run(prepared, request.SerializeToString(), account, adapter, model, provider, stream=stream)
     request.stream = stream
     return made

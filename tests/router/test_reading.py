@@ -69,7 +69,7 @@ async def test_a_small_body_is_read_here() -> None:
 
 async def test_where_large_requests_are_apart_only_many_values_are_read_beside() -> None:
     """Pictures and forms are read in the router's process, in fewer copies; what takes long is not."""
-    helper = HelperProcess(apart=True)
+    helper = HelperProcess(large_only=True)
     reading, large = Reading(helper), "x" * LARGE_BYTES
     chat = {"model": "m", "messages": [{"role": "user", "content": large}]}
     read, _ = await reading(chat_request.read, body(chat))

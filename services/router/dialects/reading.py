@@ -82,13 +82,13 @@ class Reading:
         helper, account = self._helper, calls.current().account
         if helper is None or not is_large(data):
             return _here(work, bytes(data), *args, **kwargs)
-        if not helper.apart:
+        if not helper.large_only:
             return helper.run(work, data, account, *args, **kwargs)
         # A form is read where it lies.
         whole: Any = data if is_form else bytes(data)
         del data
         if is_form or _values_in(whole) <= FEW_VALUES:
-            return helper.beside(work, account, whole, *args, **kwargs)
+            return helper.in_thread(work, account, whole, *args, **kwargs)
         return helper.run(work, whole, account, *args, **kwargs)
 
     async def prompt_of(self, request: GenerateTextRequest) -> Prompt:
