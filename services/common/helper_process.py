@@ -141,8 +141,8 @@ class HelperProcess:
     """A process for the large requests of this one. They are worked on one by one, and accounts have turns.
 
     Args:
-        large_only: Whether this process serves large requests alone: those of few values, pictures above all, are worked on
-            in it, in a third of the memory.
+        large_only: Whether this process serves large requests alone: those of few values, pictures above all, are
+            worked on in it, in a third of the memory.
         idle_s: After so long without work it ends; the next large request starts another. By default sooner where it is
             forked.
     """
