@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -23,10 +24,12 @@ def reload(settings: EdgeSettings, collector: Collector | None) -> int:
     """Write the configuration and return 0 when it is in force everywhere, 1 where it was refused or nobody runs."""
     folder = settings.edge_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    os.chdir(folder)
     sockets = [clusters.ADMIN_SOCKET.format(number) for number in range(1, settings.edge_processes + 1)]
-    refused = {admin: _refusals(admin) for admin in sockets}
+    with contextlib.chdir(folder):
+        refused = {admin: _refusals(admin) for admin in sockets}
+    # Where it was begun: settings name files from there.
     rendered = render(settings, collector)
+    os.chdir(folder)
     until = time.monotonic() + _WITHIN_S
     for admin in sockets:
         while not _runs_by(admin, rendered):

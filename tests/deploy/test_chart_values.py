@@ -161,7 +161,7 @@ def test_what_is_ones_own_is_there() -> None:
         each["metadata"]["name"]: each["spec"]["maxReplicaCount"] for each in found if each["kind"] == "ScaledObject"
     }
     assert most == {"moa-tasks": 20, "moa-inference": 8, "moa-inference-chat": 2, "moa-inference-images": 8}
-    (account,) = [each for each in found if each["kind"] == "ServiceAccount"]
+    (account,) = [each for each in found if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == "moa"]
     assert account["metadata"]["annotations"] == {"role": "r"}
     trial = profile("trial")
     trial["database"]["cloudNativePG"]["parameters"] = {"max_connections": "300"}
@@ -241,7 +241,7 @@ def test_clouds_know_pods_by_their_accounts() -> None:
     found = rendered(values)
     pods = workloads(found)
     accounts = {each["metadata"]["name"]: each for each in found if each["kind"] == "ServiceAccount"}
-    assert accounts.keys() == {"moa", "moa-text"}
+    assert accounts.keys() == {"moa", "moa-text", "moa-migrate"}
     assert accounts["moa-text"]["metadata"]["annotations"] == role
     used = {name: template["spec"].get("serviceAccountName") for name, template in pods.items()}
     assert (used["moa-text"], used["moa-image"], used["moa-router"]) == ("moa-text", "pictures", "moa")
@@ -250,6 +250,33 @@ def test_clouds_know_pods_by_their_accounts() -> None:
         assert environment(pods[f"moa-{name}"])["AWS_REGION"] == "eu-central-1"
     assert "AWS_REGION" not in environment(pods["moa-auth"])
     assert environment(pods["moa-router"])["MOA_VARIABLES_SET"] == "AWS_ROLE_ARN,AWS_WEB_IDENTITY_TOKEN"
+
+
+def test_jobs_have_accounts_of_their_own() -> None:
+    """A cloud's role that a job is given is no other pod's; an account that is there already is used by name; and
+    what is made for a job is there before it."""
+    role = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/schemas", "helm.sh/hook": "never"}
+    values = {
+        **profile("gpu"),
+        "serviceAccount": {"annotations": {"role": "all"}},
+        "migrations": {"serviceAccount": {"annotations": role}},
+        "check": {"serviceAccount": {"name": "plain"}},
+    }
+    found = rendered(values)
+    accounts = {each["metadata"]["name"]: each["metadata"] for each in found if each["kind"] == "ServiceAccount"}
+    assert accounts.keys() == {"moa", "moa-migrate"}
+    used = {name: template["spec"]["serviceAccountName"] for name, template in workloads(found).items()}
+    jobs = {each["metadata"]["name"]: each for each in found if each["kind"] == "Job"}
+    assert {name: used.pop(name) for name in jobs} == {
+        "moa-check": "plain",
+        "moa-migrate-auth": "moa-migrate",
+        "moa-migrate-tasks": "moa-migrate",
+    }
+    given, first = accounts["moa-migrate"]["annotations"], jobs["moa-migrate-auth"]["metadata"]["annotations"]
+    assert given["eks.amazonaws.com/role-arn"] == role["eks.amazonaws.com/role-arn"]
+    assert given["helm.sh/hook"] == first["helm.sh/hook"] == "pre-install,pre-upgrade"
+    assert int(given["helm.sh/hook-weight"]) < int(first["helm.sh/hook-weight"])
+    assert set(used.values()) == {"moa"}
 
 
 def test_long_names_fit() -> None:

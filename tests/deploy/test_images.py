@@ -50,6 +50,15 @@ def test_packages_come_by_hashes_alone() -> None:
         assert all("--hash=sha256:" in one for one in pinned), path
 
 
+def test_who_fetches_weights_keeps_pip() -> None:
+    """The installer leaves both images, and pip the one that fetches nothing: models whose weights come in packages are
+    fetched by it in the other."""
+    runs = re.sub(r"\\\n", " ", TEXT)
+    removed = [line.split() for line in re.findall(r"deploy\.local\.installer --remove ([a-z -]+)", runs)]
+    assert [("uv" in line, "pip" in line) for line in removed] == [(True, True), (True, False)]
+    assert "FROM installer AS packages-inference" in TEXT.partition("--remove")[2]
+
+
 def test_compilers_stay_out_of_the_images() -> None:
     """What is copied from the stage of the contracts is what it made, and each image has a user of its own."""
     for image in ("moa", "inference"):

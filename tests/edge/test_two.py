@@ -18,7 +18,8 @@ import psutil
 import pytest
 import requests
 
-from deploy.local.stack import Stack, StackError
+from deploy.local import once
+from deploy.local.stack import REPOSITORY, Stack, StackError
 from tests import waiting
 from tests.edge.test_streams import opened
 from tests.edge.upstream import TIMEOUT_S, Upstream
@@ -143,6 +144,9 @@ def test_another_configuration_comes_without_an_end(pair: Stack, upstream: Upstr
     upstream.held.go.release()
     assert answer.read().count(b"data: ") == 1
     link.close()
+    # As in a container, which names no contracts: they are looked for where the command was begun.
+    beside = {**pair.plan.environment("edge", ""), "MOA_DESCRIPTORS": "build/moa.binpb"}
+    once.run("gateway", "--reload", environment=beside, folder=REPOSITORY)
     bad = pair.root / "bad.pem"
     bad.write_text("no certificate")
     with pytest.raises(StackError, match="refused the configuration"):

@@ -84,6 +84,7 @@ GROUPS = (
             "tests/e2e/test_rescue.py",
             "tests/e2e/test_restarts.py",
             "tests/e2e/test_survival.py",
+            "tests/e2e/test_two_hosts.py",
             "tests/e2e/test_two_hundred_bodies.py",
             "tests/e2e/test_uploads.py",
             "tests/edge/test_ending.py",

@@ -138,10 +138,10 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* The account of a process's pods: (dict "root" $ "name" "text" "values" …) */}}
+{{/* The account of a process's or a job's pods: (dict "root" $ "name" "text" "values" … "own" true: not that of all) */}}
 {{- define "moa.serviceAccount" -}}
 {{- if .values.serviceAccount.name }}{{ .values.serviceAccount.name }}
-{{- else if .values.serviceAccount.annotations }}{{ include "moa.fullname" .root }}-{{ .name }}
+{{- else if or .own .values.serviceAccount.annotations }}{{ include "moa.fullname" .root }}-{{ .name }}
 {{- else }}{{ include "moa.fullname" .root }}
 {{- end }}
 {{- end }}

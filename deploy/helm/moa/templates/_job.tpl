@@ -1,6 +1,6 @@
 {{/*
 A job that must end well before the rest of a release is brought: (dict "root" $ "name" "migrate-auth" "weight" 1 "hook" …
-"command" (list …) "env" text "mounts" (list …) "volumes" (list …))
+"command" (list …) "env" text "account" values "accountOf" "migrate" "mounts" (list …) "volumes" (list …))
 */}}
 {{- define "moa.job" -}}
 {{- $root := .root -}}
@@ -32,6 +32,7 @@ spec:
       {{- end }}
     spec:
       restartPolicy: Never
+      serviceAccountName: {{ include "moa.serviceAccount" (dict "root" $root "name" .accountOf "values" .account "own" true) }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       securityContext:
@@ -74,4 +75,24 @@ spec:
         {{- with concat $root.Values.extraVolumes (default list .volumes) }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+{{- end }}
+
+{{/*
+The account of jobs' pods, where they have one of their own: it is there before them, and goes with them, for nothing else of
+the release is there yet. (dict "root" $ "name" "migrate" "hook" … "values" values)
+*/}}
+{{- define "moa.jobAccount" -}}
+{{- if not .values.serviceAccount.name }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "moa.serviceAccount" (dict "root" .root "name" .name "values" .values "own" true) }}
+  labels:
+    app.kubernetes.io/name: {{ .name }}
+    {{- include "moa.labels" .root | nindent 4 }}
+  annotations:
+    {{- $hook := dict "helm.sh/hook" .hook "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" "helm.sh/hook-weight" "-3" }}
+    {{- mergeOverwrite (deepCopy .values.serviceAccount.annotations) $hook | toYaml | nindent 4 }}
+automountServiceAccountToken: false
+{{- end }}
 {{- end }}
