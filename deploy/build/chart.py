@@ -83,8 +83,10 @@ _BY_CHART: Final = {
 """The value that says it; empty: the chart itself does."""
 _ELSEWHERE: Final = {
     "AWS_REGION": "providerSettings",
+    "HF_HOME": "inference.pools.<pool>.cache",
     "MOA_AWS_INSTANCE_ROLE": "providerSettings",
     "MOA_AZURE_MANAGED_IDENTITY": "providerSettings",
+    "MOA_DATABASE_URL": "database.existingSecret, whose key database.key has the address,",
     "MOA_HOST": "service",
     "MOA_LARGE_ROUTERS": "processes.largerouter.replicas",
     "MOA_PORT": "service.port",

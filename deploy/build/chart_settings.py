@@ -49,14 +49,26 @@ _PATTERNS: Final = {
     "MOA_REQUEST_LOG_ENDPOINT": _URL,
 }
 """What the classes say by code."""
-_OF_LIBRARIES: Final = {
+_TRUTH: Final = [True, False, 0, 1, "", *("true", "false", "0", "1", "yes", "no", "on", "off")]
+_OF_LIBRARIES: Final[dict[str, dict[str, Any]]] = {
+    "HF_ENDPOINT": {"type": "string", "pattern": _URL, "description": "A mirror of the hub, by its address."},
+    "HF_HUB_OFFLINE": {"enum": _TRUTH, "description": "Whether the hub is never asked: models are what the cache has."},
     "HTTPS_PROXY": {
+        "type": "string",
         "pattern": _URL,
         "description": "A proxy for addresses with https; never between services.",
     },
-    "HTTP_PROXY": {"pattern": _URL, "description": "A proxy for addresses with http; never between services."},
-    "NO_PROXY": {"description": "Hosts that are asked without a proxy, with commas between."},
-    "SSL_CERT_FILE": {"description": "A mounted file with the authorities to trust in place of the system's."},
+    "HTTP_PROXY": {
+        "type": "string",
+        "pattern": _URL,
+        "description": "A proxy for addresses with http; never between services.",
+    },
+    "NO_PROXY": {"type": "string", "description": "Hosts that are asked without a proxy, with commas between."},
+    "SSL_CERT_FILE": {
+        "type": "string",
+        "pattern": "^(/[^\\s]+)?$",
+        "description": "A mounted file with the authorities to trust in place of the system's.",
+    },
 }
 """What no class reads: libraries do."""
 _OF_LAUNCHER: Final = {
@@ -66,15 +78,13 @@ _OF_LAUNCHER: Final = {
     },
 }
 """What no process reads: which processes there are."""
-_TRUTH: Final = [True, False, 0, 1, "", *("true", "false", "0", "1", "yes", "no", "on", "off")]
 
 
 def settings_schema(names: Iterable[str], kinds: Iterable[type[Settings]]) -> dict[str, Any]:
     """Return the schema of `settings`: each of `names` by the first class of `kinds` that has it. Unknown ones are
     left to the chart's templates, which say where they belong."""
     kinds = tuple(kinds)
-    read = {name: {"type": "string", **about} for name, about in _OF_LIBRARIES.items()}
-    known = {name: read[name] if name in read else _setting(name, kinds) for name in names}
+    known = {name: _OF_LIBRARIES.get(name) or _setting(name, kinds) for name in names}
     traces = {name: {"type": ["string", "integer", "boolean"], **_pattern(text)} for name, text in TRACES.items()}
     return {
         "type": "object",

@@ -14,7 +14,10 @@ from typing import Any, Final
 TLS_DIR: Final = "MOA_SERVICE_TLS_DIR"
 """Where a process's certificate is; for the launcher, the folder of those of all, each in one of its process's name."""
 _TLS: Final = (TLS_DIR, "MOA_SERVICE_TLS_NAME")
-_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S", *_TLS, "MOA_HEALTH_LISTEN", "MOA_SERVICE_TOKEN_FILE")
+NETWORK: Final = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE")
+"""A company's proxy and its bundle of authorities: each process asks something outside (a provider, an identity
+provider, a mail server, a bucket, a hub, the address of facts), or a database with TLS."""
+_USUAL: Final = ("MOA_DRAIN_S", "MOA_CONNECTION_AGE_S", *_TLS, "MOA_HEALTH_LISTEN", "MOA_SERVICE_TOKEN_FILE", *NETWORK)
 """What every process but the edge may be told."""
 
 
@@ -117,8 +120,8 @@ VARIABLES_SET: Final = "MOA_VARIABLES_SET"
 CALLERS: Final = "MOA_SERVICE_CALLERS"
 """Who may call a process, by the names in certificates: those whose rows name it in `calls`, but at a public port the
 edge alone."""
-NETWORK: Final = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-"""A company's proxy and its bundle of authorities, for those who ask the world outside."""
+HUB: Final = ("HF_ENDPOINT", "HF_HUB_OFFLINE")
+"""A mirror of the hub, or none at all, as its client has them."""
 _SERVERS: Final = "MOA_SERVERS"
 """Servers of one's own, for those who ask providers and those who decide which there are."""
 _SHOP: Final = ("MOA_NAVER_CLIENT_ID", "MOA_NAVER_CLIENT_SECRET")
@@ -185,7 +188,7 @@ TEXT: Final = Process(
     calls=_SETTLES,
     shared=_COMMON,
     fixed={CALLERS: "router,tasks"},
-    optional=(*_USUAL, *_FACTS, *NETWORK, "MOA_LEFT_CALL_S", _SERVERS),
+    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 _YIELDS: Final = {"MOA_YIELDS": "7"}
@@ -202,7 +205,7 @@ IMAGE: Final = Process(
     calls=_SETTLES,
     shared=_COMMON,
     fixed={CALLERS: "router"},
-    optional=(*_USUAL, *_FACTS, *NETWORK, "MOA_LEFT_CALL_S", _SERVERS),
+    optional=(*_USUAL, *_FACTS, "MOA_LEFT_CALL_S", _SERVERS),
     providers=True,
 )
 INFERENCE: Final = Process(
@@ -215,7 +218,7 @@ INFERENCE: Final = Process(
     fixed={CALLERS: "router,desk"},
     optional=(
         *_USUAL,
-        *NETWORK,
+        *HUB,
         CATALOGUE_KEPT,
         "MOA_CHECKPOINT_EVERY",
         "MOA_LEFT_CALL_S",

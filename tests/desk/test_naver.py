@@ -101,6 +101,14 @@ async def test_wrong_credentials_are_not_tried_again(naver: Naver) -> None:
     await client.aclose()
 
 
+async def test_the_shop_is_asked_through_a_proxy(naver: Naver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`HTTP_PROXY` holds for the shop as for providers: it is asked for the shop, whose name has no address here."""
+    monkeypatch.setenv("HTTP_PROXY", naver.url)
+    client = Client("http://shop.invalid", client_id=CLIENT_ID, client_secret=CLIENT_SECRET, count=10)
+    assert await client.search("마우스")
+    await client.aclose()
+
+
 async def test_without_credentials_nothing_is_asked(naver: Naver) -> None:
     """A gateway without shopping says so."""
     client = client_of(naver, secret="")

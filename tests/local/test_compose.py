@@ -15,6 +15,7 @@ from deploy.local.stack import REPOSITORY
 from deploy.local.topology import (
     DATABASE,
     EDGE,
+    HUB,
     INFERENCE,
     INTERNAL_PORT,
     NETWORK,
@@ -154,7 +155,7 @@ def test_what_an_operator_may_set_reaches_the_container(process: Process) -> Non
     named = {name for page in pages for name in re.findall(r"MOA_[A-Z0-9_]+", page.read_text())}
     read = {f"MOA_{name}".upper() for name in SETTINGS[process.module].model_fields}
     assert (named & read) - OURS <= set(service(process)["environment"])
-    assert passed_on <= read | set(NETWORK)
+    assert passed_on <= read | {*NETWORK, *HUB}
 
 
 @each_process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from services.common.store import FolderStore, Store, StoreSettings, identity_of
 from services.common.store.model import CHUNK_BYTES
 from services.common.store.names import is_name, owns
 from services.common.store.s3 import PART_BYTES, S3Store
+from tests.authority import Authority
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,31 @@ async def test_exports_reach_a_bucket_by_a_credential_of_their_own(s3_endpoint: 
     assert (found["Body"].read(), found["ContentType"]) == (b"two", "application/gzip")
     for one in (exports, missing, client):
         one.close()
+
+
+async def test_a_server_inside_is_believed_by_its_authority(
+    credentials: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSL_CERT_FILE` names whom S3 clients believe, as it does for all else that is asked; not their own list."""
+    authority = Authority()
+    folder = authority.certify(tmp_path / "server", "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+
+    async def nothing_there(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(nothing_there, "127.0.0.1", 0, ssl=context)
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.crt"))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)  # it goes before
+    store = S3Store("moa", endpoint=f"https://localhost:{server.sockets[0].getsockname()[1]}", region="us-east-1")
+    with pytest.raises(NotFound):
+        await store.head(object_name("a", "png"))
+    await store.aclose()
+    server.close()
+    await server.wait_closed()
 
 
 def test_a_folder_is_known_again(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -161,12 +162,15 @@ def client_of(endpoint: str, region: str, credential: tuple[str, str] | None = N
         credential: An id and a secret; None: they come from the places where botocore looks.
     """
     session = botocore.session.get_session()
+    # Its own list of authorities is what it has by default: as everything else here does, it goes by `SSL_CERT_FILE`.
+    authorities = session.get_config_variable("ca_bundle") or ssl.get_default_verify_paths().cafile
     if credential is not None:
         session.set_credentials(*credential)
     client = session.create_client(
         "s3",
         endpoint_url=endpoint or None,
         region_name=region or None,
+        verify=authorities,
         config=Config(
             # Compatible servers mostly have no name of their own for each bucket.
             s3={"addressing_style": "path" if endpoint else "auto"},

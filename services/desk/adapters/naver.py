@@ -127,7 +127,9 @@ class Naver:
         aiohttp: Any = await asyncio.to_thread(import_module, "aiohttp")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), cookie_jar=aiohttp.DummyCookieJar()
+                timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,  # a company's proxy
             )
         # Used goods, rentals and purchases abroad are cheaper, and not what is looked for.
         given = {
