@@ -384,7 +384,7 @@ def test_messages_are_found_however_they_are_cut(step: int) -> None:
     sent: list[bytes] = []
     transport: Callable[..., Any] = lambda **named: SimpleNamespace(**named)  # noqa: E731  # as a transport
     made = Socket(found.append, lambda: None)
-    made.connection_made(transport(write=sent.append, abort=lambda: None))
+    made.connection_made(transport(write=sent.append, abort=lambda: None, is_closing=lambda: False))
     messages = [b"", b"a", b"four", b"x" * 300]
     for each in messages:
         made.write(each)

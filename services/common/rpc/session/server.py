@@ -197,8 +197,8 @@ class _Session:
 class _Call:
     """A call as its handler's side has it."""
 
-    __slots__ = ("_ahead", "_calls", "_deadline", "_ended", "_loop", "_number", "_room", "_timer", "_writer", "path",
-                 "task")  # fmt: skip
+    __slots__ = ("_ahead", "_calls", "_deadline", "_ended", "_has_begun", "_loop", "_number", "_room", "_timer",
+                 "_writer", "path", "task")  # fmt: skip
 
     def __init__(
         self,
@@ -218,6 +218,8 @@ class _Call:
         self._room: asyncio.Future[None] | None = None
         """Of a writer that waits for its reader."""
         self._ended = False
+        self._has_begun = False
+        """Whether a first answer was handed over: whoever asked waits for that above all."""
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         if opened.timeout_ms:
@@ -236,7 +238,8 @@ class _Call:
             frame.piece = piece
             if more:
                 frame.more = True
-            self._writer.added(len(piece))
+            self._writer.added(len(piece), may_wait=self._has_begun)
+            self._has_begun = True
             self._ahead += len(piece)
             while self._ahead > AHEAD_BYTES and not self._ended:
                 self._room = self._loop.create_future()

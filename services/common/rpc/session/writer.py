@@ -1,4 +1,8 @@
-"""What one side of a session says: all of a turn of the loop in one message, over a socket or gRPC's stream."""
+"""What one side of a session says: all of a turn of the loop in one message, over a socket or gRPC's stream.
+
+What may wait, which is a stream's messages after its first, is written `GATHER_S` after the last message at the
+earliest: where many streams trickle, their messages share one. One alone does not wait: models are slower than that.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,11 @@ from moa.session.v1 import session_service_pb2
 
 B = TypeVar("B", session_service_pb2.CarryRequest, session_service_pb2.CarryResponse)
 
+GATHER_S: Final = 0.005
+"""How far apart messages are of which all may wait. A message wakes the other side, and what that writes the edge: most
+of the CPU of a stream that trickles (docs/performance.md)."""
+_GATHERED_BYTES: Final = 16 * 1024
+"""So much is not waited with."""
 _BATCH_BYTES: Final = 2**20
 """A message is not added to beyond that."""
 _FRAME_BYTES: Final = 8 * 2**20
@@ -23,10 +32,15 @@ class Writer(Generic[B]):
 
     Args:
         kind: Of what messages there are.
+        gather_s: How far apart messages are of which all may wait.
     """
 
-    def __init__(self, kind: type[B]) -> None:
+    def __init__(self, kind: type[B], gather_s: float = GATHER_S) -> None:
         self._kind: type[B] = kind
+        self._gather_s = gather_s
+        self._not_before = 0.0
+        """When what may wait is written at the earliest (`loop.time`)."""
+        self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.batch: B = kind()
         """What is added to; then `added` is called."""
@@ -36,20 +50,41 @@ class Writer(Generic[B]):
         self._socket: Socket | None = None
         self._waiting: asyncio.Future[None] | None = None
 
-    def added(self, size: int = 0) -> None:
-        """Have what was added written, which is about so many bytes."""
+    def added(self, size: int = 0, *, may_wait: bool = False) -> None:
+        """Have what was added written, which is about so many bytes: with the turn of the loop, or a little later."""
         self._size += size
         if self._size > _BATCH_BYTES:
             self._full.append(self._taken())
         if self._due:
             return
+        if may_wait and self._size < _GATHERED_BYTES:
+            if self._timer is not None:
+                return
+            wait_s = self._not_before - self._loop.time()
+            if wait_s > 0:
+                self._timer = self._loop.call_later(wait_s, self._waited)
+                return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._due = True
         if self._socket is not None:
             self._loop.call_soon(self._write)
-        elif self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            if not waiting.done():
-                waiting.set_result(None)
+        else:
+            self._wake()
+
+    def _waited(self) -> None:
+        self._timer = None
+        self._due = True
+        if self._socket is not None:
+            self._write()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def use(self, socket: Socket) -> None:
         """Write over a socket from now on."""
@@ -71,6 +106,7 @@ class Writer(Generic[B]):
 
     def _take(self) -> list[bytes]:
         result, self._full, self._due = [*self._full, self._taken()], [], False
+        self._not_before = self._loop.time() + self._gather_s
         return result
 
     def _taken(self) -> bytes:
@@ -110,6 +146,8 @@ class Socket(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Send a message."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            return  # its end is told
         self._transport.write(_SIZE.pack(len(data)) + data)
 
     def close(self) -> None:
