@@ -19,7 +19,7 @@ from services.quota_client.amounts import NOTHING, UNLIMITED, Amount
 from tests.auth.asking import TOKEN, audited, reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
-from tests.auth.test_teams import eventually, put, team
+from tests.auth.made_teams import eventually, put, team
 
 
 async def spent_of(client: Client, root: str, budget_id: str) -> list[str]:

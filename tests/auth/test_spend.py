@@ -38,7 +38,7 @@ from services.quota_client.labels import labelled
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
-from tests.auth.test_teams import put, team
+from tests.auth.made_teams import put, team
 from tests.laws import tries
 
 DAY, NEXT, LATER = date(2026, 11, 29), date(2026, 11, 30), date(2026, 12, 1)

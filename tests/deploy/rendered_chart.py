@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ COMMON: Final = {
     "helm.sh/chart": "moa-0.1.0",
 }
 """Labels of every object and pod."""
+
+WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
+"""The kinds of objects that run pods."""
 
 _SHORT: Final = 120
 _SECRET: Final = "made at the install"
@@ -67,6 +71,17 @@ def rendered(values: dict[str, Any], name: str = RELEASE) -> list[dict[str, Any]
 def release(name: str) -> tuple[dict[str, Any], ...]:
     """Return the objects of a profile."""
     return tuple(rendered(profile(name)))
+
+
+def of_kind(name: str, *kinds: str) -> list[dict[str, Any]]:
+    """Return the objects of a profile that are of these kinds."""
+    return [found for found in release(name) if found["kind"] in kinds]
+
+
+def pods(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what each workload of a profile is called, and its pods' specification."""
+    for found in of_kind(name, *WORKLOADS):
+        yield found["metadata"]["name"], found["spec"]["template"]["spec"]
 
 
 class _Compact(yaml.SafeDumper):  # type: ignore[misc]  # untyped
