@@ -241,8 +241,10 @@ async def root(auth: Auth) -> str:
     return key.secret
 
 
-async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> tuple[forking.Begun, str]:
-    """Start a replica as a process of its own; give it and its address."""
+async def spawned(
+    url: str, *, lease_s: float = 20.0, block_s: float = 60.0, database_wait_s: float = 20.0
+) -> tuple[forking.Begun, str]:
+    """Start a replica as a process of its own, as `started` does; give it and its address."""
     ports = Ports()
     shared, own = poolers.urls(url)
     address = f"127.0.0.1:{ports.any()}"
@@ -257,6 +259,7 @@ async def spawned(url: str, *, lease_s: float = 20.0, block_s: float = 60.0) -> 
         "MOA_PUBLIC_LISTEN": f"127.0.0.1:{ports.any()}",
         "MOA_LEASE_S": str(lease_s),
         "MOA_BLOCK_S": str(block_s),
+        "MOA_DATABASE_WAIT_S": str(database_wait_s),
         "MOA_LOG_LEVEL": "error",
     }
     process = await forking.begun("services.auth", environment)

@@ -169,7 +169,7 @@ async def _rest(url: str, account_id: str, key: str) -> bool:
 
 @asynccontextmanager
 async def _replicas(url: str, count: int = _REPLICAS) -> AsyncIterator[str]:
-    replicas: list[tuple[Begun, str]] = await asyncio.gather(*(spawned(url) for _ in range(count)))
+    replicas: list[tuple[Begun, str]] = await asyncio.gather(*(spawned(url, database_wait_s=1.0) for _ in range(count)))
     try:
         yield "ipv4:" + ",".join(address for _, address in replicas)
     finally:

@@ -135,7 +135,7 @@ async def _run(plan: Plan, folder: Path, database: Database, processes: list[Beg
     account_id, key = await account_of(url, limit * 10)
     budget_id = await _budget_of(url, account_id, nano_usd=limit * NANO_USD, tokens=limit)
     replicas = await asyncio.gather(
-        *(spawned(url, lease_s=plan.lease_s, block_s=plan.block_s) for _ in range(REPLICAS))
+        *(spawned(url, lease_s=plan.lease_s, block_s=plan.block_s, database_wait_s=1.0) for _ in range(REPLICAS))
     )
     processes.extend(process for process, _ in replicas)
     addresses = "ipv4:" + ",".join(address for _, address in replicas)
@@ -215,7 +215,7 @@ async def _filled(addresses: str, key: str, folder: Path, plan: Plan, room: int)
 
 async def account_of(url: str, limit: int) -> tuple[str, str]:
     """Make an account that may use so many tokens a day; give its id and a key."""
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     limits = Limits(tokens_a_day=limit, images_a_day=0, key_count=1)
     account_id = await Accounts(postgres).create(role="user", limits=limits, rules=[EVERYTHING])
@@ -227,7 +227,7 @@ async def account_of(url: str, limit: int) -> tuple[str, str]:
 
 async def _budget_of(url: str, account_id: str, *, nano_usd: int, tokens: int) -> str:
     """Put an account into a team of so many dollars a month, with a budget of so many tokens a day for a tag."""
-    postgres = Postgres(url, size=1)
+    postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     teams = Teams(postgres)
     limits = {"nano_usd_a_month": nano_usd}

@@ -89,7 +89,8 @@ def book(url: str, model: str, tokens: int) -> datetime:
 async def test_reports_come_from_a_replica_that_is_not_too_far_behind(pair: Pair) -> None:
     """They say as of when they are; where the replica is further behind, or gone, the database itself is read."""
     # A busy machine's replica is there all the same; one that is gone need not be waited for as long.
-    primary, copy, gone = Postgres(pair.primary), Postgres(pair.copy, wait_s=20), Postgres(pair.copy, wait_s=0.1)
+    primary, copy = Postgres(pair.primary, wait_s=20), Postgres(pair.copy, wait_s=20)
+    gone = Postgres(pair.copy, wait_s=0.1)
     for each in (primary, copy, gone):
         await each.open()
     try:

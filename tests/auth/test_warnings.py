@@ -147,7 +147,7 @@ async def test_a_kill_amid_writing_loses_no_warning(book: Book) -> None:
     code = (
         "import asyncio\nfrom services.auth.adapters.postgres import Postgres\n"
         "from services.auth.adapters.warnings import Warnings\n"
-        f"async def main():\n    postgres = Postgres({book.url!r}, size=1)\n    await postgres.open()\n"
+        f"async def main():\n    postgres = Postgres({book.url!r}, size=1, wait_s=20)\n    await postgres.open()\n"
         "    await Warnings(postgres).note()\nasyncio.run(main())"
     )
     await asyncio.to_thread(killed_at, code, book.url, "warning_deliveries", mode="access exclusive")

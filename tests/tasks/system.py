@@ -197,7 +197,7 @@ class System:
             "from services.auth.domain import keys\n"
             "from services.auth.domain.accounts import EVERYTHING, CEILINGS\n"
             "async def main():\n"
-            "    p = Postgres(sys.argv[1], size=1); await p.open()\n"
+            "    p = Postgres(sys.argv[1], size=1, wait_s=20); await p.open()\n"
             "    a = Accounts(p)\n"
             "    i = await a.create(role='user', limits=CEILINGS, rules=[EVERYTHING])\n"
             "    k = keys.make(sys.argv[2].encode())\n"
@@ -254,6 +254,8 @@ class System:
             "MOA_SERVICE_TOKEN": TOKEN,
             "MOA_KEY_PEPPER": PEPPER,
             "MOA_SIGNUP": "open",
+            # A busy machine is no database that is away.
+            "MOA_DATABASE_WAIT_S": "20",
             "MOA_LISTEN": at[name],
             "MOA_PUBLIC_LISTEN": f"127.0.0.1:{self._more_ports[0]}",
             "MOA_ACCOUNT_ADDRESSES": f"127.0.0.1:{self._more_ports[0]}",
