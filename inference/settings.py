@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from services.common.rpc.target import Addresses
-from services.common.settings import CatalogueSettings
+from services.common.settings import LISTED, CatalogueSettings
 
 
 class InferenceSettings(CatalogueSettings):
@@ -25,7 +25,7 @@ class InferenceSettings(CatalogueSettings):
     pool; empty: of those that name none."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
-    preload: str = ""
+    preload: str = Field(default="", pattern=LISTED)
     """Ids of models to load at the start, parted by commas, beside those whose rows say `warm`: in the background."""
     packages: Path = Path(".moa/state/packages")
     """Folder of the weights that were taken out of packages."""
@@ -47,7 +47,7 @@ class InferenceSettings(CatalogueSettings):
     """The model that finds objects for calls that name none."""
     vision_judge: str = ""
     """The model that judges statements for calls that name none."""
-    remote_code: str = ""
+    remote_code: str = Field(default="", pattern=LISTED)
     """Hub ids, parted by commas, whose own code may run. None may unless named here."""
 
     def listed(self, text: str) -> tuple[str, ...]:

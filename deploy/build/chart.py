@@ -7,13 +7,14 @@ the values as `values.yaml` describes them.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from pydantic import SecretStr
 
-from deploy.build.chart_settings import TRACE_SECRETS, TRACES, described, settings_schema
+from deploy.build.chart_settings import TRACE_SECRETS, TRACES, bounds, described, settings_schema
 from deploy.local.topology import (
     CATALOGUE_KEPT,
     DATABASE,
@@ -42,6 +43,7 @@ TOPOLOGY: Final = CHART / "files" / "topology.yaml"
 SCHEMA: Final = CHART / "values.schema.json"
 VALUES: Final = CHART / "values.yaml"
 README: Final = CHART / "README.md"
+CATALOGUE: Final = ROOT / "gateway" / "catalogue.yaml"
 
 SETTINGS: Final[dict[str, type[Settings]]] = {
     "services.auth": AuthSettings,
@@ -98,6 +100,7 @@ _ELSEWHERE: Final = {
     "OTEL_TRACES_SAMPLER_ARG": "traces.samplerArg",
 }
 """What the README names, and no process of the chart is told as a setting."""
+_VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
 _VALUES_MARK: Final = "<!-- Written by `python -m deploy.build.chart` from values.yaml, to the end of the file. -->"
 _LONGEST_DEFAULT: Final = 70
 _HEAD: Final = (
@@ -120,6 +123,18 @@ def settings_of(process: Process) -> list[str]:
     return sorted(variables - set(secrets_of(process)) - set(_BY_CHART) - set(_NO_SETTING))
 
 
+def _all_settings() -> list[str]:
+    return sorted({name for process in PROCESSES for name in settings_of(process)})
+
+
+def _of_providers() -> list[str]:
+    """Return the variables by which the catalogue's providers are configured."""
+    rows = msgspec.yaml.decode(CATALOGUE.read_bytes())["providers"]
+    ways = [way for row in rows for way in (row.get("credentials", {}), *row.get("alternatives", ()))]
+    addresses = [row.get("base_url", "") for row in rows]
+    return sorted({name for way in ways for name in way.values()} | set(_VARIABLE.findall("".join(addresses))))
+
+
 def topology() -> dict[str, Any]:
     """Return the table as the chart's templates read it."""
     colocated = {process.name: _described(process) for process in processes_of({"MOA_COLOCATE": TEXT.name})}
@@ -128,6 +143,8 @@ def topology() -> dict[str, Any]:
         "processes": usual,
         # With MOA_COLOCATE=text: what is other than above, and null where there is no such process.
         "colocated": {name: colocated.get(name) for name in usual if colocated.get(name) != usual[name]},
+        "bounds": bounds(_all_settings(), SETTINGS.values()),
+        "providers": _of_providers(),
         "traces": {"settings": sorted(TRACES), "secrets": list(TRACE_SECRETS)},
         "elsewhere": {name: value for name, value in {**_BY_CHART, **_ELSEWHERE}.items() if value},
     }
@@ -173,8 +190,7 @@ def rendered() -> str:
 def schema(text: str) -> str:
     """Return the values' schema with the settings and processes of now, and what `values.yaml` says of each value."""
     found = json.loads(text)
-    names = sorted({name for process in PROCESSES for name in settings_of(process)})
-    found["$defs"]["settings"] = settings_schema(names, SETTINGS.values())
+    found["$defs"]["settings"] = settings_schema(_all_settings(), SETTINGS.values())
     found["$defs"]["process"]["enum"] = [process.name for process in PROCESSES if process is not INFERENCE]
     values = msgspec.yaml.decode(VALUES.read_bytes())
     _require(found, values)

@@ -17,16 +17,16 @@ from pydantic.fields import FieldInfo
 from services.common.settings import Settings
 
 TRACES: Final = {
-    "OTEL_BSP_EXPORT_TIMEOUT": "",
-    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "",
-    "OTEL_BSP_MAX_QUEUE_SIZE": "",
+    "OTEL_BSP_EXPORT_TIMEOUT": "^[0-9]*$",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "^[0-9]*$",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "^[0-9]*$",
     "OTEL_BSP_SCHEDULE_DELAY": "^[0-9]*$",
-    "OTEL_EXPORTER_OTLP_CERTIFICATE": "",
-    "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE": "",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE": "^(/\\S+)?$",
+    "OTEL_EXPORTER_OTLP_LOGS_CERTIFICATE": "^(/\\S+)?$",
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "^(https?://[^\\s/]+/?)?$",
     "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "^(grpc)?$",
     "OTEL_EXPORTER_OTLP_PROTOCOL": "^(grpc)?$",
-    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "",
+    "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE": "^(/\\S+)?$",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "^(https?://[^\\s/]+/?)?$",
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "^(grpc)?$",
     "OTEL_LOGS_EXPORTER": "^(otlp|none)?$",
@@ -43,10 +43,14 @@ TRACE_SECRETS: Final = (
 )
 
 _URL: Final = r"^(https?://[^\s]+)?$"
+_PATH: Final = r"^(/\S+)?$"
+"""Of a mounted file: a pod's working folder holds the code."""
+_SERVER: Final = r"([A-Za-z0-9][A-Za-z0-9._-]{0,63}=)?https?://[^\s,]+"
 _PATTERNS: Final = {
     "MOA_OIDC_ISSUER": _URL,
     "MOA_PUBLIC_URL": _URL,
     "MOA_REQUEST_LOG_ENDPOINT": _URL,
+    "MOA_SERVERS": rf"^[\s,]*({_SERVER}(\s*,[\s,]*{_SERVER})*)?[\s,]*$",
 }
 """What the classes say by code."""
 _TRUTH: Final = [True, False, 0, 1, "", *("true", "false", "0", "1", "yes", "no", "on", "off")]
@@ -66,7 +70,7 @@ _OF_LIBRARIES: Final[dict[str, dict[str, Any]]] = {
     "NO_PROXY": {"type": "string", "description": "Hosts that are asked without a proxy, with commas between."},
     "SSL_CERT_FILE": {
         "type": "string",
-        "pattern": "^(/[^\\s]+)?$",
+        "pattern": _PATH,
         "description": "A mounted file with the authorities to trust in place of the system's.",
     },
 }
@@ -93,12 +97,24 @@ def settings_schema(names: Iterable[str], kinds: Iterable[type[Settings]]) -> di
     }
 
 
+def bounds(names: Iterable[str], kinds: Iterable[type[Settings]]) -> dict[str, dict[str, float]]:
+    """Return the bounds of those of `names` that are numbers: a schema holds a number against them, not a text."""
+    kinds = tuple(kinds)
+    found = {name: _bounds(_read_by(name, kinds)[1]) for name in names if name.startswith("MOA_")}
+    return {name: given for name, given in found.items() if given}
+
+
 def _setting(name: str, kinds: tuple[type[Settings], ...]) -> dict[str, Any]:
+    kind, field = _read_by(name, kinds)
+    found = _of_field(field) | _pattern(_PATTERNS.get(name, ""))
+    return {**found, "description": descriptions(kind)[name.removeprefix("MOA_").lower()]}
+
+
+def _read_by(name: str, kinds: tuple[type[Settings], ...]) -> tuple[type[Settings], FieldInfo]:
     attribute = name.removeprefix("MOA_").lower()
     for kind in kinds:
         if attribute in kind.model_fields:
-            found = _of_field(kind.model_fields[attribute]) | _pattern(_PATTERNS.get(name, ""))
-            return {**found, "description": descriptions(kind)[attribute]}
+            return kind, kind.model_fields[attribute]
     raise LookupError(f"{name}: no process has such a setting")
 
 
@@ -111,8 +127,10 @@ def _of_field(field: FieldInfo) -> dict[str, Any]:
     if bool in kinds:
         return {"enum": _TRUTH}
     if kinds & {int, float}:
-        number = "number" if float in kinds else "integer"
-        return {"type": [number, "string"], "pattern": r"^(-?[0-9]+(\.[0-9]+)?)?$", **_bounds(field)}
+        number, after = ("number", "[0-9]+") if float in kinds else ("integer", "0+")
+        return {"type": [number, "string"], "pattern": rf"^(-?[0-9]+(\.{after})?)?$", **_bounds(field)}
+    if Path in kinds:
+        return {"type": "string", "pattern": _PATH}
     patterns = [each.pattern for each in field.metadata if getattr(each, "pattern", None)]
     return {"type": ["string", "integer", "number"], **_pattern(f"^$|{patterns[0]}" if patterns else "")}
 

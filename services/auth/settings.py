@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from services.common.content_sealing import ContentKeys
-from services.common.settings import DatabaseUrls, long_secrets, postgres_url
+from services.common.settings import HOSTS, LISTED, DatabaseUrls, long_secrets, postgres_url
 
 _SMTP_URL: Final = re.compile(r"(smtp|smtps|smtp\+starttls)://([^/@]*@)?[^/@:]+(:[0-9]{1,5})?/?$")
 _LOOPBACK: Final = re.compile(r"localhost|127\.[0-9.]+|::1")
@@ -80,7 +80,7 @@ class AuthSettings(DatabaseSettings):
     """Whom they are from."""
     public_url: str = "http://127.0.0.1:8080"
     """Where callers reach the gateway, for the links of e-mails."""
-    egress_allow: str = ""
+    egress_allow: str = Field(default="", pattern=HOSTS)
     """Hosts beside public https ones that webhooks of warnings may go to, parted by commas."""
     request_log_keys: SecretStr = SecretStr("")
     """What encrypts logged prompts and answers: `name:64 hexadecimal digits`, parted by commas. The first encrypts, the
@@ -118,7 +118,7 @@ class AuthSettings(DatabaseSettings):
     """A YAML file of which groups are in which team (docs/administration.md), read anew when it is changed."""
     oidc_signup: Literal["closed", "groups", "open"] = "closed"
     """Who gets an account at the first log-in: nobody, members of groups in that file, everybody."""
-    oidc_domains: str = ""
+    oidc_domains: str = Field(default="", pattern=LISTED)
     """Of whom only those whose verified address is in one of these domains, parted by commas; empty: of any."""
     oidc_link_by_email: bool = False
     """Whether an account belongs to whoever has its address verified by the issuer; otherwise its owner links it."""

@@ -16,6 +16,11 @@ from services.common import low_priority, scrub
 S = TypeVar("S", bound="ServiceSettings")
 
 LEAST_SECRET_CHARS: Final = 16
+LISTED: Final = r"^[\s,]*([^\s,]+(\s*,[\s,]*[^\s,]+)*)?[\s,]*$"
+"""The pattern of a text of entries, parted by commas, none of which has a blank within."""
+_HOST: Final = r"(\[[0-9A-Fa-f:.]+\]|[^\s,/:@\[\]]+)(:[0-9]{1,5})?"
+HOSTS: Final = rf"^[\s,]*({_HOST}(\s*,[\s,]*{_HOST})*)?[\s,]*$"
+"""Likewise of hosts, with or without a port: no URLs."""
 
 
 class Settings(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 
 from services.common.rpc.target import Addresses
+from services.common.settings import HOSTS
 from services.common.store import StoreSettings
 from services.desk.domain import prompt
 
@@ -18,7 +19,7 @@ class DeskSettings(StoreSettings):
     """The router, which makes the images."""
     vision_address: Addresses = "127.0.0.1:8104"
     """The inference service, which looks at images."""
-    egress_allow: str = ""
+    egress_allow: str = Field(default="", pattern=HOSTS)
     """Hosts beside public https ones that images may come from, parted by commas."""
 
     desk_model: str = "moa-tiny-image"

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from services.common.rpc.target import Addresses, NamedAddresses
-from services.common.settings import FactsSettings
+from services.common.settings import HOSTS, FactsSettings
 from services.common.store import StoreSettings
 
 
@@ -33,7 +33,7 @@ class RouterSettings(StoreSettings, FactsSettings):
     """Whether callers may bring a provider's key instead of one of this gateway's, where its row has `caller_keys`."""
     catalogue_editable: bool = False
     """Whether administrators may change the catalogue's file: it is one file, which all processes watch."""
-    egress_allow: str = ""
+    egress_allow: str = Field(default="", pattern=HOSTS)
     """Hosts beside public https ones that callers' image links may name, parted by commas (`127.0.0.1:9000`)."""
     state_dir: Path | None = None
     """Where settlements are journalled until auth has booked them; none: kept in memory only."""

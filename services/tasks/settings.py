@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from services.common.rpc.target import Addresses
-from services.common.settings import DatabaseUrls, FactsSettings, long_secrets
+from services.common.settings import HOSTS, DatabaseUrls, FactsSettings, long_secrets
 from services.common.store import StoreSettings
 
 
@@ -30,7 +30,7 @@ class TaskSettings(StoreSettings, FactsSettings, DatabaseUrls):
 
     desk_model: str = "moa-tiny-image"
     """The image model that desks are made with."""
-    egress_allow: str = ""
+    egress_allow: str = Field(default="", pattern=HOSTS)
     """Hosts beside public https ones that callers' URLs may name, parted by commas (`127.0.0.1:9000`, `localhost`)."""
 
     task_workers: int = Field(default=4, ge=0, le=1000)

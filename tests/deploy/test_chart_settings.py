@@ -35,6 +35,13 @@ def test_a_company_is_the_same_to_all_processes() -> None:
         assert told[name]["SSL_CERT_FILE"] == settings["SSL_CERT_FILE"]
 
 
+def _with_volume(path: str) -> dict[str, Any]:
+    return {
+        "extraVolumes": [{"name": "ours", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "ours", "mountPath": path}],
+    }
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -52,6 +59,62 @@ def test_a_company_is_the_same_to_all_processes() -> None:
         ({"defaults": {"replicas": 0}}, "replicas is 1 at least"),
         ({"processes": {"edge": {"replicas": 0}}}, "processes.edge.replicas is 1 at least"),
         ({"processes": {"largetext": {"replicas": 0}}}, "without largeRequests.enabled"),
+        ({"settings": {"MOA_RESPONSES_DAYS": "0"}}, "settings.MOA_RESPONSES_DAYS: 0 is not more than 0"),
+        ({"settings": {"MOA_RESPONSES_DAYS": "3651"}}, "settings.MOA_RESPONSES_DAYS: 3651 is more than 3650"),
+        ({"settings": {"MOA_DATABASE_REPLICA_LAG_S": "-1"}}, "MOA_DATABASE_REPLICA_LAG_S: -1 is not more than 0"),
+        ({"settings": {"MOA_LEDGER_RETENTION_DAYS": "3"}}, "MOA_LEDGER_RETENTION_DAYS: 3 is less than 35"),
+        ({"settings": {"MOA_TRUSTED_HOPS": "1.5"}}, "'1.5' does not match"),
+        ({"settings": {"MOA_SERVERS": "foo bar"}}, "'foo bar' does not match"),
+        ({"settings": {"MOA_EGRESS_ALLOW": "https://a/b"}}, "'https://a/b' does not match"),
+        ({"settings": {"MOA_PRELOAD": "a b"}}, "'a b' does not match"),
+        ({"settings": {"MOA_OIDC_GROUPS": "groups.yaml"}}, "'groups.yaml' does not match"),
+        (
+            {"inference": {"pools": {"a": {"settings": {"MOA_MODEL_BYTES": "-1"}}}}},
+            "a.settings.MOA_MODEL_BYTES: -1 is less",
+        ),
+        (
+            {"secrets": {"generate": True, "providers": "p", "providersSet": ["OPENAI_APIKEY"]}},
+            "no provider of the catalogue asks for OPENAI_APIKEY; they ask for ANTHROPIC_API_KEY, ",
+        ),
+        ({"image": {"repository": "https://r.example/moa"}}, "repository': 'https://r.example/moa' does not match"),
+        ({"image": {"repository": "r.example/MOA"}}, "'r.example/MOA' does not match"),
+        ({"image": {"repository": "r.example/moa:1.0"}}, "'r.example/moa:1.0' does not match"),
+        ({"image": {"tag": "a:b"}}, "'a:b' does not match"),
+        ({"podLabels": {"team": "a b c"}}, "'a b c' does not match"),
+        ({"podLabels": {"t" * 70: "a"}}, "invalid propertyName 'tttt"),
+        ({"podAnnotations": {"a b": "c"}}, "invalid propertyName 'a b'"),
+        ({"clusterDomain": "Cluster Local"}, "'Cluster Local' does not match"),
+        ({"extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}]}, "no volume is called ca"),
+        ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "or the chart has one of that name"),
+        ({**_with_volume("/tmp")}, "it would hide /tmp"),
+        ({**_with_volume("/moa/service-tls/"), "serviceTLS": {"enabled": True}}, "it would hide /moa/service-tls"),
+        ({**_with_volume("/")}, "it would hide /moa"),
+        ({"processes": {"text": {"env": [{"name": "A", "value": "1"}, {"name": "A"}]}}}, "env of text: A is told"),
+        (
+            {"ingress": {"enabled": True, "hosts": ["a.example.com"], "tls": [{"hosts": ["b.example.com"]}]}},
+            "b.example.com is not among ingress.hosts",
+        ),
+        (
+            {
+                "defaults": {"resources": {"requests": {"cpu": None}}},
+                "processes": {"auth": {"autoscaling": {"enabled": True}}},
+            },
+            "resources.requests.cpu, which is not there",
+        ),
+        (
+            {
+                "gatewayAPI": {
+                    "enabled": True,
+                    "parentRefs": [{"name": "g"}],
+                    "backendTLS": {"hostname": "a.example.com"},
+                }
+            },
+            "set tls.secret, or leave it out",
+        ),
+        (
+            {"settings": {"MOA_COLOCATE": "text"}, "processes": {"text": {"serviceAccount": {"name": "bedrock"}}}},
+            "go under processes.router",
+        ),
     ],
 )
 def test_what_leads_nowhere_is_refused(values: dict[str, Any], says: str) -> None:
@@ -60,3 +123,33 @@ def test_what_leads_nowhere_is_refused(values: dict[str, Any], says: str) -> Non
 
     with pytest.raises(helm_python.HelmError, match=says):
         rendered({**INSTALLED, **values})
+
+
+def test_what_is_odd_and_right_is_taken() -> None:
+    """Numbers as text within their bounds, lists with blanks after commas, hosts with ports, a wildcard's certificate,
+    and mounts beside the chart's own."""
+    values = {
+        **INSTALLED,
+        **_with_volume("/moa/files"),
+        "secrets": {"generate": True, "providers": "p", "providersSet": ["OPENAI_API_KEY", "GEMINI_API_KEY_FILE"]},
+        "settings": {
+            "MOA_RESPONSES_DAYS": "0.5",
+            "MOA_LEDGER_RETENTION_DAYS": "35",
+            "MOA_TRUSTED_HOPS": "",
+            "MOA_EGRESS_ALLOW": "localhost:9000, 10.0.0.1,[::1]:80, hooks.example.com,",
+            "MOA_PRELOAD": "tiny, owner/name@main",
+            "MOA_SERVERS": "http://vllm:8000, two=https://two.example.com/v1",
+            "MOA_OIDC_GROUPS": "/moa/files/groups.yaml",
+        },
+        "image": {"repository": "registry.example.com:5000/team/moa_x/moa"},
+        "ingress": {
+            "enabled": True,
+            "hosts": ["a.example.com"],
+            "tls": [{"hosts": ["*.example.com"], "secretName": "wild"}],
+        },
+        "podLabels": {"team.example.com/name": "A_1.b", "empty": ""},
+        "inference": {"pools": {"default": {"replicas": 0}}},
+    }
+    told = environment(workloads(rendered(values))["moa-auth"])
+    assert told["MOA_EGRESS_ALLOW"] == values["settings"]["MOA_EGRESS_ALLOW"]
+    assert "MOA_TRUSTED_HOPS" not in told
