@@ -39,6 +39,8 @@ TAIL_S: Final = 1.0
 
 LIFE_S: Final = 1.0
 """How often pieces that make no event are told as signs of life, at most."""
+_TURN_BYTES: Final = 8 * 1024
+"""How much of an answer is read in one turn of the loop: streams as fast as they go leave the others their turns."""
 
 
 class Generation:
@@ -181,7 +183,7 @@ class Generation:
         if self._began:
             self._deadline.until = self._now() + self._timeouts.idle_s
         while True:
-            data = await (self._closing_words(reply) if reader.ending else reply.read_some())
+            data = await (self._closing_words(reply) if reader.ending else reply.read_some(_TURN_BYTES))
             if data:
                 events, self.lived = reader.feed(data), True
             else:

@@ -207,6 +207,39 @@ async def test_a_fresh_connection_that_drops_is_not_asked_again() -> None:
     assert len(server.requests) == 1
 
 
+async def test_a_piece_is_no_longer_than_asked_for_and_others_go_on_between() -> None:
+    """However much has come at once."""
+    body = bytes(range(250)) * 400
+    server = _Raw([b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body])
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with server as url:
+        pool = Pool(Timeouts())
+        reply = await pool.send(Outgoing(URL(url), b"", {}, "POST"), {})
+        # All of it has come.
+        while reply._content.total_bytes < len(body):  # noqa: SLF001  # nothing else tells
+            await asyncio.sleep(0)
+        other = asyncio.create_task(others())
+        pieces, at = [], []
+        while piece := await reply.read_some(8192):
+            pieces.append(piece)
+            at.append(turns)
+        other.cancel()
+        reply.close()
+        await pool.close()
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) == 8192
+    assert len(pieces) == 13
+    # They begin while the second is waited for.
+    assert len(set(at[1:])) == 12
+
+
 async def test_an_answer_that_began_is_not_asked_again() -> None:
     """Half an answer on a kept connection is a broken one, not a reason to ask twice."""
     server = _Raw([OK, _Cut(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), OK])

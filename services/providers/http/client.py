@@ -53,8 +53,8 @@ class Outgoing(NamedTuple):
 class Reply:
     """A provider's answer whose headers have come. Whoever holds it calls `close` or `drain` in the end."""
 
-    __slots__ = ("_closed", "_content", "_encoding", "_exchange", "_plain", "_pool", "_span", "_unzip", "headers",
-                 "status")  # fmt: skip
+    __slots__ = ("_closed", "_content", "_encoding", "_exchange", "_more", "_plain", "_pool", "_span", "_unzip",
+                 "headers", "status")  # fmt: skip
 
     def __init__(self, exchange: Exchange, pool: Pool, span: tracing.Span | None) -> None:
         self.status = exchange.status
@@ -63,6 +63,8 @@ class Reply:
         self._content = exchange.content
         self._pool = pool
         self._closed = False
+        self._more = False
+        """Whether there was more than the last piece."""
         self._span = span
         # Nobody is asked for anything but `identity`; some compress all the same.
         self._encoding = self.headers.get("content-encoding", "").strip().lower()
@@ -70,14 +72,15 @@ class Reply:
         self._unzip = Unzip() if self._encoding in _GZIP else None
         pool._running += 1
 
-    def read_some(self) -> Coroutine[Any, Any, bytes]:
+    def read_some(self, most: int = -1) -> Coroutine[Any, Any, bytes]:
         """Return the bytes that have come since, waiting for the first; empty at the end of the answer.
 
-        What came as gzip is unpacked, a bounded piece at a time. Raises UpstreamBroken when the connection ended before
+        `most`: no more than so many, and others have their turn before the rest. What came as gzip is unpacked, a
+        bounded piece at a time. Raises UpstreamBroken when the connection ended before
         the answer did, or for another compression.
         """
         # Not a coroutine itself, which would go on with each piece of a stream.
-        return self._received() if self._plain else self._unpacked()
+        return self._received(most) if self._plain else self._unpacked()
 
     async def _unpacked(self) -> bytes:
         """Return the bytes that have come since, unpacked."""
@@ -103,11 +106,15 @@ class Reply:
             if piece:
                 return piece
 
-    async def _received(self) -> bytes:
-        """Return the bytes that have come since, as they came."""
+    async def _received(self, most: int = -1) -> bytes:
+        """Return the bytes that have come since, `most` of them, as they came."""
         content = self._content
+        if self._more:
+            await asyncio.sleep(0)
         try:
-            return await content.readany()
+            piece = await (content.readany() if most < 0 else content.read(most))
+            self._more = len(piece) == most
+            return piece
         except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: "Connection closed."
             # What came before the break is still in the buffer, which readany() no longer gives.
             if content._buffer:
