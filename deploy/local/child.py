@@ -22,7 +22,8 @@ def main() -> None:
         # The kernel watches the thread that made this process; the supervisor keeps that thread alive.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != parent:
-            raise SystemExit(f"{module}: its parent is gone")
+            # Whoever started it has said why it ended.
+            raise SystemExit(1)
     sys.argv[:] = [module, *sys.argv[3:]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

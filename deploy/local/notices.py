@@ -63,6 +63,14 @@ def _certificate_expired(line: Mapping[str, Any]) -> str:
     return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
 
 
+def _keys_unreadable(line: Mapping[str, Any]) -> str:
+    names = ", ".join(map(str, line.get("variables") or ()))
+    return (
+        f"warning: the stored keys of providers {names} cannot be read: they were sealed by a key that "
+        "MOA_REQUEST_LOG_KEYS no longer names; add it again, or store them anew"
+    )
+
+
 def _caller_refused(line: Mapping[str, Any]) -> str:
     if line.get("why") == "credential":
         return "warning: a process shows another credential and is refused: all need the same MOA_SERVICE_TOKEN"
@@ -84,11 +92,12 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "store.apart": _store_apart,
     "certificate.expired": _certificate_expired,
     "caller.refused": _caller_refused,
+    "provider_keys.unreadable": _keys_unreadable,
     "ledger.unbalanced": _ledger_unbalanced,
 }
 """How each event is told."""
-_FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded", "facts.refused")
-"""Every process reads the catalogue; one of them is enough to tell."""
+_FROM_ROUTER: Final = ("catalogue.refused", "catalogue.reloaded", "facts.refused", "provider_keys.unreadable")
+"""Every process reads the catalogue, and some ask for stored keys; one of them is enough to tell."""
 _NOT_KEPT_BACK: Final = frozenset(_FROM_ROUTER)
 
 

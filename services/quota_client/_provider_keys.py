@@ -78,6 +78,8 @@ class StoredKeys:
                 return
             self._version = response.version
             readable = [key for key in response.keys if not key.unreadable]
+            if unreadable := sorted(key.variable for key in response.keys if key.unreadable):
+                _log.warning("provider_keys.unreadable", variables=unreadable)
             stored = {key.variable: key.value if self._values else _NAMED for key in readable}
             if changed := self._environment.store(stored):
                 _log.info("provider_keys.changed", variables=sorted(changed))

@@ -89,6 +89,16 @@ def test_a_catalogue_is_told_by_one_router(tmp_path: Path) -> None:
     assert terminal.wrote("router", reloaded) == ["the catalogue was read anew: 7 models"]
 
 
+def test_stored_keys_that_cannot_be_read_are_told_by_one_router(tmp_path: Path) -> None:
+    """With what to do: their providers are not offered, as if nothing had been stored."""
+    terminal = Terminal(tmp_path)
+    line = json.dumps({"event": "provider_keys.unreadable", "variables": ["A_KEY", "B_KEY"]}) + "\n"
+    assert terminal.wrote("text", line) == []
+    (told,) = terminal.wrote("router", line)
+    assert "providers A_KEY, B_KEY cannot be read" in told
+    assert "MOA_REQUEST_LOG_KEYS" in told
+
+
 def test_lines_that_come_in_pieces_and_words_that_move_the_cursor(tmp_path: Path) -> None:
     """Half a line waits for its end; a log that begins anew is read from there; control characters are blanks."""
     terminal = Terminal(tmp_path)

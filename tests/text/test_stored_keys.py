@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from moa.operator.v1 import operator_store_service_pb2 as pb
 from moa.operator.v1 import operator_store_service_pb2_grpc
@@ -108,6 +109,10 @@ async def test_a_stored_key_is_taken_without_a_restart(tmp_path: Path) -> None:
         outcome, detail = await tested("p")
         assert outcome == states_pb.TEST_OUTCOME_FAILED
         assert "sk-revoked" not in detail
+        auth.store(P_KEY="")
+        with capture_logs() as lines:
+            assert await tested("p") == (states_pb.TEST_OUTCOME_NOT_CONFIGURED, "needs P_KEY")
+        assert [line["variables"] for line in lines if line["event"] == "provider_keys.unreadable"] == [["P_KEY"]]
         auth.store()
         assert (await tested("p"))[0] == states_pb.TEST_OUTCOME_NOT_CONFIGURED
         with pytest.raises(grpc.aio.AioRpcError, match="asks no provider 'nobody'"):
