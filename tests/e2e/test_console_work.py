@@ -122,7 +122,7 @@ async def test_what_is_clicked_while_the_page_loads_counts(house: House, tmp_pat
         assert await page.run("document.querySelectorAll('#jobs li').length") == 1
         (house.gates / "twice").touch()
         await page.until("document.querySelector('#jobs') === null")
-        assert await page.run("document.querySelectorAll('#gallery li').length") == 2
+        await page.until("document.querySelectorAll('#gallery li').length === 2")
 
         # More are watched than the browser has connections.
         for at in range(7):
