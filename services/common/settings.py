@@ -16,6 +16,8 @@ from services.common import low_priority, scrub
 S = TypeVar("S", bound="ServiceSettings")
 
 LEAST_SECRET_CHARS: Final = 16
+AUTHORITIES: Final = "SSL_CERT_FILE"
+"""The variable by which TLS libraries know whom to believe."""
 LISTED: Final = r"^[\s,]*([^\s,]+(\s*,[\s,]*[^\s,]+)*)?[\s,]*$"
 """The pattern of a text of entries, parted by commas, none of which has a blank within."""
 _HOST: Final = r"(\[[0-9A-Fa-f:.]+\]|[^\s,/:@\[\]]+)(:[0-9]{1,5})?"
@@ -165,12 +167,25 @@ def providers_environment(config: ServiceSettings) -> Mapping[str, str]:
     return {**named, **os.environ}
 
 
+def _check_authorities(named: str) -> None:
+    """End the process where `SSL_CERT_FILE` names no certificates: OpenSSL would go without any, in silence."""
+    try:
+        if not named or b"-----BEGIN" in Path(named).read_bytes():
+            return
+        why = "it holds no certificate (PEM)"
+    except OSError as error:
+        why = error.strerror or "it cannot be read"
+    print(f"bad setting {AUTHORITIES}: {named}: {why}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def read(kind: type[S]) -> S:
     """Read a process's settings from the environment; bad ones end the process with the variable's name.
 
     The process has its priority from here on, and its secrets are known to what takes them out of errors, logs and
     traces.
     """
+    _check_authorities(os.environ.get(AUTHORITIES, ""))
     try:
         result = kind()  # type: ignore[call-arg]  # the fields come from the environment
     except ValidationError as error:

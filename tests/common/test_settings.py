@@ -49,6 +49,23 @@ def test_a_bad_one_is_named(
     assert said.startswith(f"bad setting MOA_{name}: ")
 
 
+def test_authorities_that_are_none_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A bundle that is not there, or holds no certificate, ends the process: each provider would be one that cannot be
+    reached, without a word why."""
+    bundle = tmp_path / "ca.crt"
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    for content, why in ((None, "No such file or directory"), ("", "it holds no certificate (PEM)")):
+        if content is not None:
+            bundle.write_text(content)
+        with pytest.raises(SystemExit):
+            settings.read(Example)
+        assert capsys.readouterr().err == f"bad setting SSL_CERT_FILE: {bundle}: {why}\n"
+    bundle.write_text("# ours\n-----BEGIN CERTIFICATE-----\n")
+    assert settings.read(Example)
+
+
 def test_a_process_takes_its_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is told to yield does, before it serves; others keep the priority that they were started with."""
     lowered: list[int] = []
