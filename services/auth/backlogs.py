@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from services.common import logs
-from services.common.cancelling import cancel_and_wait
+from services.common.background_loop import BackgroundLoop
 from services.common.errors import Unavailable
 
 _log = logs.get("backlogs")
@@ -18,12 +17,14 @@ _REST_S: Final = 3.0
 """How long it rests after a second's work where there is more: three quarters of the time are for others."""
 
 
-class Backlogs:
+class Backlogs(BackgroundLoop):
     """Does its duties, now and then, while its context is open.
 
     Args:
         duties: Each works for about a second and returns whether there is more to do.
     """
+
+    task_name = "backlogs"
 
     def __init__(
         self,
@@ -33,16 +34,6 @@ class Backlogs:
     ) -> None:
         self._duties = duties
         self._sleep = sleep
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="backlogs")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         pause_s = EVERY_S

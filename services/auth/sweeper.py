@@ -6,15 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from types import TracebackType
-from typing import Self
 from uuid import UUID
 
 from services.auth.adapters.ledger import Ledger
 from services.auth.domain.pools import Pools
 from services.common import logs
+from services.common.background_loop import BackgroundLoop
 from services.common.beats import until_beat_s
-from services.common.cancelling import cancel_and_wait
 from services.common.errors import Unavailable
 from services.common.isolate import Isolation
 
@@ -23,7 +21,7 @@ _BATCH = 200
 TIDY_S = 60.0
 
 
-class Sweeper:
+class Sweeper(BackgroundLoop):
     """Tends this replica's pools, and ends anybody's blocks whose time is over, while its context is open.
 
     Args:
@@ -33,6 +31,8 @@ class Sweeper:
         patience_s: After the database was away, how long it waits before it takes anything back: settlements that
             waited meanwhile come first.
     """
+
+    task_name = "sweeper"
 
     def __init__(
         self,
@@ -57,16 +57,6 @@ class Sweeper:
         self._duties: Isolation[str] = Isolation("sweep", clock=clock)
         self._blocks: Isolation[UUID] = Isolation("expire", clock=clock)
         self._reservations: Isolation[str] = Isolation("lose", clock=clock)
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="sweeper")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

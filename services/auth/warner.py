@@ -6,16 +6,15 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from prometheus_client import Counter
 
 from services.auth.adapters.mail import Mailer
 from services.auth.adapters.warnings import PERCENTS, Delivery, Warnings
 from services.common import logs, signing
+from services.common.background_loop import BackgroundLoop
 from services.common.beats import until_beat_s
-from services.common.cancelling import cancel_and_wait
 from services.common.clock import now_utc
 from services.common.errors import InvalidField, MoaError, Unavailable
 from services.common.isolate import note_failure
@@ -42,7 +41,7 @@ class Sender(Protocol):
         """Return the receiver's HTTP status. Raises InvalidField for a target that is refused, else MoaError."""
 
 
-class Warner:
+class Warner(BackgroundLoop):
     """Finds what is to be warned of, and delivers it, while its context is open.
 
     Args:
@@ -52,6 +51,8 @@ class Warner:
         secrets: What signs webhooks.
         pauses_s: Between attempts.
     """
+
+    task_name = "warner"
 
     def __init__(
         self,
@@ -67,16 +68,6 @@ class Warner:
         self._mailer = mailer
         self._secrets = secrets
         self._pauses_s = pauses_s
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="warner")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

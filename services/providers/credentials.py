@@ -150,6 +150,11 @@ class HeaderKeys:
         return next((index for index, made in enumerate(self._made) if made.get(self._header) == value), None)
 
 
+def bearers(keys: str, more: Mapping[str, str] = JSON_HEADERS) -> HeaderKeys:
+    """Return what sends the keys in `one,two,three` as bearer tokens, or nothing where there are none."""
+    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys_of(keys)], more)
+
+
 def secret(provider: Provider, name: str, environment: Mapping[str, str]) -> str:
     """Return the secret `name` of a provider, from the variable that the catalogue names or the file `<variable>_FILE`.
 

@@ -29,7 +29,7 @@ from services.common.rpc.keys import key_of
 from services.quota_client import unpriced
 from services.tasks import metrics
 from services.tasks.adapters.database import Notices, wait
-from services.tasks.adapters.quota import Quota
+from services.tasks.adapters.quota import Quota, QuotaHold
 from services.tasks.adapters.tasks import Tasks
 from services.tasks.domain.task import FAILED, Task, error_of, is_terminal, new_id
 from services.tasks.ports import Admission, VerifiedKey, WebhookTargets
@@ -146,16 +146,7 @@ class Operations:
             if known is not None:
                 return known
         try:
-            hold = await self._quota.hold(
-                api_key=key,
-                provider=model.provider,
-                model=model.id,
-                images=images,
-                image=order.work.image,
-                micro_credits=task.price_micros,
-                request_id=request_id,
-                tags=task.tags,
-            )
+            hold = await self._held(key, task, order.work.image, images, request_id)
         except (NoCredit, QuotaExhausted):
             # The same request, sent twice at once, may have taken what was left.
             if task.idempotency_key:
@@ -163,8 +154,6 @@ class Operations:
                 if known is not None:
                     return known
             raise
-        task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
-        task.price_unknown = hold.price_unknown
         take_back: Callable[[], None] = _nothing
         try:
             take_back = await self._admission.count(
@@ -260,19 +249,8 @@ class Operations:
             webhook_events=old.webhook_events,
             tags=old.tags,
         )
-        images = max(1, old.what.image.count)
-        hold = await self._quota.hold(
-            api_key=key,
-            provider=old.provider,
-            model=old.model,
-            images=images,
-            image=old.what.image,
-            micro_credits=task.price_micros,
-            request_id=request_id,
-            tags=task.tags,
-        )
-        task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
-        task.price_unknown = hold.price_unknown
+        image = old.what.image
+        hold = await self._held(key, task, image, max(1, image.count), request_id)
         task.create()
         try:
             created = await self._tasks.resume(task, old)
@@ -322,6 +300,22 @@ class Operations:
     async def healthy(self) -> None:
         """Raise Unavailable when tasks cannot be reached."""
         await self._tasks.find("")
+
+    async def _held(self, key: str, task: Task, image: GenerateImageRequest, images: int, request_id: str) -> QuotaHold:
+        """Set a task's quota aside, and note by what. Raises what `Quota.hold` raises."""
+        hold = await self._quota.hold(
+            api_key=key,
+            provider=task.provider,
+            model=task.model,
+            images=images,
+            image=image,
+            micro_credits=task.price_micros,
+            request_id=request_id,
+            tags=task.tags,
+        )
+        task.quota_lease, task.reservation_id = hold.lease_id or None, hold.reservation_id or None
+        task.price_unknown = hold.price_unknown
+        return hold
 
     async def _is_over(self, task_id: str, after: int) -> bool:
         """Return whether nothing will follow: the reader has the last event already, or the task was cleaned up."""

@@ -8,7 +8,9 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -175,33 +177,45 @@ async def test_a_late_settlement_never_exceeds_the_limit(start: Start) -> None:
     assert [(row["kind"], row["uncovered_tokens"]) for row in uncovered] == [("late", 800 - charged)]
 
 
+A = TypeVar("A", bound=Admission)
+
+
+@asynccontextmanager
+async def router_and_backend(
+    auth: Auth, kind: type[A], *, after_s: float = 0.5
+) -> AsyncIterator[tuple[A, AbandonedCalls]]:
+    """Start a router, and a backend that books what it left after so long; both end with the block."""
+    async with channel(auth.address) as link:
+        router = kind(link, service_token=TOKEN)
+        await router.start()
+        backend = AbandonedCalls(link, service_token=TOKEN, after_s=after_s)
+        await backend.start()
+        yield router, backend
+        await backend.stop()
+        await router.stop()
+
+
+def left(
+    backend: AbandonedCalls,
+    reservation_id: str,
+    usage: usage_pb2.Usage,
+    operation: quota_pb2.Operation.ValueType = quota_pb2.OPERATION_TEXT,
+) -> None:
+    """Tell a backend that a call was left, and what it had delivered."""
+    backend.left(reservation_id, usage=usage, operation=operation, provider="local-text", model="m", request_id="r")
+
+
 async def test_a_backend_settles_for_a_router_that_vanished(start: Start) -> None:
     """By the reservation's id alone the backend books what it delivered; a router that did settle is not overruled."""
     auth = await start()
     account, _, key = await auth.account()
-    link = channel(auth.address)
-    router = Admission(link, service_token=TOKEN)
-    await router.start()
-    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
-    await backend.start()
-    lost, kept = await reserve(router, key, 300), await reserve(router, key, 300)
-    for reservation in (lost, kept):
-        backend.left(
-            reservation.reservation_id,
-            usage=tokens(200),
-            operation=quota_pb2.OPERATION_TEXT,
-            provider="local-text",
-            model="m",
-            request_id="r",
-        )
-    backend.left(
-        "", usage=tokens(1), operation=quota_pb2.OPERATION_TEXT, provider="local-text", model="m", request_id="r"
-    )
-    settle(kept, 150)
-    await until(lambda: auth.spent(account) == (350, 0))
-    await backend.stop()
-    await router.stop()
-    await link.close()
+    async with router_and_backend(auth, Admission) as (router, backend):
+        lost, kept = await reserve(router, key, 300), await reserve(router, key, 300)
+        for reservation in (lost, kept):
+            left(backend, reservation.reservation_id, tokens(200))
+        left(backend, "", tokens(1))
+        settle(kept, 150)
+        await until(lambda: auth.spent(account) == (350, 0))
     assert auth.spent(account) == (350, 0)
     await audited(auth.url)
 
@@ -210,26 +224,12 @@ async def test_images_are_booked_by_a_backend_as_they_were_delivered(start: Star
     """A router dies with one of three images handed over: one is charged, and two are free again, without an orphan."""
     auth = await start(lease_s=2.0, block_s=4.0)
     account, _, key = await auth.account(images=3)
-    link = channel(auth.address)
-    router = Router(link, service_token=TOKEN)
-    await router.start()
-    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
-    await backend.start()
-    reservation = await reserve(router, key, 0, images=3, operation=quota_pb2.OPERATION_IMAGE)
-    router.vanish()
-    backend.left(
-        reservation.reservation_id,
-        usage=usage_pb2.Usage(images=1, exact=True),
-        operation=quota_pb2.OPERATION_IMAGE,
-        provider="local-image",
-        model="m",
-        request_id="r",
-    )
-    await until(lambda: auth.spent(account) == (0, 1))
-    await until(lambda: auth.taken(account) == (0, 1))
-    await backend.stop()
-    await router.stop()
-    await link.close()
+    async with router_and_backend(auth, Router) as (router, backend):
+        reservation = await reserve(router, key, 0, images=3, operation=quota_pb2.OPERATION_IMAGE)
+        router.vanish()
+        left(backend, reservation.reservation_id, usage_pb2.Usage(images=1, exact=True), quota_pb2.OPERATION_IMAGE)
+        await until(lambda: auth.spent(account) == (0, 1))
+        await until(lambda: auth.taken(account) == (0, 1))
     found = await audited(auth.url)
     assert [row for row in found.notes["orphans"] if row["account_id"] == account] == []
     assert auth.spent(account) == (0, 1)
@@ -240,59 +240,31 @@ async def test_when_backend_and_router_die_together_the_last_report_is_charged(s
     reported last, and the audit lists it."""
     auth = await start(lease_s=2.0, block_s=4.0)
     account, _, key = await auth.account()
-    link = channel(auth.address)
-    router = Router(link, service_token=TOKEN)
-    await router.start()
-    backend = AbandonedCalls(link, service_token=TOKEN, after_s=3600)
-    await backend.start()
-    reservation = await reserve(router, key, 300)
-    reservation.report(usage=tokens(80), provider="local-text", model="m")
-    told = "select 1 from open_reservations where reservation_id = %s"
-    await until(lambda: bool(auth.query(told, reservation.reservation_id)))
-    router.vanish()
-    backend.left(
-        reservation.reservation_id,
-        usage=tokens(120),
-        operation=quota_pb2.OPERATION_TEXT,
-        provider="local-text",
-        model="m",
-        request_id="r",
-    )
-    # The backend tells nothing within this test, as one that is gone: what it had still to tell is in its memory alone.
-    await until(lambda: auth.spent(account) == (80, 0))
-    found = await audited(auth.url)
-    assert [(row["reservation"], row["tokens"]) for row in found.notes["orphans"] if row["account_id"] == account] == [
-        (reservation.reservation_id, 80)
-    ]
-    await backend.stop()
-    await router.stop()
-    await link.close()
+    async with router_and_backend(auth, Router, after_s=3600) as (router, backend):
+        reservation = await reserve(router, key, 300)
+        reservation.report(usage=tokens(80), provider="local-text", model="m")
+        told = "select 1 from open_reservations where reservation_id = %s"
+        await until(lambda: bool(auth.query(told, reservation.reservation_id)))
+        router.vanish()
+        left(backend, reservation.reservation_id, tokens(120))
+        # The backend tells nothing within this test, as one that is gone: what it had to tell is in its memory alone.
+        await until(lambda: auth.spent(account) == (80, 0))
+        found = await audited(auth.url)
+        assert [
+            (row["reservation"], row["tokens"]) for row in found.notes["orphans"] if row["account_id"] == account
+        ] == [(reservation.reservation_id, 80)]
 
 
 async def test_a_backend_does_not_charge_what_a_living_router_left(start: Start) -> None:
     """A call that the router left before it read anything of it is free, whatever the backend had sent by then."""
     auth = await start()
     account, _, key = await auth.account()
-    link = channel(auth.address)
-    router = Admission(link, service_token=TOKEN)
-    await router.start()
-    backend = AbandonedCalls(link, service_token=TOKEN, after_s=0.5)
-    await backend.start()
-    left = await reserve(router, key, 300)
-    assert isinstance(left, Reservation)
-    left.void()
-    backend.left(
-        left.reservation_id,
-        usage=tokens(200),
-        operation=quota_pb2.OPERATION_TEXT,
-        provider="local-text",
-        model="m",
-        request_id="r",
-    )
-    await until(lambda: bool(auth.query("select 1 from ledger where reference = %s", left.reservation_id)))
-    await backend.stop()
-    await router.stop()
-    await link.close()
+    async with router_and_backend(auth, Admission) as (router, backend):
+        void = await reserve(router, key, 300)
+        assert isinstance(void, Reservation)
+        void.void()
+        left(backend, void.reservation_id, tokens(200))
+        await until(lambda: bool(auth.query("select 1 from ledger where reference = %s", void.reservation_id)))
     assert auth.spent(account) == (0, 0)
     await audited(auth.url)
 

@@ -13,8 +13,8 @@ import psycopg
 from psycopg.pq import ExecStatus
 
 from services.common import database, logs
+from services.common.background_loop import BackgroundLoop
 from services.common.beats import until_beat_s
-from services.common.cancelling import cancel_and_wait
 
 _log = logs.get("feed")
 
@@ -26,7 +26,7 @@ _BUSY_S: Final = 2.0
 _REST_S: Final = 5.0
 
 
-class Feed:
+class Feed(BackgroundLoop):
     """Hears from PostgreSQL which accounts and teams changed, while its context is open.
 
     It knows when it may have missed one. That nothing was missed is known by asking: often while keys are taken from
@@ -37,23 +37,15 @@ class Feed:
         changed: Called with the id of an account or a team that changed; with None when anything may have.
     """
 
+    task_name = "feed"
+
     def __init__(self, url: str, changed: Callable[[str | None], None]) -> None:
         self._url = url
         self._changed = changed
-        self._task: asyncio.Task[None] | None = None
         self._whole = True
         self._used_at = float("-inf")
         self._stirred = asyncio.Event()
         self.sure_at = float("-inf")
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name="feed")
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await cancel_and_wait(self._task)
 
     def used(self, now: float) -> None:
         """Note that somebody relies on what is heard."""

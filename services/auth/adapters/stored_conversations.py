@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any, Final, LiteralString
+from typing import Any, LiteralString
 
 from moa.response.v1 import conversation_store_service_pb2 as pb
 from services.auth.adapters.postgres import Link, Postgres
-from services.auth.adapters.stored_room import Bounds, check_room, give_back, take_room
+from services.auth.adapters.stored_room import Bounds, check_room, remove_expired, remove_one, take_room
 from services.common.content_sealing import ContentSealer
 from services.common.errors import InvalidField, NotFound, TooLarge
 
-_BATCH: Final = 200
 _FOUND: LiteralString = "id = %s and account_id = %s and expires_at > now()"
 
 
@@ -68,7 +67,7 @@ class StoredConversations:
     async def delete(self, account_id: str, name: str) -> None:
         """Forget a conversation. Raises NotFound."""
         async with self._postgres.transaction() as link:
-            if not await self._remove(link, "id = %s and account_id = %s", (name, account_id)):
+            if not await remove_one(link, "stored_conversations", account_id, name):
                 raise unknown(name)
 
     async def add_items(self, account_id: str, name: str, items: Sequence[pb.StoredItem]) -> None:
@@ -168,10 +167,7 @@ class StoredConversations:
 
     async def tidy(self) -> None:
         """Forget those whose time is over."""
-        while True:
-            async with self._postgres.transaction() as link:
-                if await self._remove(link, "expires_at <= now()", (), lock="for update skip locked") < _BATCH:
-                    return
+        await remove_expired(self._postgres, "stored_conversations")
 
     async def _read(self, link: Link, account_id: str, name: str) -> pb.StoredConversation:
         cursor = await link.execute(
@@ -207,22 +203,6 @@ class StoredConversations:
     async def _resize(self, link: Link, account_id: str, name: str, by: int) -> None:
         await link.execute("update stored_conversations set size_bytes = size_bytes + %s where id = %s", (by, name))
         await link.execute("update stored_room set bytes = bytes + %s where account_id = %s", (by, account_id))
-
-    async def _remove(
-        self, link: Link, which: LiteralString, given: Sequence[Any], *, lock: LiteralString = "for update"
-    ) -> int:
-        """Remove rows, at most a batch of them; return how many went."""
-        cursor = await link.execute(
-            "delete from stored_conversations where id in (select id from stored_conversations where "
-            + which
-            + " order by id limit %s "
-            + lock
-            + ") returning account_id, size_bytes",
-            (*given, _BATCH),
-        )
-        rows = await cursor.fetchall()
-        await give_back(link, [(account_id, 1, size) for account_id, size in rows])
-        return len(rows)
 
 
 def items_of(items: Sequence[bytes]) -> list[pb.StoredItem]:

@@ -13,14 +13,13 @@ from moa.response.v1 import response_store_service_pb2 as pb
 from services.auth.adapters.postgres import Link, Postgres
 from services.auth.adapters.stored_conversations import StoredConversations, items_of
 from services.auth.adapters.stored_conversations import unknown as no_conversation
-from services.auth.adapters.stored_room import Bounds, check_room, give_back, take_room
+from services.auth.adapters.stored_room import Bounds, check_room, remove_expired, remove_one, take_room
 from services.common.content_sealing import ContentSealer, packed, unpacked
 from services.common.errors import Conflict, InvalidField, NotFound, TooLarge
 
 RUNNING: Final = (pb.RESPONSE_STATE_QUEUED, pb.RESPONSE_STATE_IN_PROGRESS)
 WHOLE: Final = (pb.RESPONSE_STATE_COMPLETED, pb.RESPONSE_STATE_INCOMPLETE)
 """What can be gone on from."""
-_BATCH: Final = 200
 _PREVIOUS: Final = "previous_response_id"
 
 _CHAIN: LiteralString = """
@@ -187,31 +186,12 @@ class StoredResponses:
     async def delete(self, account_id: str, response_id: str) -> None:
         """Forget a response. Raises NotFound."""
         async with self._postgres.transaction() as link:
-            if not await self._remove(link, "id = %s and account_id = %s", (response_id, account_id)):
+            if not await remove_one(link, "stored_responses", account_id, response_id):
                 raise unknown(response_id)
 
     async def tidy(self) -> None:
         """Forget those whose time is over."""
-        while True:
-            async with self._postgres.transaction() as link:
-                if await self._remove(link, "expires_at <= now()", (), lock="for update skip locked") < _BATCH:
-                    return
-
-    async def _remove(
-        self, link: Link, which: LiteralString, given: Sequence[Any], *, lock: LiteralString = "for update"
-    ) -> int:
-        """Remove rows, at most a batch of them; return how many went."""
-        cursor = await link.execute(
-            "delete from stored_responses where id in (select id from stored_responses where "
-            + which
-            + " order by id limit %s "
-            + lock
-            + ") returning account_id, size_bytes",
-            (*given, _BATCH),
-        )
-        rows = await cursor.fetchall()
-        await give_back(link, [(account_id, 1, size) for account_id, size in rows])
-        return len(rows)
+        await remove_expired(self._postgres, "stored_responses")
 
     async def prolong(self, link: Link, account_id: str, previous_id: str) -> None:
         """Have what a new response goes on from last as long as itself."""

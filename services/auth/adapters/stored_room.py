@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final, LiteralString
 
-from services.auth.adapters.postgres import Link
+from services.auth.adapters.postgres import Link, Postgres
 from services.common.errors import QuotaExhausted, TooLarge
+
+_BATCH: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,33 @@ async def give_back(link: Link, freed: Iterable[tuple[str, int, int]]) -> None:
             (*sums[account_id], account_id),
         )
         await link.execute("delete from stored_room where account_id = %s and entries <= 0", (account_id,))
+
+
+async def remove_one(link: Link, table: LiteralString, account_id: str, name: str) -> bool:
+    """Remove an account's response or conversation; return whether there was one."""
+    return await _remove(link, table, "id = %s and account_id = %s", (name, account_id)) > 0
+
+
+async def remove_expired(postgres: Postgres, table: LiteralString) -> None:
+    """Remove those whose time is over, a batch in each transaction."""
+    while True:
+        async with postgres.transaction() as link:
+            if await _remove(link, table, "expires_at <= now()", (), lock="for update skip locked") < _BATCH:
+                return
+
+
+async def _remove(
+    link: Link, table: LiteralString, which: LiteralString, given: Sequence[Any], *, lock: LiteralString = "for update"
+) -> int:
+    """Remove rows, at most a batch of them; return how many went."""
+    cursor = await link.execute(
+        f"delete from {table} where id in (select id from {table} where {which} order by id limit %s {lock})"
+        " returning account_id, size_bytes",
+        (*given, _BATCH),
+    )
+    rows = await cursor.fetchall()
+    await give_back(link, [(account_id, 1, size) for account_id, size in rows])
+    return len(rows)
 
 
 def _check(entries: int, size_bytes: int, bounds: Bounds) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -10,7 +10,8 @@ from yarl import URL
 
 from services.catalogue import Provider
 from services.common.errors import ProviderNotConfigured
-from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret, secret
+from services.providers.credentials import Authority, bearers, keys_of, optional_secret, secret
+from services.providers.http.client import Outgoing
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,14 +40,28 @@ def authority(provider: Provider, environment: Mapping[str, str], *, service: st
 
         return ChainSigV4(service=service, region=region, instance_role="instance_role" in provider.credentials)
     if "api_key" in provider.credentials:
-        keys = keys_of(secret(provider, "api_key", environment))
-        return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], JSON_HEADERS)
+        return bearers(secret(provider, "api_key", environment))
     access = keys_of(secret(provider, "access_key", environment))
     secrets = keys_of(secret(provider, "secret_key", environment))
     if len(access) != len(secrets):
         raise ProviderNotConfigured(f"provider {provider.id!r} needs as many secret keys as access keys")
     token = optional_secret(provider, "session_token", environment)
     return SigV4(list(zip(access, secrets, strict=True)), session_token=token, service=service, region=region)
+
+
+def bedrock_authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
+    """Return what signs requests to Bedrock; see `authority`."""
+    return authority(provider, environment, service="bedrock", region=region_of(provider))
+
+
+def check_of(modality: str) -> Callable[[Provider], Outgoing]:
+    """Return what asks Bedrock's control plane for its models of an output: it costs nothing and needs the key."""
+
+    def check_request(provider: Provider) -> Outgoing:
+        base = provider.base_url.rstrip("/").replace("//bedrock-runtime.", "//bedrock.", 1)
+        return Outgoing(URL(f"{base}/foundation-models?byOutputModality={modality}"), b"", {}, "GET")
+
+    return check_request
 
 
 def region_of(provider: Provider) -> str:

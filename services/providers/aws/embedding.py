@@ -22,7 +22,6 @@ from services.providers.aws import listing
 from services.providers.aws.access import Options
 from services.providers.aws.errors import error_from
 from services.providers.counts import Spelling, read_usage
-from services.providers.credentials import Authority
 from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, Vector, calls_of
 from services.providers.http.client import Outgoing
 
@@ -102,25 +101,14 @@ def answer_from(body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
     return EmbeddedTexts(vectors, read_usage(msgspec.Raw(b'{"tokens":' + count + b"}"), _COUNTS))
 
 
-def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Return what signs requests."""
-    return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
-
-
-def check_request(provider: Provider) -> Outgoing:
-    """Ask the control plane for its models: it costs nothing and needs the key."""
-    base = provider.base_url.rstrip("/").replace("//bedrock-runtime.", "//bedrock.", 1)
-    return Outgoing(URL(f"{base}/foundation-models?byOutputModality=EMBEDDING"), b"", {}, "GET")
-
-
 ADAPTER = Adapter(
     name="bedrock",
     options=Options,
     calls_from=calls_from,
     answer_from=answer_from,
     error_from=error_from,
-    authority=authority,
+    authority=aws_access.bedrock_authority,
     request_id_header="x-amzn-requestid",
     list_models=listing.list_models,
-    check_request=check_request,
+    check_request=aws_access.check_of("EMBEDDING"),
 )

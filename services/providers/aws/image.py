@@ -24,7 +24,6 @@ from services.providers.aws import access as aws_access
 from services.providers.aws import errors as aws_errors
 from services.providers.aws import listing
 from services.providers.aws.access import Options
-from services.providers.credentials import Authority
 from services.providers.http.classify import words_of
 from services.providers.http.client import Outgoing
 from services.providers.image import capable, masks
@@ -191,25 +190,14 @@ class _BedrockReader(WholeReader):
         ]
 
 
-def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
-    """Return what signs requests."""
-    return aws_access.authority(provider, environment, service="bedrock", region=aws_access.region_of(provider))
-
-
-def check_request(provider: Provider) -> Outgoing:
-    """Ask the control plane for its models: it costs nothing and needs the key."""
-    base = provider.base_url.rstrip("/").replace("//bedrock-runtime.", "//bedrock.", 1)
-    return Outgoing(URL(f"{base}/foundation-models?byOutputModality=IMAGE"), b"", {}, "GET")
-
-
 ADAPTER = Adapter(
     name="bedrock",
     options=Options,
     calls_from=calls_from,
     reader=reader,
     error_from=aws_errors.error_from,
-    authority=authority,
+    authority=aws_access.bedrock_authority,
     request_id_header="x-amzn-requestid",
     list_models=listing.list_models,
-    check_request=check_request,
+    check_request=aws_access.check_of("IMAGE"),
 )

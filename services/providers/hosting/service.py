@@ -85,6 +85,14 @@ def _check_of(targets: Collection[Targets[Any]]) -> Callable[[Catalogue], str]:
     return lambda catalogue: next(filter(None, (each.fault_in(catalogue) for each in targets)), "")
 
 
+def _add_own(server: AnyServer, lists: ProviderLists, states: ProviderStates) -> None:
+    """Add what is told of providers: which models they list, and how they are configured."""
+    listing_service_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(lists), server.grpc)
+    server.offer(listing_service_pb2.DESCRIPTOR.services_by_name["ListingService"].full_name)
+    provider_state_service_pb2_grpc.add_ProviderStateServiceServicer_to_server(states, server.grpc)
+    server.offer(provider_state_service_pb2.DESCRIPTOR.services_by_name["ProviderStateService"].full_name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Providing:
     """What a service that answers with providers is made of."""
@@ -141,8 +149,6 @@ class Providing:
             offer.add(catalogue, targets[offer.makes], abandoned, helper, server)
             server.offer(offer.contract.service)
         lists = ProviderLists(lambda: catalogue.now, targets.values(), changed=catalogue.relist)
-        listing_service_pb2_grpc.add_ListingServiceServicer_to_server(ListingServicer(lists), server.grpc)
-        server.offer(listing_service_pb2.DESCRIPTOR.services_by_name["ListingService"].full_name)
 
         def rekeyed(variables: Collection[str]) -> None:
             for each in targets.values():
@@ -151,19 +157,19 @@ class Providing:
 
         keys = StoredKeys(auth, service_token=token, environment=environment, values=True, changed=rekeyed)
         states = ProviderStates(catalogue, targets.values(), lists, environment, keys.ask, check)
-        provider_state_service_pb2_grpc.add_ProviderStateServiceServicer_to_server(states, server.grpc)
-        server.offer(provider_state_service_pb2.DESCRIPTOR.services_by_name["ProviderStateService"].full_name)
+        _add_own(server, lists, states)
         port = await server.start(config.listen)
         logs.get(self.name).info("process.started", port=port)
-        watching = asyncio.create_task(catalogue.watch())
-        listing = asyncio.create_task(lists.run(), name="lists")
-        following = asyncio.create_task(keys.run(), name="provider_keys")
+        watching = [
+            asyncio.create_task(catalogue.watch()),
+            asyncio.create_task(lists.run(), name="lists"),
+            asyncio.create_task(keys.run(), name="provider_keys"),
+        ]
         try:
             yield Served(port=port, catalogue=catalogue, targets=targets)
         finally:
-            watching.cancel()
-            listing.cancel()
-            following.cancel()
+            for task in watching:
+                task.cancel()
             abandoned.ending()
             await server.stop(config.drain_s)
             await abandoned.stop()  # it counts large prompts in the helper process

@@ -15,7 +15,7 @@ from moa.embedding.v1.embedding_service_pb2 import EmbedTextsRequest
 from services.catalogue import Model, Provider
 from services.common.errors import UpstreamBroken
 from services.providers.counts import Spelling, read_usage
-from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.credentials import Authority, bearers, optional_secret
 from services.providers.embedding.base import Adapter, Call, EmbeddedTexts, Vector, calls_of, packed
 from services.providers.http.client import Outgoing
 from services.providers.openai import listing
@@ -91,8 +91,7 @@ def answer_from(body: bytes, headers: Mapping[str, str]) -> EmbeddedTexts:
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Return the bearer key, or nothing for a server that asks for none."""
     msgspec.convert(provider.options, Options)
-    keys = keys_of(optional_secret(provider, "api_key", environment))
-    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], JSON_HEADERS)
+    return bearers(optional_secret(provider, "api_key", environment))
 
 
 def check_request(provider: Provider) -> Outgoing:

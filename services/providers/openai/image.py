@@ -19,7 +19,7 @@ from services.common import errors
 from services.common.estimate import ReportedUsage
 from services.common.vendor_fields import merge
 from services.providers.counts import Spelling, read_usage
-from services.providers.credentials import Authority, HeaderKeys, keys_of, secret
+from services.providers.credentials import Authority, bearers, secret
 from services.providers.http.blobs import BlobLifter
 from services.providers.http.client import Outgoing
 from services.providers.http.constants import without_constants
@@ -267,8 +267,7 @@ class _StreamReader:
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Return the bearer key."""
-    keys = keys_of(secret(provider, "api_key", environment))
-    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], HEADERS)
+    return bearers(secret(provider, "api_key", environment), HEADERS)
 
 
 def check_request(provider: Provider) -> Outgoing:

@@ -9,7 +9,7 @@ import msgspec
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
-from services.providers.credentials import Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.credentials import Authority, bearers, optional_secret
 from services.providers.image.base import Call
 from services.providers.openai import image as openai
 from services.providers.server import discovery
@@ -24,8 +24,7 @@ def calls_from(request: GenerateImageRequest, model: Model, provider: Provider) 
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Return the bearer key, or nothing for a server that asks for none."""
-    keys = keys_of(optional_secret(provider, "api_key", environment))
-    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], openai.HEADERS)
+    return bearers(optional_secret(provider, "api_key", environment), openai.HEADERS)
 
 
 ADAPTER = dataclasses.replace(

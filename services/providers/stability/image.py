@@ -17,7 +17,7 @@ from moa.image.v1.image_service_pb2 import GenerateImageRequest
 from services.catalogue import Model, Provider
 from services.common import errors
 from services.common.errors import InvalidField, Unsupported
-from services.providers.credentials import Authority, HeaderKeys, keys_of, secret
+from services.providers.credentials import Authority, bearers, secret
 from services.providers.http import retry_after
 from services.providers.http.classify import classified
 from services.providers.http.client import Outgoing
@@ -146,9 +146,8 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes) -> errors.M
 
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Return the bearer key."""
-    keys = keys_of(secret(provider, "api_key", environment))
     headers = {"User-Agent": "moa", "Accept-Encoding": "identity"}
-    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], headers)
+    return bearers(secret(provider, "api_key", environment), headers)
 
 
 def check_request(provider: Provider) -> Outgoing:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.providers.counts import count_of
-from services.providers.credentials import JSON_HEADERS, Authority, HeaderKeys, keys_of, optional_secret
+from services.providers.credentials import Authority, bearers, optional_secret
 from services.providers.http.client import Outgoing
 from services.providers.openai import listing
 from services.providers.openai.errors import error_from
@@ -41,8 +41,7 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 def authority(provider: Provider, environment: Mapping[str, str]) -> Authority:
     """Return the bearer key, or nothing for a server that asks for none."""
     options_of(provider)
-    keys = keys_of(optional_secret(provider, "api_key", environment))
-    return HeaderKeys("Authorization", [f"Bearer {key}" for key in keys], JSON_HEADERS)
+    return bearers(optional_secret(provider, "api_key", environment))
 
 
 def check_request(provider: Provider) -> Outgoing:
