@@ -25,6 +25,8 @@ from services.router.domain.operations import Operations
 from services.router.operations.text import TEXT
 from tests.router.moody import MODEL, TOKEN, Lender, Moody, Nowhere, Rig, drained, text
 
+PATIENT = Timeouts(connect_s=30.0, first_token_s=60.0, idle_s=60.0)
+"""However busy the machine, who answers is not given up."""
 over_grpc = pytest.mark.parametrize("rig", ["grpc"], indirect=True)
 """For what this side's clock ends, after seconds: it cancels, and `tests/common/test_local.py` has that both ways."""
 
@@ -43,7 +45,7 @@ async def rig(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         provider = Provider(id="p", adapter="x", makes="text", timeouts=timeouts)
         known[:] = [Catalogue([provider], [MODEL], frozenset({"p"}))]
 
-    waiting(Timeouts(connect_s=0.5, first_token_s=1.0, idle_s=1.0))
+    waiting(PATIENT)
     async with AsyncExitStack() as opened:
         local = request.param == "local"
         to_text = running.channel if local else await opened.enter_async_context(channel(f"127.0.0.1:{port}"))
@@ -105,7 +107,7 @@ async def test_a_bug_tells_nothing(rig: Rig) -> None:
 @over_grpc
 async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
     """A model that may think for long before its first word is given up soon where it falls silent after it."""
-    rig.timeouts(Timeouts(connect_s=0.5, first_token_s=3600.0, idle_s=0.5))
+    rig.timeouts(Timeouts(connect_s=30.0, first_token_s=3600.0, idle_s=0.2))
     async with asyncio.timeout(60):
         events = await drained(await rig.ask("hang"))
     assert events[-1].error.reason == error_pb2.REASON_UPSTREAM_TIMEOUT
@@ -115,6 +117,7 @@ async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
 @over_grpc
 async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None:
     """First-token silence becomes a timeout, the work behind it is cancelled, and what it may yet claim is void."""
+    rig.timeouts(Timeouts(connect_s=0.1, first_token_s=0.2, idle_s=0.2))
     with pytest.raises(UpstreamTimeout):
         await rig.ask("mute")
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
@@ -124,6 +127,7 @@ async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None
 @over_grpc
 async def test_silence_between_events_ends_in_band(rig: Rig) -> None:
     """Idle silence becomes the stream's one error event; what was delivered is charged."""
+    rig.timeouts(Timeouts(connect_s=30.0, first_token_s=60.0, idle_s=0.2))
     events = await drained(await rig.ask("hang"))
     assert [e.WhichOneof("event") for e in events] == ["text", "error"]
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
