@@ -53,6 +53,7 @@ from services.auth.password_resets import PasswordResets
 from services.auth.provider_key_servicer import ProviderKeyServicer
 from services.auth.session_tokens import SessionTokens
 from services.auth.team_servicer import TeamServicer
+from services.common.rereading import rereading
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server
 from services.common.rpc.tls import Tls
@@ -97,12 +98,12 @@ class PublicServices:
         server = Server(service_token=None, around=limited, tls=tls)
         grpc = server.grpc
         passwords = Passwords()
-        account_service_pb2_grpc.add_AccountServiceServicer_to_server(self._account(passwords), grpc)
-        oidc_service_pb2_grpc.add_OidcServiceServicer_to_server(self._oidc(), grpc)
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(self._admin(passwords), grpc)
-        team_service_pb2_grpc.add_TeamServiceServicer_to_server(self._team(), grpc)
-        request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(self._logged_requests(), grpc)
-        budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(self._budget(), grpc)
+        account_service_pb2_grpc.add_AccountServiceServicer_to_server(rereading(self._account(passwords)), grpc)
+        oidc_service_pb2_grpc.add_OidcServiceServicer_to_server(rereading(self._oidc()), grpc)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(rereading(self._admin(passwords)), grpc)
+        team_service_pb2_grpc.add_TeamServiceServicer_to_server(rereading(self._team()), grpc)
+        request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(rereading(self._logged_requests()), grpc)
+        budget_service_pb2_grpc.add_BudgetServiceServicer_to_server(rereading(self._budget()), grpc)
         provider_key_service_pb2_grpc.add_ProviderKeyServiceServicer_to_server(self._provider_key(), grpc)
         server.offer(
             account_service_pb2.DESCRIPTOR.services_by_name["AccountService"].full_name,

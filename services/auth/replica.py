@@ -70,6 +70,7 @@ from services.common import otlp
 from services.common.content_sealing import ContentKeys
 from services.common.credential import credential_of
 from services.common.egress import Egress
+from services.common.rereading import rereading
 from services.common.rpc.server import Server
 from services.common.rpc.tls import Tls, tls_of
 from services.common.signing import Secrets
@@ -213,13 +214,13 @@ async def _internal(config: AuthSettings, parts: _Parts, tls: Tls | None, stack:
     )
     quota_service_pb2_grpc.add_QuotaServiceServicer_to_server(quota, server.grpc)
     idempotency_service_pb2_grpc.add_IdempotencyServiceServicer_to_server(
-        IdempotencyServicer(parts.answers), server.grpc
+        rereading(IdempotencyServicer(parts.answers)), server.grpc
     )
     response_store_service_pb2_grpc.add_ResponseStoreServiceServicer_to_server(
-        ResponseStoreServicer(parts.stored.responses, parts.stored.background, parts.quota), server.grpc
+        rereading(ResponseStoreServicer(parts.stored.responses, parts.stored.background, parts.quota)), server.grpc
     )
     conversation_store_service_pb2_grpc.add_ConversationStoreServiceServicer_to_server(
-        ConversationStoreServicer(parts.stored.conversations), server.grpc
+        rereading(ConversationStoreServicer(parts.stored.conversations)), server.grpc
     )
     operator = OperatorStoreServicer(
         postgres=postgres,
@@ -229,7 +230,7 @@ async def _internal(config: AuthSettings, parts: _Parts, tls: Tls | None, stack:
         keys_kept=Keys(postgres),
         callers=parts.callers,
     )
-    operator_store_service_pb2_grpc.add_OperatorStoreServiceServicer_to_server(operator, server.grpc)
+    operator_store_service_pb2_grpc.add_OperatorStoreServiceServicer_to_server(rereading(operator), server.grpc)
     told = await _collector(stack)
     request_log_service_pb2_grpc.add_RequestLogServiceServicer_to_server(
         RequestLogServicer(parts.request_log, told=told), server.grpc

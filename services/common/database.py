@@ -9,8 +9,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
+from weakref import WeakKeyDictionary
 
 import psycopg
 from prometheus_client import Counter, Gauge
@@ -46,6 +46,32 @@ _MOST_IDLE_S: Final = 5.0
 start or many callers at once need a dozen for a moment. The next one takes some 5 ms of CPU."""
 _TIME_S: Final = 5.0
 """How long a new connection is waited for to tell the time."""
+_BRIEFLY_S: Final = 2.0
+"""For so long after the database was lost who asks for it waits for it: sessions that were ended are soon made anew."""
+_WORDS: Final = 300
+"""Letters of what a server said that are logged."""
+
+
+class CutOff(Unavailable):
+    """The connection was lost amid a transaction, whose outcome nobody knows."""
+
+
+class _Connection(psycopg.AsyncConnection[TupleRow]):
+    """A connection that leaves word why none was had."""
+
+    refusals: ClassVar[dict[str, str]] = {}
+    """What was said last, by the URL that was asked."""
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """Return a connection."""
+        try:
+            link = await super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            cls.refusals[conninfo] = _words(error)
+            raise
+        cls.refusals.pop(conninfo, None)
+        return link
 
 
 class Database:
@@ -93,15 +119,20 @@ class Database:
         of_sessions: dict[str, Any] = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
         if pooled:
             of_sessions = {"prepare_threshold": None}
+        self._tells_time = tells_time
+        self._born: WeakKeyDictionary[Link, float] = WeakKeyDictionary()
+        """When each connection was made."""
+        self._lost_at = self._drained_at = float("-inf")
         self._pool: AsyncConnectionPool[Link] = AsyncConnectionPool(
             url,
+            connection_class=_Connection,
             min_size=1,
             max_size=size,
             open=False,
             timeout=wait_s,
             # A restart of the database leaves dead connections in the pool.
             check=self._check,
-            configure=partial(ask_time, within_s=_TIME_S) if tells_time else None,
+            configure=self._begun,
             reconnect_timeout=5.0,
             max_idle=_MOST_IDLE_S,
             kwargs={"connect_timeout": 2, **of_sessions},
@@ -130,14 +161,16 @@ class Database:
     async def transaction(self) -> AsyncIterator[Link]:
         """Lend a connection inside a transaction, committed at the end.
 
-        Raises Unavailable when the database is away or takes no writes, OneFailed when it is there and refused a
-        statement. Whether the commit took place is not known then.
+        Raises Unavailable when the database is away or takes no writes (CutOff: amid the transaction), OneFailed when
+        it is there and refused a statement. Whether the commit took place is not known then.
         """
-        if self._probe is not None:
+        if self._probe is not None and not await self._is_back_soon():
             raise self._is_away()
         asked_at = time.monotonic()
+        lent: Link | None = None
         try:
             async with self._lent() as link:
+                lent = link
                 with answering(link, within_s=self._answer_s):
                     if self._begin:
                         await link.execute(self._begin)
@@ -152,15 +185,48 @@ class Database:
             self._remind(error)
             # Where others were answered meanwhile it is busy, and there.
             busy = isinstance(error, PoolTimeout) and self._answered_at > asked_at
+            cut = lent is not None and _ends_session(error)
+            if lent is not None and cut:
+                await self._let_go(lent)
             if self._at_once and self._probe is None and not full and not busy:
-                _log.warning("database.lost", why=type(error).__name__)
+                reason = _words(error) if lent is not None else _Connection.refusals.get(self.url, "")
+                _log.warning("database.lost", why=type(error).__name__, words=reason)
+                self._lost_at = time.monotonic()
                 self._probe = asyncio.create_task(
                     self._until_back(writes=isinstance(error, READ_ONLY)), name="database probe"
                 )
-            raise self._is_away() from error
+            raise self._is_away(CutOff if cut else Unavailable) from error
+
+    async def _begun(self, link: Link) -> None:
+        self._born[link] = time.monotonic()
+        if self._tells_time:
+            await ask_time(link, within_s=_TIME_S)
 
     async def _check(self, link: Link) -> None:
-        await check(link, within_s=self._check_s if self._probe is None else self._back_s)
+        within_s, began = self._check_s if self._probe is None else self._back_s, time.monotonic()
+        try:
+            await check(link, within_s=within_s)
+        except AWAY:
+            # One that is not answered in time is slow, or hangs, which says nothing of the others.
+            if time.monotonic() - began < within_s:
+                await self._let_go(link)
+            raise
+
+    async def _let_go(self, link: Link) -> None:
+        """Have connections made anew that are as old as one that was lost: a server that ends one mostly ends all.
+
+        The pool, left to itself, finds that out one by one, two at once and a second after each further one.
+        """
+        if self._born.get(link, 0.0) > self._drained_at:
+            self._drained_at = time.monotonic()
+            await self._pool.drain()
+
+    async def _is_back_soon(self) -> bool:
+        """Wait for the end of a loss that has just begun; return whether it has ended."""
+        left_s = self._lost_at + _BRIEFLY_S - time.monotonic()
+        if self._probe is not None and left_s > 0:
+            await asyncio.wait({self._probe}, timeout=left_s)
+        return self._probe is None
 
     @asynccontextmanager
     async def _lent(self, wait_s: float | None = None) -> AsyncIterator[Link]:
@@ -185,8 +251,8 @@ class Database:
             event = "database.read_only" if isinstance(error, READ_ONLY) else "database.full"
             _log.error(event, why=str(error).partition("\n")[0])
 
-    def _is_away(self) -> Unavailable:
-        return Unavailable(f"{self._what} cannot be reached now; try again", retry_after_s=1)
+    def _is_away(self, kind: type[Unavailable] = Unavailable) -> Unavailable:
+        return kind(f"{self._what} cannot be reached now; try again", retry_after_s=1)
 
     async def _until_back(self, *, writes: bool) -> None:
         """Wait until the database answers; `writes`: until it takes writes, too."""
@@ -267,6 +333,17 @@ async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred
         pass
     finally:
         loop.remove_reader(descriptor)
+
+
+def _ends_session(error: Exception) -> bool:
+    """Return whether a session is over with what was raised in it: the server ended it, or does not answer any more."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is None or state.startswith(("08", "57P"))
+
+
+def _words(error: Exception) -> str:
+    """Return what a server said, on one line."""
+    return "; ".join(line.strip() for line in str(error).splitlines() if line.strip())[:_WORDS]
 
 
 def of_one_statement(error: Exception) -> bool:

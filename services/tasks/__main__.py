@@ -19,6 +19,7 @@ from services.common.dialects.registrations import registrations
 from services.common.egress import Egress
 from services.common.helper_process import HelperProcess
 from services.common.migrations import bring_up_to_date
+from services.common.rereading import rereading
 from services.common.rpc.client import channel
 from services.common.rpc.limited import limited
 from services.common.rpc.server import Server, run
@@ -227,7 +228,7 @@ def _served(process: Process, operations: Operations) -> Server:
         each.serve(grpc, parts)
         server.offer(*each.services)
     webhooks = WebhookServicer(operations, process.sessions, process.outbox, process.secrets)
-    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(webhooks, grpc)
+    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(rereading(webhooks), grpc)
     server.offer(webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name)
     return server
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from structlog.testing import capture_logs
 
 from services.common.database import Database
 from services.common.errors import Unavailable
+from services.common.rereading import rereading
 from tests import waiting
 from tests.counters import told
 
@@ -135,6 +139,120 @@ async def test_a_busy_database_is_not_away(database_url: str, monkeypatch: pytes
         assert not database.is_away
         free[1].set()
         await asyncio.gather(first, second)
+    finally:
+        await database.close()
+
+
+async def _end_sessions(database_url: str) -> int:
+    """Have the server end every session of a database; return how many there were."""
+    at = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> %s"
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as operator:
+        return len(await (await operator.execute(at, (operator.info.backend_pid,))).fetchall())
+
+
+@asynccontextmanager
+async def _pooled(database_url: str) -> AsyncIterator[Database]:
+    """Yield a database to which eight sessions are open, none of them used."""
+    database = Database(
+        database_url, what="accounts", size=8, wait_s=WAIT_S, statement_s=20, lock_s=20, answer_s=60, at_once=True
+    )
+    opened, go = asyncio.Barrier(8), asyncio.Event()
+
+    async def hold() -> None:
+        async with database.transaction() as link:
+            await link.execute("select 1")
+            await opened.wait()
+            await go.wait()
+
+    await database.open()
+    try:
+        async with asyncio.TaskGroup() as holding:
+            for _ in range(8):
+                holding.create_task(hold())
+            go.set()
+        yield database
+    finally:
+        await database.close()
+
+
+async def test_sessions_that_are_ended_are_made_anew_at_once(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever meets one session that the server has ended meets no other: all that are as old are made anew, and nobody
+    is refused. The pool alone takes a second for each further one."""
+    slept = []
+    sleep = asyncio.sleep
+
+    async def sleeps(delay: float, *more: object) -> None:
+        slept.append(delay)
+        await sleep(delay)
+
+    monkeypatch.setattr(asyncio, "sleep", sleeps)
+    async with _pooled(database_url) as database:
+        assert await _end_sessions(database_url) == 8
+        slept.clear()
+        assert await _answers(database)
+        assert not database.is_away
+        assert [delay for delay in slept if delay] == []
+
+
+class _Reader:
+    """A servicer that reads and writes, and whose session ends amid its first call."""
+
+    def __init__(self, database: Database, database_url: str) -> None:
+        self._database, self._url = database, database_url
+        self.calls = 0
+
+    async def GetThing(self, _request: object, _context: object) -> int:
+        """Read."""
+        return await self._asked()
+
+    async def ChangeThing(self, _request: object, _context: object) -> int:
+        """Write."""
+        return await self._asked()
+
+    async def _asked(self) -> int:
+        self.calls += 1
+        async with self._database.transaction() as link:
+            await link.execute("select 1")
+            if self.calls == 1:
+                await _end_sessions(self._url)
+            row = await (await link.execute("select 42")).fetchone()
+            assert row is not None
+            return int(row[0])
+
+
+async def test_a_read_is_made_again_and_a_write_is_not(database_url: str) -> None:
+    """Of calls whose session ended amid them a read is answered, by another session; a write's caller is told, and the
+    operator in the server's words."""
+    async with _pooled(database_url) as database:
+        with capture_logs() as lines:
+            reader = rereading(_Reader(database, database_url))
+            assert await reader.GetThing(None, None) == 42
+            assert reader.calls == 2
+            writer = rereading(_Reader(database, database_url))
+            with pytest.raises(Unavailable, match="accounts cannot be reached"):
+                await writer.ChangeThing(None, None)
+            assert writer.calls == 1
+        assert "terminating connection" in next(line["words"] for line in lines if line["event"] == "database.lost")
+        assert await _answers(database)
+
+
+async def test_a_loss_is_told_in_the_servers_words(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A database that refuses every connection is lost for the reason that it gives."""
+    nowhere = make_conninfo(database_url, dbname="nowhere")
+    database = Database(
+        nowhere, what="accounts", size=1, wait_s=0.1, statement_s=20, lock_s=20, answer_s=60, at_once=True
+    )
+    await database.open()
+    try:
+        pauses = waiting.pauses()
+        async with asyncio.timeout(60):
+            while not any("does not exist" in record.getMessage() for record in caplog.records):
+                await asyncio.sleep(next(pauses))
+        with capture_logs() as lines:
+            assert not await _answers(database)
+        assert 'database "nowhere" does not exist' in lines[0]["words"]
     finally:
         await database.close()
 

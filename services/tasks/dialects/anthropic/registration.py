@@ -9,6 +9,7 @@ import grpc
 from moa.task.v1 import message_batch_service_pb2, message_batch_service_pb2_grpc
 from services.common.dialects import ANTHROPIC
 from services.common.dialects.registrations import Method
+from services.common.rereading import rereading
 from services.tasks.dialects.anthropic.asking import Messages
 from services.tasks.dialects.anthropic.bodies import BatchBody
 from services.tasks.dialects.anthropic.servicer import MessageBatchServicer
@@ -19,7 +20,7 @@ def _serve(server: grpc.aio.Server, parts: Parts) -> None:
     servicer = MessageBatchServicer(
         parts.operations, parts.batches, parts.helper, parts.links, has_batches=parts.has_batches
     )
-    message_batch_service_pb2_grpc.add_MessageBatchServiceServicer_to_server(servicer, server)
+    message_batch_service_pb2_grpc.add_MessageBatchServiceServicer_to_server(rereading(servicer), server)
 
 
 REGISTRATION: Final = TaskRegistration(
