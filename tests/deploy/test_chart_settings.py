@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -83,6 +84,12 @@ def _with_volume(path: str) -> dict[str, Any]:
         ({"podLabels": {"team": "a b c"}}, "'a b c' does not match"),
         ({"podLabels": {"t" * 70: "a"}}, "invalid propertyName 'tttt"),
         ({"podAnnotations": {"a b": "c"}}, "invalid propertyName 'a b'"),
+        ({"database": {"existingSecret": "here", "podSelector": {"app": "postgres"}}}, "properties 'app' not allowed"),
+        (
+            {"networkPolicies": {"metricsFrom": [{"podSelector": {"app": "prometheus"}}]}},
+            "properties 'app' not allowed",
+        ),
+        ({"defaults": {"affinity": {"nodeAffinity": {"required": {}}}}}, "properties 'required' not allowed"),
         ({"clusterDomain": "Cluster Local"}, "'Cluster Local' does not match"),
         ({"extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca"}]}, "no volume is called ca"),
         ({"extraVolumes": [{"name": "tmp", "emptyDir": {}}]}, "or the chart has one of that name"),
@@ -153,3 +160,57 @@ def test_what_is_odd_and_right_is_taken() -> None:
     told = environment(workloads(rendered(values))["moa-auth"])
     assert told["MOA_EGRESS_ALLOW"] == values["settings"]["MOA_EGRESS_ALLOW"]
     assert "MOA_TRUSTED_HOPS" not in told
+
+
+_NAMES = (
+    "name",
+    "secretName",
+    "claimName",
+    "storageClassName",
+    "serviceAccountName",
+    "priorityClassName",
+    "key",
+    "value",
+)
+
+
+def _named(found: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(found, dict):
+        yield from ((key, value) for key, value in found.items() if key in _NAMES)
+    for each in found.values() if isinstance(found, dict) else found if isinstance(found, list) else ():
+        yield from _named(each)
+
+
+def test_names_and_numbers_that_yaml_reads_as_something_else_stay_what_they_are() -> None:
+    """`yes`, `null` and `12` are names of secrets, classes and pools like others; a large user id is written whole."""
+    values = {
+        "fullnameOverride": "on",
+        "secrets": {"existing": "yes", "credentials": "12", "providers": "no", "providersSet": ["OPENAI_API_KEY"]},
+        "database": {"existingSecret": "null", "key": "off"},
+        "store": {"volume": {"storageClass": "1e3"}},
+        "priorityClassName": "true",
+        "runAsUser": 1000660000,
+        "image": {"repository": "on"},
+        "defaults": {"serviceAccount": {"name": "yes"}},
+        "inference": {"pools": {"default": {"cache": {"existingClaim": "null"}}, "y": {}, "no": {}}},
+        "serviceTLS": {"enabled": True, "certManager": {"enabled": True, "issuerRef": {"name": "12"}}},
+        "tls": {"secret": "true"},
+        "ingress": {"enabled": True, "className": "on", "hosts": ["a.example.com"]},
+    }
+    found = rendered(values, "null")
+    told = list(_named(found))
+    assert {value for _, value in told} >= {"on", "yes", "12", "no", "null", "off", "1e3", "true"}
+    assert [each for each in told if each[1] is not None and not isinstance(each[1], str | list)] == []
+    for each in found:
+        assert each["metadata"]["labels"]["app.kubernetes.io/instance"] == "null"
+    for template in workloads(found).values():
+        assert template["spec"]["securityContext"]["runAsUser"] == 1000660000, "no exponent, which is no whole number"
+
+
+def test_a_release_has_a_name_that_services_can_have() -> None:
+    """Helm takes names with dots and digits first; services do not."""
+    import helm_python  # see rendered_chart
+
+    for name in ("v1.moa", "12"):
+        with pytest.raises(helm_python.HelmError, match="which no service can be called"):
+            rendered(dict(INSTALLED), name)

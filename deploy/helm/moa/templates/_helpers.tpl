@@ -24,7 +24,7 @@ longer one is cut, and told from others that begin alike by a digest. */}}
 
 {{- define "moa.labels" -}}
 app.kubernetes.io/part-of: moa
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -32,8 +32,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* Labels that find a process's pods: (dict "root" $ "name" "router") */}}
 {{- define "moa.selector" -}}
-app.kubernetes.io/name: {{ .name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ .name | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 
 {{/* The topology's processes that this release has, as YAML. */}}
@@ -87,17 +87,17 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ include "moa.zoned" (dict "root" $.root "name" $.name "zone" $zone) }}
+  name: {{ include "moa.zoned" (dict "root" $.root "name" $.name "zone" $zone) | quote }}
   labels:
-    app.kubernetes.io/name: {{ $.name }}
+    app.kubernetes.io/name: {{ $.name | quote }}
     {{- include "moa.labels" $.root | nindent 4 }}
 spec:
   clusterIP: None
   selector:
     {{- include "moa.selector" (dict "root" $.root "name" $.name) | nindent 4 }}
-    {{ $.root.Values.zones.label }}: {{ $zone }}
+    {{ $.root.Values.zones.label }}: {{ $zone | quote }}
   ports:
-    - {name: {{ $.target }}, port: {{ $.port }}, targetPort: {{ $.target }}, appProtocol: kubernetes.io/h2c}
+    - {name: {{ $.target | quote }}, port: {{ $.port }}, targetPort: {{ $.target }}, appProtocol: kubernetes.io/h2c}
 {{- end }}
 {{- end }}
 
@@ -187,9 +187,9 @@ capabilities: {drop: [ALL]}
 {{- define "moa.podSecurity" -}}
 runAsNonRoot: true
 {{- if ne (toString .Values.runAsUser) "assigned" }}
-runAsUser: {{ .Values.runAsUser }}
-runAsGroup: {{ .Values.runAsUser }}
-fsGroup: {{ .Values.runAsUser }}
+runAsUser: {{ int64 .Values.runAsUser }}
+runAsGroup: {{ int64 .Values.runAsUser }}
+fsGroup: {{ int64 .Values.runAsUser }}
 {{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
@@ -242,8 +242,8 @@ seccompProfile: {type: RuntimeDefault}
 {{- $called := get $all $callee }}
 {{- if $called }}
 {{- $address := ternary "moa.zonedAddresses" "moa.address" (and $edge (not (empty $root.Values.zones.names))) }}
-- name: {{ $variable }}
-  value: {{ include $address (dict "root" $root "name" $callee "port" (ternary $called.publicPort $called.port (and $edge (ne (int $called.publicPort) 0)))) }}
+- name: {{ $variable | quote }}
+  value: {{ include $address (dict "root" $root "name" $callee "port" (ternary $called.publicPort $called.port (and $edge (ne (int $called.publicPort) 0)))) | quote }}
 {{- end }}
 {{- end }}
 {{- if hasKey $process.calls "MOA_INFERENCE_ADDRESS" }}
@@ -256,10 +256,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- end }}
 {{- if and $process.torch (ne .pool "default") }}
-- {name: MOA_POOL, value: {{ .pool }}}
+- {name: MOA_POOL, value: {{ .pool | quote }}}
 {{- end }}
 {{- if $process.catalogue }}
-- {name: MOA_CATALOGUE, value: {{ ternary "/moa/config/catalogue.yaml" "/moa/gateway/catalogue.yaml" (ne $root.Values.catalogue "") }}}
+- {name: MOA_CATALOGUE, value: {{ ternary "/moa/config/catalogue.yaml" "/moa/gateway/catalogue.yaml" (ne $root.Values.catalogue "") | quote }}}
 {{- end }}
 {{- if include "moa.keptIn" . }}
 - {name: MOA_CATALOGUE_KEPT, value: /moa/kept}
@@ -272,14 +272,14 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- if or $process.providers $process.named }}
 {{- range $variable, $value := $root.Values.providerSettings }}
-- {name: {{ $variable }}, value: {{ include "moa.text" $value | quote }}}
+- {name: {{ $variable | quote }}, value: {{ include "moa.text" $value | quote }}}
 {{- end }}
 {{- end }}
 {{- range $variable, $value := $process.fixed }}
-- {name: {{ $variable }}, value: {{ $value | quote }}}
+- {name: {{ $variable | quote }}, value: {{ $value | quote }}}
 {{- end }}
 {{- range $variable, $folder := $process.folders }}
-- {name: {{ $variable }}, value: /moa/state/{{ $folder }}}
+- {name: {{ $variable | quote }}, value: /moa/state/{{ $folder }}}
 {{- end }}
 {{- if $process.store }}
 {{- with $root.Values.store }}
@@ -296,17 +296,17 @@ seccompProfile: {type: RuntimeDefault}
 {{- range $variable := $process.settings }}
 {{- $value := include "moa.text" (get $settings $variable) }}
 {{- if ne $value "" }}
-- {name: {{ $variable }}, value: {{ $value | quote }}}
+- {name: {{ $variable | quote }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
 {{- if $process.database }}
 - name: MOA_DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ include "moa.databaseSecret" $root }}, key: {{ $root.Values.database.key }}}}
+  valueFrom: {secretKeyRef: {name: {{ include "moa.databaseSecret" $root | quote }}, key: {{ $root.Values.database.key | quote }}}}
 {{- end }}
 {{- range $variable := $process.secrets }}
 {{- if ne $variable "MOA_DATABASE_URL" }}
-- name: {{ $variable }}
-  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}{{ if not (has $variable (list "MOA_SERVICE_TOKEN" "MOA_KEY_PEPPER")) }}, optional: true{{ end }}}}
+- name: {{ $variable | quote }}
+  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root | quote }}, key: {{ $variable | quote }}{{ if not (has $variable (list "MOA_SERVICE_TOKEN" "MOA_KEY_PEPPER")) }}, optional: true{{ end }}}}
 {{- end }}
 {{- end }}
 {{- $traces := .traces }}
@@ -322,13 +322,13 @@ seccompProfile: {type: RuntimeDefault}
 {{- range $variable := $traces.settings }}
 {{- $value := include "moa.text" (get $settings $variable) }}
 {{- if ne $value "" }}
-- {name: {{ $variable }}, value: {{ $value | quote }}}
+- {name: {{ $variable | quote }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
 {{- if include "moa.collectors" $root }}
 {{- range $variable := $traces.secrets }}
-- name: {{ $variable }}
-  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root }}, key: {{ $variable }}, optional: true}}
+- name: {{ $variable | quote }}
+  valueFrom: {secretKeyRef: {name: {{ include "moa.coreSecret" $root | quote }}, key: {{ $variable | quote }}, optional: true}}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -9,7 +9,7 @@ kind: Job
 metadata:
   name: {{ include "moa.fullname" $root }}-{{ .name }}
   labels:
-    app.kubernetes.io/name: {{ .name }}
+    app.kubernetes.io/name: {{ .name | quote }}
     {{- include "moa.labels" $root | nindent 4 }}
   annotations:
     helm.sh/hook: {{ .hook }}
@@ -21,7 +21,7 @@ spec:
   template:
     metadata:
       labels:
-        app.kubernetes.io/name: {{ .name }}
+        app.kubernetes.io/name: {{ .name | quote }}
         {{- include "moa.labels" $root | nindent 8 }}
         {{- with mergeOverwrite (deepCopy $root.Values.podLabels) (deepCopy $root.Values.defaults.labels) }}
         {{- toYaml . | nindent 8 }}
@@ -32,7 +32,7 @@ spec:
       {{- end }}
     spec:
       restartPolicy: Never
-      serviceAccountName: {{ include "moa.serviceAccount" (dict "root" $root "name" .accountOf "values" .account "own" true) }}
+      serviceAccountName: {{ include "moa.serviceAccount" (dict "root" $root "name" .accountOf "values" .account "own" true) | quote }}
       automountServiceAccountToken: false
       enableServiceLinks: false
       securityContext:
@@ -42,7 +42,7 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
       {{- with $root.Values.priorityClassName }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ . | quote }}
       {{- end }}
       {{- range $where := list "nodeSelector" "tolerations" "affinity" }}
       {{- with get $root.Values.defaults $where }}
@@ -51,8 +51,8 @@ spec:
       {{- end }}
       {{- end }}
       containers:
-        - name: {{ .container }}
-          image: {{ include "moa.image" (dict "root" $root "image" $root.Values.image) }}
+        - name: {{ .container | quote }}
+          image: {{ include "moa.image" (dict "root" $root "image" $root.Values.image) | quote }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command:
             {{- toYaml .command | nindent 12 }}
@@ -86,9 +86,9 @@ the release is there yet. (dict "root" $ "name" "migrate" "hook" … "values" va
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ include "moa.serviceAccount" (dict "root" .root "name" .name "values" .values "own" true) }}
+  name: {{ include "moa.serviceAccount" (dict "root" .root "name" .name "values" .values "own" true) | quote }}
   labels:
-    app.kubernetes.io/name: {{ .name }}
+    app.kubernetes.io/name: {{ .name | quote }}
     {{- include "moa.labels" .root | nindent 4 }}
   annotations:
     {{- $hook := dict "helm.sh/hook" .hook "helm.sh/hook-delete-policy" "before-hook-creation,hook-succeeded" "helm.sh/hook-weight" "-3" }}

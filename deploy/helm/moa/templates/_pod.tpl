@@ -9,18 +9,18 @@ What it writes lies in volumes: its image is read only.
 {{- $selector := dict "root" $root "name" .name -}}
 metadata:
   labels:
-    app.kubernetes.io/name: {{ .name }}
+    app.kubernetes.io/name: {{ .name | quote }}
     {{- include "moa.labels" $root | nindent 4 }}
     {{- with mergeOverwrite (deepCopy $root.Values.podLabels) (deepCopy $values.labels) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- with .pool }}
-    moa/pool: {{ . }}
+    moa/pool: {{ . | quote }}
     {{- end }}
   annotations:
     {{- toYaml (mergeOverwrite (deepCopy $root.Values.podAnnotations) (deepCopy $values.annotations) (dict "moa/secrets" $root.Values.secrets.revision)) | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "moa.serviceAccount" . }}
+  serviceAccountName: {{ include "moa.serviceAccount" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   # The drain, the time until nobody sends any more, and last words.
@@ -32,10 +32,10 @@ spec:
     {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with default $root.Values.priorityClassName $values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with $values.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | quote }}
   {{- end }}
   {{- with $values.nodeSelector }}
   nodeSelector:
@@ -59,7 +59,7 @@ spec:
         matchLabels:
           {{- include "moa.selector" $selector | nindent 10 }}
           {{- with $.pool }}
-          moa/pool: {{ . }}
+          moa/pool: {{ . | quote }}
           {{- end }}
     {{- end }}
     {{- if $root.Values.topologySpread.host }}
@@ -70,21 +70,21 @@ spec:
         matchLabels:
           {{- include "moa.selector" $selector | nindent 10 }}
           {{- with $.pool }}
-          moa/pool: {{ . }}
+          moa/pool: {{ . | quote }}
           {{- end }}
     {{- end }}
   {{- end }}
   # Names are whole: one question each, not one for each part of a search list.
   dnsConfig: {options: [{name: ndots, value: "1"}]}
   containers:
-    - name: {{ default .name .container }}
-      image: {{ include "moa.image" (dict "root" $root "image" (ternary $root.Values.inferenceImage $root.Values.image $process.torch)) }}
+    - name: {{ default .name .container | quote }}
+      image: {{ include "moa.image" (dict "root" $root "image" (ternary $root.Values.inferenceImage $root.Values.image $process.torch)) | quote }}
       imagePullPolicy: {{ (ternary $root.Values.inferenceImage $root.Values.image $process.torch).pullPolicy }}
       command: [python, -m, {{ $process.module }}]
       securityContext:
         {{- include "moa.containerSecurity" . | nindent 8 }}
       ports:
-        - {name: {{ ternary "grpc" "http" $process.grpc }}, containerPort: {{ $process.port }}}
+        - {name: {{ ternary "grpc" "http" $process.grpc | quote }}, containerPort: {{ $process.port }}}
         {{- if $process.publicPort }}
         - {name: grpc-public, containerPort: {{ $process.publicPort }}}
         {{- end }}
@@ -98,7 +98,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- if and $process.providers (include "moa.providersSecret" $root) }}
-      envFrom: [{secretRef: {name: {{ include "moa.providersSecret" $root }}}}]
+      envFrom: [{secretRef: {name: {{ include "moa.providersSecret" $root | quote }}}}]
       {{- end }}
       # Whether it answers: its loop runs, and it was not asked to stop. What it needs of others is theirs to tell: a
       # database that is away ends no pod. `ready` is whether requests should come: not to a router that could record
@@ -126,7 +126,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
         {{- range $variable, $folder := $process.folders }}
-        - {name: {{ ternary "cache" $folder $process.torch }}, mountPath: /moa/state/{{ $folder }}{{ if $process.torch }}, subPath: {{ $folder }}{{ end }}}
+        - {name: {{ ternary "cache" $folder $process.torch | quote }}, mountPath: /moa/state/{{ $folder }}{{ if $process.torch }}, subPath: {{ $folder }}{{ end }}}
         {{- end }}
         {{- if $process.torch }}
         - {name: cache, mountPath: /home/moa/.cache/huggingface, subPath: huggingface}
@@ -140,7 +140,7 @@ spec:
         {{- end }}
         {{- $kept := include "moa.keptIn" . }}
         {{- with $kept }}
-        - {name: {{ . }}, mountPath: /moa/kept{{ if eq . "cache" }}, subPath: catalogue{{ end }}}
+        - {name: {{ . | quote }}, mountPath: /moa/kept{{ if eq . "cache" }}, subPath: catalogue{{ end }}}
         {{- end }}
         {{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
         - {name: credentials, mountPath: /moa/credentials, readOnly: true}
@@ -159,7 +159,7 @@ spec:
     {{- if $process.torch }}
     - {name: shared-memory, emptyDir: {medium: Memory, sizeLimit: 1Gi}}
     {{- with get (default (dict) $values.cache) "existingClaim" }}
-    - {name: cache, persistentVolumeClaim: {claimName: {{ . }}}}
+    - {name: cache, persistentVolumeClaim: {claimName: {{ . | quote }}}}
     {{- else }}
     {{- if not .claimed }}
     - {name: cache, emptyDir: {}}
@@ -168,12 +168,12 @@ spec:
     {{- else }}
     {{- range $variable, $folder := $process.folders }}
     {{- if not $.claimed }}
-    - {name: {{ $folder }}, emptyDir: {}}
+    - {name: {{ $folder | quote }}, emptyDir: {}}
     {{- end }}
     {{- end }}
     {{- end }}
     {{- if and $process.store (not $root.Values.store.bucket) }}
-    - {name: objects, persistentVolumeClaim: {claimName: {{ include "moa.objectsClaim" $root }}}}
+    - {name: objects, persistentVolumeClaim: {claimName: {{ include "moa.objectsClaim" $root | quote }}}}
     {{- end }}
     {{- if or (and $process.catalogue $root.Values.catalogue) (and $process.policies $root.Values.policies) }}
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
@@ -182,13 +182,13 @@ spec:
     - {name: kept, emptyDir: {}}
     {{- end }}
     {{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
-    - {name: credentials, secret: {secretName: {{ include "moa.credentialsSecret" $root }}, defaultMode: 288}}
+    - {name: credentials, secret: {secretName: {{ include "moa.credentialsSecret" $root | quote }}, defaultMode: 288}}
     {{- end }}
     {{- if $root.Values.serviceTLS.enabled }}
-    - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.certificateName) }}, defaultMode: 288}}
+    - {name: service-tls, secret: {secretName: {{ include "moa.identitySecret" (dict "root" $root "name" $process.certificateName) | quote }}, defaultMode: 288}}
     {{- end }}
     {{- if and (not $process.grpc) $root.Values.tls.secret }}
-    - {name: tls, secret: {secretName: {{ $root.Values.tls.secret }}, defaultMode: 288}}
+    - {name: tls, secret: {secretName: {{ $root.Values.tls.secret | quote }}, defaultMode: 288}}
     {{- end }}
 {{- end }}
 
