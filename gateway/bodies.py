@@ -19,6 +19,12 @@ Json = dict[str, Any]
 
 GATE: Final = "moa.gate"
 """The filter that asks the router about a key before a body is read."""
+ROOM: Final = "moa.room"
+"""The filter that asks the router for room before a large body is read."""
+ROOM_BYTES: Final = 2**20
+"""A body of more bytes waits there: its caller has the rest of it meanwhile."""
+_ROOM_S: Final = 165.0
+"""How long the router is waited for, which refuses a little sooner (`byte_admission.Bounds.unsent_s`)."""
 HOLD: Final = "envoy.filters.http.buffer"
 """The filter that keeps a request here until it is whole."""
 ENVELOPE_BYTES: Final = 2**20
@@ -32,6 +38,8 @@ _NAMESPACE: Final = "moa.body"
 _SCRIPT: Final = Path(__file__).with_name("body.lua")
 _TYPE: Final = "type.googleapis.com/envoy."
 _HOLDS: Final = f"{_TYPE}extensions.filters.http.buffer.v3.BufferPerRoute"
+ON: Final[Json] = {"@type": f"{_TYPE}config.route.v3.FilterConfig", "config": {}}
+"""What a route needs of a filter that is off elsewhere."""
 NO_HOLD: Final[Json] = {"@type": _HOLDS, "disabled": True}
 """What a host's other routes need of `HOLD`."""
 
@@ -47,6 +55,8 @@ def script(settings: EdgeSettings) -> str:
         "window_ms": int(settings.body_window_s * 1000),
         "floor": FLOOR_BYTES,
         "large": LARGE_BYTES,
+        "room": ROOM_BYTES,
+        "room_read": ROOM_BYTES // 4,
     }
     text = _SCRIPT.read_text(encoding="utf-8")
     for name, number in numbers.items():
@@ -71,6 +81,26 @@ def gate(cluster: str, settings: EdgeSettings) -> Json:
             "allowed_headers": {"patterns": [{"exact": name} for name in asked]},
             "filter_enabled_metadata": _says("ask", {"bool_match": True}),
         },
+    }
+
+
+def room(cluster: str) -> Json:
+    """Return the filter that waits until the router has room for a large body, and keeps its caller from sending it.
+
+    Where nobody answers, the body is read: the router waits for room then, and the edge holds it.
+    """
+    asked = ("x-api-key", "authorization", "x-goog-api-key", "content-length", "x-request-id")
+    return {
+        "name": ROOM,
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": f"{_ROOM_S:g}s"},
+            "failure_mode_allow": True,
+            "allowed_headers": {"patterns": [{"exact": name} for name in asked]},
+            "filter_enabled_metadata": _says("room", {"bool_match": True}),
+        },
+        "disabled": True,
     }
 
 
@@ -132,7 +162,27 @@ def timed(route: Json, settings: EdgeSettings, *, limit: int = FREE_BYTES, large
             "route": {**route["route"], "cluster": large_cluster},
         }
     yield {**route, **kept, "match": whole}
-    yield {**route, "route": {**route["route"], "idle_timeout": f"{settings.body_window_s:g}s"}}
+    coming = {**route, "route": {**route["route"], "idle_timeout": f"{settings.body_window_s:g}s"}}
+    if large_cluster and settings.asks_for_room:
+        yield from _waiting(coming)
+    yield coming
+
+
+def _waiting(route: Json) -> Iterable[Json]:
+    """Yield the routes of a request that waits for room, and of one that may have to, by what it says of its length.
+
+    The filter costs a twentieth of what the edge does for a small chat, asked or not: no other route has it.
+    """
+    patient = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "waiting"}})]}
+    yield {**route, "match": patient, "route": {**route["route"], "idle_timeout": f"{_ROOM_S:g}s"}}
+    long = {"name": "content-length", "string_match": {"safe_regex": {"regex": "[0-9]{7,}"}}}
+    told = {name: {**each, "room": True} for name, each in route["metadata"]["filter_metadata"].items()}
+    yield {
+        **route,
+        "match": {**route["match"], "headers": [*route["match"].get("headers", ()), long]},
+        "metadata": {"filter_metadata": told},
+        "typed_per_filter_config": {**route["typed_per_filter_config"], ROOM: ON},
+    }
 
 
 def held(limit: int) -> Json:

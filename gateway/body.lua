@@ -9,6 +9,8 @@ local LARGEST_MESSAGE = {{largest_message}}
 local WINDOW_MS = {{window_ms}}
 local FLOOR = {{floor}}    -- bytes that must come in a window
 local LARGE = {{large}}    -- bytes of a body that delays small requests where it is worked on
+local ROOM = {{room}}      -- bytes of a body that is read once there is room for it
+local ROOM_READ = {{room_read}} -- bytes of one that came after the wait
 local KNOWN_MS = 10000     -- how long a key that held is not asked about again
 local MOST_KNOWN = 10000
 local NAMESPACE = "moa.body"
@@ -144,6 +146,11 @@ local function watch_body(handle, headers, given, meta, grpc, served)
     handle:streamInfo():dynamicMetadata():set("moa", "limit", limit)
     judge(handle, "refusing", metadata, "too_large")
   end
+  local waits = not refusing and meta:get("room") and declared ~= nil and declared > ROOM
+  if waits then
+    handle:streamInfo():dynamicMetadata():set(NAMESPACE, "room", true)
+    judge(handle, "waiting", metadata)
+  end
   local size, inside, since, dropped, watched, refused_at = 0, 0, now, nil, nil, nil
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
@@ -176,6 +183,10 @@ local function watch_body(handle, headers, given, meta, grpc, served)
     -- Until the gate has answered, what is kept holds the caller back.
     if refusing and (id == nil or not asks) then chunk:setBytes("") end
     now = tonumber(handle:timestamp())
+    if waits and size > ROOM_READ then
+      waits, inside, since = false, length, now
+      judge(handle, "coming", metadata)
+    end
     if refused_at ~= nil and now - refused_at >= WINDOW_MS then judge(handle, "ended", metadata, dropped) end
     if now - since >= WINDOW_MS then
       if inside < FLOOR and not dropped then

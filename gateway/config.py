@@ -202,6 +202,8 @@ def _filters(settings: EdgeSettings, bindings: list[Binding], lua: str, contract
         routes.TRAILERS, "header_mutation.v3.HeaderMutation", mutations={"response_trailers_mutations": leftovers}
     )
     yield bodies.gate(routes.ROUTER, settings)
+    if settings.asks_for_room:
+        yield bodies.room(routes.LARGE)
     size = "body_size_limit.v3.BodySizeLimit"
     yield _filter(routes.FREE_LIMIT, size, max_request_bytes=bodies.FREE_BYTES)
     for name, limit in (

@@ -119,7 +119,6 @@ _TALKS: Final = "/grpc.reflection."
 
 _OVERWRITE: Final = "OVERWRITE_IF_EXISTS_OR_ADD"
 OFF: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "disabled": True}
-_ON: Final[Json] = {"@type": f"{TYPE}config.route.v3.FilterConfig", "config": {}}
 
 _CORS_POLICY: Final[Json] = {
     "@type": f"{TYPE}extensions.filters.http.cors.v3.CorsPolicy",
@@ -330,14 +329,14 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
             **route,
             "match": {**path, "headers": [verb, form]},
             "metadata": _dialect(dialect, served=True, limit=settings.upload_limit_bytes),
-            "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: _ON},
+            "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: bodies.ON},
         }
         limit = settings.upload_limit_bytes
         yield from bodies.timed(upload, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))
     plain = {
         **route,
         "metadata": _dialect(dialect, served=True, limit=settings.json_limit_bytes),
-        "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: _ON},
+        "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, JSON_LIMIT: bodies.ON},
     }
     limit = settings.json_limit_bytes
     yield from bodies.timed(plain, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))

@@ -117,6 +117,12 @@ class EdgeSettings(Settings):
         return {k: parsers[k](v) if k in parsers and isinstance(v, str) else v for k, v in given.items()}
 
     @property
+    def asks_for_room(self) -> bool:
+        """Return whether large bodies wait for room before they are read: whoever is asked is who will have them."""
+        large = self.large_router_addresses
+        return len(large) == 1 and large[0].is_ip
+
+    @property
     def knows_zones(self) -> bool:
         """Return whether requests stay in the edge's zone as far as they may."""
         return bool(self.zone and self.edge_addresses)

@@ -160,7 +160,13 @@ def _of_large_requests() -> list[Row]:
             "large requests that a router serves at once",
             f"{_bytes(bounds.served)}, {_bytes(bounds.served_of_account)} of an account",
             "each is in memory until its answer ends",
-            "nothing: it waits at the edge",
+            "nothing: it waits, and its caller keeps it",
+        ),
+        Row(
+            "large requests that wait for a router before they are sent",
+            f"{bounds.unsent_of_account} of an account, {bounds.unsent_s:g} s",
+            "each is a connection",
+            "429, 503, `Retry-After: 5`",
         ),
         Row(
             "large requests of an account that wait",

@@ -40,13 +40,28 @@ class Bounds:
     """Of those, of one account's."""
     wait_s: float = 60.0
     """How long one waits."""
+    unsent_of_account: int = 256
+    """How many requests of an account may wait for room before they are sent."""
+    unsent_s: float = 150.0
+    """How long one of those waits."""
+    booked_s: float = 10.0
+    """How long room is kept for a request that is being sent. A slower one takes it as others do, once it is here."""
 
 
 @dataclass(slots=True)
 class _Waiter:
     size: int
     turn: asyncio.Future[None]
+    held: int
+    """How much of it lies somewhere meanwhile: all or nothing."""
     served: bool = False
+
+
+@dataclass(slots=True)
+class _Booking:
+    account: str
+    size: int
+    lapse: asyncio.TimerHandle
 
 
 class _Sums:
@@ -92,6 +107,8 @@ class ByteAdmission:
         self._waiting = _Sums()
         self._queues: dict[str, deque[_Waiter]] = {}
         """By account, in the order of their turns."""
+        self._bookings: dict[str, _Booking] = {}
+        """By the name of the request."""
 
     @property
     def served_bytes(self) -> int:
@@ -103,23 +120,53 @@ class ByteAdmission:
         """Bytes of the requests that wait."""
         return self._waiting.total
 
+    @property
+    def unsent(self) -> int:
+        """How many requests wait for room before they are sent."""
+        return sum(not waiter.held for queue in self._queues.values() for waiter in queue)
+
     @asynccontextmanager
-    async def entered(self, account: str, size: int) -> AsyncIterator[None]:
-        """Wait until there is room for a request, and take it until the block is left.
+    async def entered(self, account: str, size: int, name: str = "") -> AsyncIterator[None]:
+        """Wait until there is room for a request, and take it until the block is left; what was booked for it, at once.
 
         Raises RateLimited where the account has more that waits than it may, Unavailable where all have, or where no
         room was found in time.
         """
-        if self._came is not None:
-            self._came()
-        if self._queues or not self._fits(account, size):
-            await self._wait(account, size)
+        booking = self._bookings.get(name)
+        if booking is not None and booking.account == account:
+            del self._bookings[name]
+            booking.lapse.cancel()
+            size = booking.size
         else:
-            self._serve(account, size)
+            await self._enter(account, size, held=size)
         try:
             yield
         finally:
             self._leave(account, size)
+
+    async def book(self, account: str, size: int, name: str) -> None:
+        """Wait until there is room for a request that is not sent yet, and keep it until the request comes, for a time.
+
+        Raises as `entered`, but what waits to be sent takes no room of what waits.
+        """
+        await self._enter(account, size, held=0)
+        if (before := self._bookings.get(name)) is not None:
+            before.lapse.cancel()
+            self._lapsed(name)
+        lapse = asyncio.get_running_loop().call_later(self._bounds.booked_s, self._lapsed, name)
+        self._bookings[name] = _Booking(account, size, lapse)
+
+    def _lapsed(self, name: str) -> None:
+        booking = self._bookings.pop(name)
+        self._leave(booking.account, booking.size)
+
+    async def _enter(self, account: str, size: int, *, held: int) -> None:
+        if self._came is not None:
+            self._came()
+        if self._queues or not self._fits(account, size):
+            await self._wait(account, size, held)
+        else:
+            self._serve(account, size)
 
     def _tell(self, state: str, size: int) -> None:
         if self._counted:
@@ -140,15 +187,15 @@ class ByteAdmission:
         self._served.add(account, size)
         self._tell("served", size)
 
-    async def _wait(self, account: str, size: int) -> None:
-        self._check_waiting(account, size)
-        waiter = _Waiter(size, asyncio.get_running_loop().create_future())
+    async def _wait(self, account: str, size: int, held: int) -> None:
+        self._check_waiting(account, held)
+        waiter = _Waiter(size, asyncio.get_running_loop().create_future(), held)
         self._queues.setdefault(account, deque()).append(waiter)
-        self._waiting.add(account, size)
-        self._tell("waiting", size)
+        self._waiting.add(account, held)
+        self._tell("waiting", held)
         self._let_in()  # where those before it wait for room of their own account alone
         try:
-            async with asyncio.timeout(self._bounds.wait_s):
+            async with asyncio.timeout(self._bounds.wait_s if held else self._bounds.unsent_s):
                 await waiter.turn
         except BaseException as error:
             if waiter.served:
@@ -161,12 +208,14 @@ class ByteAdmission:
                 raise Unavailable(_BUSY, retry_after_s=_RETRY_S) from None
             raise
 
-    def _check_waiting(self, account: str, size: int) -> None:
-        if not _within(self._waiting.of(account), size, self._bounds.waiting_of_account):
+    def _check_waiting(self, account: str, held: int) -> None:
+        unsent = sum(not waiter.held for waiter in self._queues.get(account, ()))
+        enough = not held and unsent >= self._bounds.unsent_of_account
+        if enough or not _within(self._waiting.of(account), held, self._bounds.waiting_of_account):
             REFUSED.labels("account").inc()
             message = "this account has too many large requests under way; wait for some of them to end"
             raise RateLimited(message, retry_after_s=_RETRY_S)
-        if not _within(self._waiting.total, size, self._bounds.waiting):
+        if not _within(self._waiting.total, held, self._bounds.waiting):
             REFUSED.labels("process").inc()
             raise Unavailable(_BUSY, retry_after_s=_RETRY_S)
 
@@ -175,8 +224,8 @@ class ByteAdmission:
         queue.remove(waiter)
         if not queue:
             del self._queues[account]
-        self._waiting.add(account, -waiter.size)
-        self._tell("waiting", -waiter.size)
+        self._waiting.add(account, -waiter.held)
+        self._tell("waiting", -waiter.held)
 
     def _let_in(self) -> None:
         """Serve those whose turn it is, one after another, as long as there is room for them."""

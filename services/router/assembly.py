@@ -174,13 +174,14 @@ def _served(
     """Return the server of all that the router offers, not started."""
     takes_key = _takes_key(config, around)
     refusals = Refusals(around.admission, around.catalogue, takes_key=takes_key, log=around.request_log)
+    room = ByteAdmission(came=Postponed(config.large_fd).want)
     server = Server(
         service_token=None,
         connection_age_s=config.connection_age_s,
         tls=tls,
         reword=refusals,
         welcome=refusals.welcome,
-        admission=ByteAdmission(came=Postponed(config.large_fd).want),
+        admission=room,
         around=idempotent_calls.around,
         helper=helper,
         ready=lambda: not around.recording().refuses,
@@ -193,7 +194,7 @@ def _served(
     _add_own(server, around, parts.listing)
     if around.operator_store is not None:
         _add_operator(server, config, around)
-    server.grpc.add_generic_rpc_handlers((BodyCheck(around.admission, takes_key=takes_key).handler(),))
+    server.grpc.add_generic_rpc_handlers((BodyCheck(around.admission, room=room, takes_key=takes_key).handler(),))
     return server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -184,3 +185,41 @@ def _check(admission: ByteAdmission, visits: list[Any]) -> None:
         own = [visit.size for visit in inside if visit.account == account]
         assert sum(own) <= BOUNDS.served_of_account or len(own) == 1
     assert admission.waiting_bytes <= BOUNDS.waiting
+
+
+async def test_room_that_is_booked_is_the_requests_once_it_comes() -> None:
+    """Its account's, by its name, once; another request of that name waits in turn."""
+    admission = ByteAdmission(BOUNDS)
+    await admission.book("a", 40, "r")
+    assert (admission.served_bytes, admission.waiting_bytes) == (40, 0)
+    async with admission.entered("b", 10, "r"), admission.entered("a", 41, "r"):
+        assert admission.served_bytes == 50
+        again = asyncio.create_task(admission.book("a", 40, "r"))
+        await settle()
+        assert (admission.unsent, admission.waiting_bytes) == (1, 0)
+    await again
+    await admission.book("a", 10, "r")
+    assert admission.served_bytes == 10, "the first one's is given back"
+
+
+async def test_room_that_is_booked_lapses() -> None:
+    """A request that is long in being sent keeps nobody from the room."""
+    admission = ByteAdmission(replace(BOUNDS, booked_s=0))
+    await admission.book("a", 60, "r")
+    async with admission.entered("a", 60):
+        assert admission.served_bytes == 60
+
+
+async def test_only_so_many_of_an_account_wait_to_be_sent() -> None:
+    """They take no room of what waits, whose bound is another; whoever leaves is waited for no more."""
+    admission = ByteAdmission(replace(BOUNDS, unsent_of_account=2))
+    async with admission.entered("a", 60):
+        waiting = [asyncio.create_task(admission.book("a", 60, str(number))) for number in range(2)]
+        await settle()
+        with pytest.raises(RateLimited):
+            await admission.book("a", 60, "r")
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert admission.unsent == 0
+    assert admission.served_bytes == 0

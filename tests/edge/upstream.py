@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, Self
 
 import grpc
@@ -37,6 +38,7 @@ from moa.router.v1 import (
 from moa.task.v1 import image_task_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
 from services.common import errors
+from services.common.byte_admission import ByteAdmission
 from services.common.rpc.server import Server
 from services.common.rpc.whole import whole_text
 from services.quota_client import Recording
@@ -245,15 +247,16 @@ class _Keys:
     def __init__(self, held: Held) -> None:
         self.held = held
 
-    async def identify(self, key: str) -> None:
+    async def identify(self, key: str) -> SimpleNamespace:
         self.held.asked.append(key)
         if key == STRANGER:
             raise errors.Unauthenticated("unknown API key")
+        return SimpleNamespace(account_id=key)
 
 
-def server(held: Held) -> Server:
+def server(held: Held, room: ByteAdmission) -> Server:
     """Return the server, not yet started."""
-    made = Server(service_token=None, ready=lambda: not held.recording.refuses)
+    made = Server(service_token=None, admission=room, ready=lambda: not held.recording.refuses)
     native_service_pb2_grpc.add_NativeServiceServicer_to_server(_Native(held), made.grpc)
     openai_service_pb2_grpc.add_OpenAIServiceServicer_to_server(_OpenAI(held), made.grpc)
     responses_service_pb2_grpc.add_ResponsesServiceServicer_to_server(_Responses(held), made.grpc)
@@ -263,7 +266,7 @@ def server(held: Held) -> Server:
     readiness_service_pb2_grpc.add_ReadinessServiceServicer_to_server(
         ReadinessServicer(lambda: FAULT, recording=lambda: held.recording), made.grpc
     )
-    made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), BodyCheck(_Keys(held)).handler()))
+    made.grpc.add_generic_rpc_handlers((*_Failing(held).handlers(), BodyCheck(_Keys(held), room=room).handler()))
     for module, name in (
         (native_service_pb2, "NativeService"),
         (openai_service_pb2, "OpenAIService"),
@@ -280,26 +283,28 @@ class Upstream:
 
     def __init__(self) -> None:
         self.held = Held()
+        self.room = ByteAdmission()
+        """Of large requests."""
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="upstream")
 
-    def _run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    def run(self, make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(TIMEOUT_S)
 
     def __enter__(self) -> Self:
         self._thread.start()
 
         async def start() -> Server:
-            made = server(self.held)
+            made = server(self.held, self.room)
             self.port = await made.start("127.0.0.1:0")
             return made
 
-        self._server: Server = self._run(start)
+        self._server: Server = self.run(start)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(lambda: self._server.stop(0))
+        self.run(lambda: self._server.stop(0))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -323,7 +328,7 @@ def mortal(port: int) -> Iterator[Forked | subprocess.Popen[bytes]]:
 
 
 async def _serve(port: int) -> None:
-    made = server(Held())
+    made = server(Held(), ByteAdmission())
     await made.start(f"127.0.0.1:{port}")
     await made.grpc.wait_for_termination()
 

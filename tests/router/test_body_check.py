@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
 import pytest
 
 from moa.router.v1 import gate_pb2
 from services.common import errors
+from services.common.byte_admission import Bounds, ByteAdmission
 from services.router.body_check import DROPPED_BYTES, SENT_BYTES, BodyCheck
 
 
 class Verifier:
     """Knows one key; cannot say of another."""
 
-    async def identify(self, key: str) -> None:
+    async def identify(self, key: str) -> SimpleNamespace:
         if key == "moa-away":
             raise errors.Unavailable("auth is away")
         if key != "moa-good":
             raise errors.Unauthenticated("unknown API key")
+        return SimpleNamespace(account_id="known")
 
 
 def is_own(key: str) -> bool:
@@ -83,3 +87,34 @@ def test_who_cannot_be_told_is_let_in_but_not_remembered() -> None:
 def test_own_keys(own_keys: bool, code: int) -> None:
     """A provider's key of the caller's own is let in where such keys are taken."""
     assert asked({"x-goog-api-key": "AIza" + "x" * 35}, own_keys=own_keys).status.code == code
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "code", "booked"),
+    [
+        ("moa-good", 60, 0, 60),
+        ("moa-bad", 60, 0, 0),
+        ("moa-away", 60, 0, 0),
+        ("AIzaown", 60, 0, 60),
+        ("moa-good", 70, 8, 0),
+    ],
+)
+def test_room_is_kept_for_who_is_known(key: str, size: int, code: int, booked: int) -> None:
+    """Others are refused by the operation, in its words; where too many wait, the caller is told when to come again."""
+    room = ByteAdmission(Bounds(served=1, unsent_of_account=0))
+    request = gate_pb2.CheckRequest()
+    headers = {"x-api-key": key, "content-length": str(size), "x-request-id": "r"}
+    request.attributes.request.http.headers.update(headers)
+
+    async def answered() -> tuple[gate_pb2.CheckResponse, int]:
+        async with AsyncExitStack() as taken:
+            if size > 60:
+                await taken.enter_async_context(room.entered("other", 1))
+            before = room.served_bytes
+            answer = await BodyCheck(Verifier(), room=room, takes_key=is_own).check(request, None)
+            return answer, room.served_bytes - before
+
+    answer, kept = asyncio.run(answered())
+    assert (answer.status.code, kept) == (code, booked)
+    said = {each.header.key: each.header.value for each in answer.denied_response.headers}
+    assert said.get("retry-after") == ("5" if code else None)

@@ -107,7 +107,7 @@ class Receiving:
     async def _enter(self, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
         call.room = AsyncExitStack()
-        await call.room.enter_async_context(self._admission.entered(call.account, size))
+        await call.room.enter_async_context(self._admission.entered(call.account, size, call.request_id))
 
     async def _ask(self, context: Any, call: calls.Call) -> None:
         if self._welcome is not None:
