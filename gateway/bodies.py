@@ -176,11 +176,11 @@ def _waiting(route: Json) -> Iterable[Json]:
     patient = {**route["match"], "dynamic_metadata": [_says("verdict", {"string_match": {"exact": "waiting"}})]}
     yield {**route, "match": patient, "route": {**route["route"], "idle_timeout": f"{_ROOM_S:g}s"}}
     long = {"name": "content-length", "string_match": {"safe_regex": {"regex": "[0-9]{7,}"}}}
-    told = {name: {**each, "room": True} for name, each in route["metadata"]["filter_metadata"].items()}
+    asking = {name: {**each, "room": True} for name, each in route["metadata"]["filter_metadata"].items()}
     yield {
         **route,
         "match": {**route["match"], "headers": [*route["match"].get("headers", ()), long]},
-        "metadata": {"filter_metadata": told},
+        "metadata": {"filter_metadata": asking},
         "typed_per_filter_config": {**route["typed_per_filter_config"], ROOM: ON},
     }
 
