@@ -59,15 +59,17 @@ _BEYOND: Final = f"""
     )
     select reference as reservation, {COLUMNS} from charged where {each("{} > reserved_{}", " or ")}
 """
-_USAGE: Final = f"""
-    with charged as (
+_BOOKED: Final = f"""charged as (
         select account_id, day, {COLUMNS} from ledger l where kind in ('settle', 'orphan', 'late') and {{days}}
         union all
         select account_id, day, {each("settled_{} + late_{}")} from ledger_carried l
         where subject = account_id and {{days}}
     ), booked as (
         select account_id, day, {each("sum({}) as {}")} from charged group by 1, 2
-    ), told as (
+    )"""
+"""What an account was charged each day, by the ledger and the sums of rows that it no longer has."""
+_USAGE: Final = f"""
+    with {_BOOKED}, told as (
         select account_id, day, {each("sum(charged_{}) as {}")} from usage_days l where {{days}} group by 1, 2
     )
     select account_id as account, day::text, {each("coalesce(t.{}, 0) - coalesce(b.{}, 0) as {}_off")}
@@ -75,14 +77,7 @@ _USAGE: Final = f"""
     where {each("coalesce(t.{}, 0) <> coalesce(b.{}, 0)", " or ")}
 """
 _SPEND: Final = f"""
-    with charged as (
-        select account_id, day, {COLUMNS} from ledger l where kind in ('settle', 'orphan', 'late') and {{days}}
-        union all
-        select account_id, day, {each("settled_{} + late_{}")} from ledger_carried l
-        where subject = account_id and {{days}}
-    ), booked as (
-        select account_id, day, {each("sum({}) as {}")} from charged group by 1, 2
-    ), told as (
+    with {_BOOKED}, told as (
         select account_id, day, {each("sum({}) as {}")} from (
             select value as account_id, starts as day, {each("charged_{} as {}")} from spend
             where scope = '' and grouping = 'account' and period = 'day'
