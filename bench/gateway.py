@@ -17,8 +17,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -86,19 +87,48 @@ def upstream() -> Iterator[str]:
         process.wait()
 
 
-def measure(targets: Sequence[Target], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Ask each in turn, round by round; return their medians."""
+class NotGood(Exception):
+    """A target did not answer all that it was asked. The message says what it did."""
+
+
+class Asked:
+    """Asks targets until one fails: a peer is asked no more then, and what else was measured is told.
+
+    Anybody else's failure is raised as SystemExit.
+    """
+
+    def __init__(self, targets: Sequence[Target]) -> None:
+        self._left = list(targets)
+
+    def each(self, measured: Callable[[Target], Mapping[str, float] | None]) -> Iterator[tuple[str, dict[str, float]]]:
+        """Yield what is measured of each that has not failed, by its name."""
+        for target in tuple(self._left):
+            try:
+                yield target.name, dict(measured(target) or {})
+            except NotGood as why:
+                if target.name not in peers.NAMES:
+                    raise SystemExit(f"{target.name}: {why}") from None
+                self._left.remove(target)
+                print(f"{target.name} is left out from here on: {why}", file=sys.stderr)
+
+
+def measure(targets: Sequence[Target], rounds: int, seconds: float) -> tuple[dict[str, dict[str, float]], Asked]:
+    """Ask each in turn, round by round; return their medians, and what asks those that have not failed."""
     found: dict[str, dict[str, list[float]]] = {target.name: {} for target in targets}
-    for target in targets:
-        _warm(target)
+    asked = Asked(targets)
+    for _ in asked.each(_warm):
+        pass
     for _ in range(rounds):
-        for target in targets:
-            for name, value in _round(target, seconds).items():
-                found[target.name].setdefault(name, []).append(value)
+        for target, values in asked.each(lambda target: _round(target, seconds)):
+            for name, value in values.items():
+                found[target].setdefault(name, []).append(value)
     for streams in STREAMS:
-        for target in targets:
-            found[target.name] |= {name: [value] for name, value in trickled(target, streams).items()}
-    return {target: {name: round(median(values), 3) for name, values in each.items()} for target, each in found.items()}
+        for target, values in asked.each(partial(trickled, streams=streams)):
+            found[target] |= {name: [value] for name, value in values.items()}
+    medians = {
+        target: {name: round(median(values), 3) for name, values in each.items()} for target, each in found.items()
+    }
+    return medians, asked
 
 
 def _warm(target: Target) -> None:
@@ -112,7 +142,7 @@ def _warm(target: Target) -> None:
                 result = load.run(target.url, body, headers=target.headers, connections=connections, seconds=WARM_S)
                 if not result.unfinished:
                     break
-            _checked(target, result)
+            _checked(result)
 
 
 def _round(target: Target, seconds: float) -> dict[str, float]:
@@ -122,7 +152,7 @@ def _round(target: Target, seconds: float) -> dict[str, float]:
         before = target.meter.cpu_s()
         result = load.run(target.url, body, headers=target.headers, connections=connections, seconds=seconds * share)
         # Unlike the rates, what a request costs says the same on a machine that has other work too.
-        return _checked(target, result), _used(target, before)
+        return _checked(result), _used(target, before)
 
     result, used = asked(CHAT, 1)
     took |= {"requests_per_s": result.per_second, **_each("cpu_us_per_request", used, result.requests)}
@@ -133,7 +163,7 @@ def _round(target: Target, seconds: float) -> dict[str, float]:
     took["p50_ms"] = result.percentile(0.5)
     result, used = asked(STREAM, 1)
     if result.events < result.requests * TOKENS:
-        raise SystemExit(f"{target.name}: streams were cut: {result.events} events in {result.requests} streams")
+        raise NotGood(f"streams were cut: {result.events} events in {result.requests} streams")
     took |= {"streams_per_s": result.per_second, "events_per_s": result.events_per_second}
     took |= {"first_event_ms": 1000 * median(result.first), **_each("cpu_us_per_event", used, result.events)}
     return took
@@ -147,11 +177,9 @@ def trickled(target: Target, streams: int) -> dict[str, float]:
     )
     used = _used(target, before)
     if result.broken or set(result.statuses) != {200} or not result.lags:
-        raise SystemExit(
-            f"{target.name}: not every paced stream was good: {dict(result.statuses)}, {result.broken} broken"
-        )
+        raise NotGood(f"not every paced stream was good: {dict(result.statuses)}, {result.broken} broken")
     if len(result.lags) < result.requests * paced.TOKENS:
-        raise SystemExit(f"{target.name}: of {result.requests} paced streams came {len(result.lags)} tokens")
+        raise NotGood(f"of {result.requests} paced streams came {len(result.lags)} tokens")
     lags = {"lag_p50_ms": result.lag(0.5), "lag_p99_ms": result.lag(0.99)}
     # Who cannot keep up is cut off, and told by how many streams that were.
     lags |= {"unfinished": result.unfinished} if result.unfinished else {}
@@ -175,10 +203,12 @@ def _each(name: str, used: Mapping[str, float], count: int) -> dict[str, float]:
     return {name: 1e6 * sum(used.values()) / count, **parts}
 
 
-def _checked(target: Target, result: load.Result) -> load.Result:
+def _checked(result: load.Result) -> load.Result:
     if not result.clean or not result.requests:
-        found = f"{dict(result.statuses)}, {result.broken} broken connections"
-        raise SystemExit(f"{target.name}: not every answer was good: {found}")
+        raise NotGood(
+            f"not every answer was good: {dict(result.statuses)}, {result.broken} broken connections, "
+            f"{result.unfinished} that were waited for no longer"
+        )
     return result
 
 
@@ -192,12 +222,13 @@ def bench(rounds: int, seconds: float, *, beside: bool = True) -> dict[str, Any]
             others = started.enter_context(peers.running(direct, wanted=beside))
             moa = gateway.target("moa")
             targets = [Target(name="direct", base_url=direct), moa, *others]
-            results = measure(targets, rounds, seconds)
+            results, _ = measure(targets, rounds, seconds)
             memory = {target.name: target.meter.memory_mb() for target in targets}
     for target in targets[1:]:
         found = results[target.name]
         found["memory_mb"] = round(sum(memory[target.name].values()), 1)
-        found["added_p50_ms"] = round(found["p50_ms"] - results["direct"]["p50_ms"], 3)
+        if "p50_ms" in found:
+            found["added_p50_ms"] = round(found["p50_ms"] - results["direct"]["p50_ms"], 3)
     results["moa"]["ready_s"] = round(gateway.ready_s, 2)
     return {
         "machine": {

@@ -25,6 +25,8 @@ from deploy.local import installer
 from deploy.local.ports import Ports
 from deploy.local.stack import REPOSITORY
 
+NAMES: Final = ("portkey", "litellm")
+"""What they are called in tables."""
 FOLDER: Final = REPOSITORY / "build" / "peers"
 LITELLM: Final = "litellm[proxy]==1.106.2"
 PORTKEY: Final = {

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ def kept_up(found: Found, name: str) -> float | None:
     """Return at how many paced streams at once, of those that were tried, tokens were in time; 0: at none."""
     tried = [n for n in (*gateway.STREAMS, *MANY) if f"paced_{n}_lag_p99_ms" in found[name]]
     good = [n for n in tried if found[name][f"paced_{n}_lag_p99_ms"] <= LAG_MS and not _cut(found, name, n)]
-    return float(max(good, default=0))
+    return float(max(good, default=0)) if tried else None
 
 
 def _cut(found: Found, name: str, streams: int) -> bool:
@@ -123,17 +124,21 @@ def _gateway(name: str, direct: str) -> Iterator[Target]:
 
 def measure(targets: Sequence[Target], rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     """Return what is found of each target, the upstream itself first."""
-    found = gateway.measure(targets, rounds, seconds)
+    found, asked = gateway.measure(targets, rounds, seconds)
     for streams in MANY:
-        for target in targets:
-            if target.name != "litellm":
-                found[target.name] |= {k: round(v, 3) for k, v in gateway.trickled(target, streams).items()}
+        for name, values in asked.each(partial(_many, streams=streams)):
+            found[name] |= {measure: round(value, 3) for measure, value in values.items()}
     direct, *others = targets
     for target in others:
         each = found[target.name]
         each["memory_mb"] = round(sum(target.meter.memory_mb().values()), 1)
-        each["added_p50_ms"] = round(each["p50_ms"] - found[direct.name]["p50_ms"], 3)
+        if "p50_ms" in each:
+            each["added_p50_ms"] = round(each["p50_ms"] - found[direct.name]["p50_ms"], 3)
     return found
+
+
+def _many(target: Target, streams: int) -> dict[str, float]:
+    return {} if target.name == "litellm" else gateway.trickled(target, streams)
 
 
 def table(found: Found) -> str:

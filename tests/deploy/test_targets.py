@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench import targets
+import pytest
+
+from bench import gateway, targets
+from bench.target import Target
 from bench.targets import MOA, ONE, TWO
 
 
@@ -24,3 +27,20 @@ def test_streams_count_as_kept_up_with_by_their_latest_tokens() -> None:
     assert targets.kept_up({ONE: {**lags, "paced_400_lag_p99_ms": 31.0}}, ONE) == 300
     assert targets.kept_up({ONE: {**lags, "paced_300_unfinished": 4.0}}, ONE) == 200
     assert targets.kept_up({ONE: {"paced_20_lag_p99_ms": 90.0}}, ONE) == 0
+
+
+def test_a_peer_that_fails_leaves_the_others_their_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked no more, and told why; where the gateway fails the bench has failed."""
+    asked = gateway.Asked([Target(name=name, base_url="") for name in (MOA, "litellm")])
+
+    def measured(target: Target) -> dict[str, float]:
+        if target.name in fails:
+            raise gateway.NotGood("11 that were waited for no longer")
+        return {"requests_per_s": 1.0}
+
+    fails = ["litellm"]
+    assert list(asked.each(measured)) == [(MOA, {"requests_per_s": 1.0})]
+    assert capsys.readouterr().err == "litellm is left out from here on: 11 that were waited for no longer\n"
+    fails = [MOA]
+    with pytest.raises(SystemExit, match="moa: 11 that were waited for no longer"):
+        list(asked.each(measured))

@@ -278,6 +278,27 @@ async def test_what_a_proxy_does_is_not_blamed_on_the_provider() -> None:
     await pool.close()
 
 
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 Connection established\r\n\r\n"])
+async def test_a_proxy_that_hangs_is_given_up_as_a_connection_is(says: bytes) -> None:
+    """Before its answer to CONNECT, and in the handshake behind it."""
+    left = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        while await reader.read(4096):
+            pass
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    pool = Pool(Timeouts(connect_s=0.2), proxy=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    with pytest.raises(errors.UpstreamTimeout, match="did not accept a connection"):
+        await _get(pool, "https://provider.invalid")
+    await left.wait()
+    await pool.close()
+    server.close()
+
+
 async def test_redirects_are_not_followed() -> None:
     """A provider's redirect would take the credentials elsewhere."""
     app = web.Application()

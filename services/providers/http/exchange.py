@@ -110,6 +110,7 @@ class Connections:
 
     def __init__(self, *, connect_s: float, proxy: str | None, kept_s: float | None) -> None:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
+        self._connect_s = connect_s
         self._proxy = URL(proxy) if proxy else None
         self._is_kept = kept_s is not None
         how: dict[str, Any] = {"force_close": True} if kept_s is None else {"keepalive_timeout": kept_s}
@@ -128,7 +129,13 @@ class Connections:
         Raises Lost where it may be sent again, and `FAILURES`.
         """
         origin = self._origins.get((url.scheme, url.raw_authority)) or self._origin(url)
-        connection = await self._connector.connect(origin, [], self._timeout)
+        connecting = self._connector.connect(origin, [], self._timeout)
+        if self._proxy is None:
+            connection = await connecting
+        else:
+            # aiohttp bounds each step of a connection but what a proxy says to CONNECT.
+            async with asyncio.timeout(self._connect_s):
+                connection = await connecting
         protocol = cast(_Protocol, connection.protocol)
         was_used, protocol.was_used = protocol.was_used, True
         writing = None
