@@ -1,6 +1,6 @@
 """Write what the Helm chart knows of the processes from their one table: `python -m deploy.build.chart`.
 
-The chart's templates go over `files/topology.yaml`, `values.schema.json` knows the settings by it, and the README has
+The chart's templates go over `files/topology.json`, `values.schema.json` knows the settings by it, and the README has
 the values as `values.yaml` describes them.
 """
 
@@ -39,7 +39,7 @@ from services.text.settings import TextSettings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "deploy" / "helm" / "moa"
-TOPOLOGY: Final = CHART / "files" / "topology.yaml"
+TOPOLOGY: Final = CHART / "files" / "topology.json"
 SCHEMA: Final = CHART / "values.schema.json"
 VALUES: Final = CHART / "values.yaml"
 README: Final = CHART / "README.md"
@@ -103,9 +103,9 @@ _ELSEWHERE: Final = {
 _VARIABLE: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
 _VALUES_MARK: Final = "<!-- Written by `python -m deploy.build.chart` from values.yaml, to the end of the file. -->"
 _LONGEST_DEFAULT: Final = 70
-_HEAD: Final = (
-    "# Written by `python -m deploy.build.chart` from deploy/local/topology.py; a test holds it against that.\n"
-)
+_HEAD: Final = {
+    "written": "by `python -m deploy.build.chart` from deploy/local/topology.py; a test holds it against that"
+}
 
 
 def secrets_of(process: Process) -> list[str]:
@@ -184,7 +184,7 @@ def _is_secret(annotation: Any) -> bool:
 
 def rendered() -> str:
     """Return the file of the table."""
-    return _HEAD + msgspec.yaml.encode(topology()).decode()
+    return json.dumps(_HEAD | topology(), indent=1) + "\n"
 
 
 def schema(text: str) -> str:

@@ -14,7 +14,7 @@ longer one is cut, and told from others that begin alike by a digest. */}}
 
 {{/* A pattern of the names of this release's pods, which those of a release `<this>-b` do not have. */}}
 {{- define "moa.pods" -}}
-{{ include "moa.fullname" . }}-({{ join "|" (keys (.Files.Get "files/topology.yaml" | fromYaml).processes | sortAlpha) }})-.+
+{{ include "moa.fullname" . }}-({{ join "|" (keys (.Files.Get "files/topology.json" | fromJson).processes | sortAlpha) }})-.+
 {{- end }}
 
 {{/* A setting's value as text. Numbers of YAML are floating-point here, and those of a million and more would be 1e+06. */}}
@@ -36,29 +36,28 @@ app.kubernetes.io/name: {{ .name | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end }}
 
-{{/* The topology's processes that this release has, as YAML. */}}
+{{/* The topology's processes that this release has, as JSON, which is read sooner than YAML. */}}
 {{- define "moa.processes" -}}
-{{- $table := .Files.Get "files/topology.yaml" | fromYaml -}}
+{{- $table := .Files.Get "files/topology.json" | fromJson -}}
+{{- $found := dict -}}
 {{- range $name, $usual := $table.processes -}}
 {{- $process := $usual -}}
 {{- if and (eq (toString $.Values.settings.MOA_COLOCATE) "text") (hasKey $table.colocated $name) -}}
 {{- $process = get $table.colocated $name -}}
 {{- end -}}
-{{- if and $process (or $.Values.largeRequests.enabled (not $process.standsIn)) }}
-{{ $name }}:
-{{ toYaml $process | indent 2 }}
+{{- if and $process (or $.Values.largeRequests.enabled (not $process.standsIn)) }}{{ $_ := set $found $name $process }}{{ end -}}
 {{- end -}}
-{{- end -}}
+{{- toJson $found -}}
 {{- end }}
 
-{{/* A process's values over the defaults, as YAML: (dict "root" $ "values" …) */}}
+{{/* A process's values over the defaults, as JSON: (dict "root" $ "values" …) */}}
 {{- define "moa.values" -}}
-{{- toYaml (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (default (dict) .values))) -}}
+{{- toJson (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (default (dict) .values))) -}}
 {{- end }}
 
-{{/* Between how many pods a pool is scaled, as YAML: (dict "root" $ "values" …) */}}
+{{/* Between how many pods a pool is scaled, as JSON: (dict "root" $ "values" …) */}}
 {{- define "moa.poolBounds" -}}
-{{- toYaml (mergeOverwrite (deepCopy .root.Values.keda.inference) (deepCopy (default (dict) (get (default (dict) .values) "keda")))) -}}
+{{- toJson (mergeOverwrite (deepCopy .root.Values.keda.inference) (deepCopy (default (dict) (get (default (dict) .values) "keda")))) -}}
 {{- end }}
 
 {{/* An address inside the cluster: (dict "root" $ "name" "router" "port" 8101) */}}
