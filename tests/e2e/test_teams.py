@@ -12,6 +12,7 @@ from typing import Any
 import requests
 
 from tests.e2e.conftest import Gateway
+from tests.tasks.system import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "teams.md"
 
@@ -58,8 +59,13 @@ def _is_logged(gateway: Gateway, request: Any) -> None:
     assert (said, request["status"], request["tags"]) == ("Hello", 200, ["weekly"])
     assert request["content"]["text_answer"]["events"][0]["text"]["text"]
     assert request["model"] == "local-text/moa-tiny-chat"
-    ledger = gateway.get(f"/admin/accounts/{request['account_id']}/ledger").json()["rows"]
-    row = next(row for row in ledger if row.get("request_id") == request["request_id"])
+
+    def booked() -> Any:
+        """Return the request's row of the ledger, which may come later than its record."""
+        rows = gateway.get(f"/admin/accounts/{request['account_id']}/ledger").json().get("rows", [])
+        return next((row for row in rows if row.get("request_id") == request["request_id"]), None)
+
+    row = until(booked, what="the request's charge")
     usage = request["usage"]
     assert int(row["tokens"]) == usage["prompt_tokens"] + usage["completion_tokens"]
     left = gateway.get(f"/admin/requests?team_id={request['team_id']}&since=2026-01-01T00:00:00Z&page_size=500")

@@ -289,7 +289,7 @@ async def test_emoji_and_odd_text_are_taken(client: Client) -> None:
 async def test_a_wrong_service_token_is_refused(running: Running) -> None:
     """A caller without the service credential gets nothing."""
     stranger = Client(running.address, token="not-the-service-token")
-    with pytest.raises(errors.Internal):
+    with pytest.raises(errors.Unavailable, match="is refused by another"):
         await stranger.text("Hello")
     call = stranger.text_stub.GenerateText(chat("Hello"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
