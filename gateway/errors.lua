@@ -164,6 +164,7 @@ end
 
 -- A caller over gRPC is answered in gRPC's words.
 local function answer_grpc(headers, why, message)
+  headers:remove("x-moa-edge")
   local reason = REFUSED[why]
   if reason == nil then return end
   headers:replace("grpc-status", reason == "unauthenticated" and "16" or "8")

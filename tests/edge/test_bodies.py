@@ -144,6 +144,7 @@ def test_a_strangers_message_is_not_read(edge: Stack, upstream: Upstream) -> Non
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAUTHENTICATED, "unknown API key")
     trailers: Any = caught.value.trailing_metadata()
     assert dict(trailers)["x-moa-reason"] == "unauthenticated"
+    assert "x-moa-edge" not in dict(trailers)
     assert logged(edge.log("edge"), "large")[0]["bytes_in"] <= FREE_BYTES + READ_AHEAD
 
 
