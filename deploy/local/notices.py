@@ -47,6 +47,16 @@ def _database_full(line: Mapping[str, Any]) -> str:
     return f"warning: the database's disk is full, and what needs room there is refused: {line.get('why')}"
 
 
+def _database_lost(line: Mapping[str, Any]) -> str:
+    words = str(line.get("words") or "it does not answer")
+    pooler = (
+        "; a pooler is in between: MOA_DATABASE_SESSION_URL names the database itself (docs/database.md)"
+        if "unsupported startup parameter" in words
+        else ""
+    )
+    return f"warning: the database cannot be reached, and who needs it is refused until it can: {words}{pooler}"
+
+
 def _database_read_only(line: Mapping[str, Any]) -> str:
     return f"warning: the database takes no writes, so nobody is served whom it must be asked for: {line.get('why')}"
 
@@ -87,6 +97,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "catalogue.refused": _catalogue_refused,
     "catalogue.reloaded": _catalogue_reloaded,
     "facts.refused": _facts_refused,
+    "database.lost": _database_lost,
     "database.full": _database_full,
     "database.read_only": _database_read_only,
     "store.apart": _store_apart,

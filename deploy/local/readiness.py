@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from grpc_health.v1 import health_pb2
 
 _ASK_AGAIN_S: Final = 0.02
+_LONGEST: Final = 2000
+"""Bytes of an answer that are read."""
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 2_000),  # how long one attempt to connect may take
@@ -62,19 +66,26 @@ def await_grpc(address: str, *, until: float, alive: Callable[[], None], certifi
 
 def await_http(port: int, path: str, *, until: float, alive: Callable[[], None]) -> None:
     """Return when the loopback `port` answers `path` with 200. Arguments as for `await_grpc`."""
-    while not _is_ready(port, path):
+    while (fault := _fault(port, path)) is not None:
         if time.monotonic() > until:
-            raise NotReady(f"nothing is ready behind port {port}")
+            raise NotReady(f"nothing is ready behind port {port}" + (f": {fault}" if fault else ""))
         alive()
         time.sleep(_ASK_AGAIN_S)
 
 
-def _is_ready(port: int, path: str) -> bool:
-    """Return whether the answer is 200. By hand: the library would be loaded for this alone."""
+def _fault(port: int, path: str) -> str | None:
+    """Return what is said in place of an answer with 200; None of one. By hand: the library would be loaded for it."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as link:
             link.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
             with link.makefile("rb") as answer:
-                return answer.readline(1024).split()[1:2] == [b"200"]
+                status, _, body = answer.read(_LONGEST).partition(b"\r\n\r\n")
+                return None if status.split()[1:2] == [b"200"] else _message(body)
     except OSError:
-        return False
+        return ""
+
+
+def _message(body: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(body)["message"])
+    return ""

@@ -161,6 +161,7 @@ async def _parts(config: AuthSettings, stack: AsyncExitStack) -> _Parts:
     postgres = Postgres(config.database_url.get_secret_value(), wait_s=config.database_wait_s, pooled=config.is_pooled)
     await postgres.open()
     stack.push_async_callback(postgres.close)
+    await postgres.look()
     verified_keys = await stack.enter_async_context(CachedVerifiedKeys(VerifiedKeys(postgres), config.session_url))
     ledger = Ledger(postgres, grace_s=_grace_s(config), alive_s=max(4.0, config.lease_s))
     quota = Quota(verified_keys, ledger, pepper=pepper, lease_s=config.lease_s, block_s=config.block_s)

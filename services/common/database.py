@@ -48,6 +48,9 @@ _TIME_S: Final = 5.0
 """How long a new connection is waited for to tell the time."""
 _BRIEFLY_S: Final = 2.0
 """For so long after the database was lost who asks for it waits for it: sessions that were ended are soon made anew."""
+_FIRST_S: Final = 10.0
+"""How long a first connection is waited for that nobody refuses."""
+_LOOK_EVERY_S: Final = 0.05
 _WORDS: Final = 300
 """Letters of what a server said that are logged."""
 
@@ -151,6 +154,22 @@ class Database:
     async def open(self) -> None:
         """Start to connect; does not wait for the first connection."""
         await self._pool.open()
+
+    async def look(self) -> None:
+        """Return once there is a connection, or was refused: the database counts as away then, before anybody asks."""
+        first = asyncio.create_task(self._connected())
+        while not first.done() and self.url not in _Connection.refusals:
+            await asyncio.wait({first}, timeout=_LOOK_EVERY_S)
+        if not first.done():
+            await cancel_and_wait(first)
+            with contextlib.suppress(Unavailable):
+                async with self.transaction():
+                    pass
+
+    async def _connected(self) -> None:
+        with contextlib.suppress(*AWAY):
+            async with self._lent(_FIRST_S):
+                pass
 
     async def close(self) -> None:
         """Close every connection."""
@@ -272,6 +291,9 @@ class Database:
                     await asyncio.sleep(_PROBE_S)
                 else:
                     break
+        if writes:
+            # Another may be left that was made while there were none.
+            await self._pool.drain()
         _log.warning("database.found")
         self._probe = None
 

@@ -238,20 +238,17 @@ async def test_a_read_is_made_again_and_a_write_is_not(database_url: str) -> Non
         assert await _answers(database)
 
 
-async def test_a_loss_is_told_in_the_servers_words(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A database that refuses every connection is lost for the reason that it gives."""
+async def test_a_refusal_at_the_start_is_told_in_the_servers_words(database_url: str) -> None:
+    """A database that refuses every connection is away before anybody asks for it, for the reason that it gives."""
     nowhere = make_conninfo(database_url, dbname="nowhere")
     database = Database(
         nowhere, what="accounts", size=1, wait_s=0.1, statement_s=20, lock_s=20, answer_s=60, at_once=True
     )
     await database.open()
     try:
-        pauses = waiting.pauses()
-        async with asyncio.timeout(60):
-            while not any("does not exist" in record.getMessage() for record in caplog.records):
-                await asyncio.sleep(next(pauses))
         with capture_logs() as lines:
-            assert not await _answers(database)
+            await database.look()
+        assert database.is_away
         assert 'database "nowhere" does not exist' in lines[0]["words"]
     finally:
         await database.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from deploy.local.notices import Notices
 
 REFUSED = {
@@ -110,6 +112,24 @@ def test_lines_that_come_in_pieces_and_words_that_move_the_cursor(tmp_path: Path
     terminal.logs["text"].write_text("")
     terminal.notices.look()
     assert len(terminal.wrote("text", json.dumps({**REFUSED, "provider": "other"}) + "\n")) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        ("FATAL: no password", ": FATAL: no password"),
+        (
+            "unsupported startup parameter: options",
+            "MOA_DATABASE_SESSION_URL names the database itself (docs/database.md)",
+        ),
+        ("", ": it does not answer"),
+    ],
+)
+def test_a_database_that_is_lost_is_told_in_its_words(tmp_path: Path, words: str, ends: str) -> None:
+    """And what to do, where those are of a pooler that takes no limits of time."""
+    (line,) = Terminal(tmp_path).wrote("text", json.dumps({"event": "database.lost", "words": words}) + "\n")
+    assert line.startswith("warning: the database cannot be reached")
+    assert line.endswith(ends)
 
 
 def test_what_stops_the_gateway_is_told(tmp_path: Path) -> None:
