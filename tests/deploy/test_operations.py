@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
+import yaml
+
 from deploy.local.stack import REPOSITORY
+from deploy.local.topology import EDGE, EDGE_PROCESSES, INTERNAL_PORT, PROCESSES, worker
 
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
 
@@ -22,6 +25,29 @@ def test_metrics_and_events_of_incidents_exist() -> None:
     assert len(metrics) > 10
     assert len(events) > 10
     assert [name for name in sorted(metrics | events) if f'"{name}"' not in sources] == []
+
+
+def test_prometheus_is_shown_every_process() -> None:
+    """What the page has to copy asks each worker of the table, by its own path, and names the process as its job, which
+    the alerts go by."""
+    page = (REPOSITORY / "docs" / "observability.md").read_text()
+    (config,) = [
+        yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "scrape_" in text
+    ]
+    (job,) = config["scrape_configs"]
+    workers = {name: process.name for process in PROCESSES for name in process.names}
+    workers |= {worker(EDGE.name, number): EDGE.name for number in range(1, EDGE_PROCESSES + 1)}
+    assert set(job["static_configs"][0]["targets"]) == workers.keys()
+    for name, process in workers.items():
+        labels = {"__address__": name}
+        for rule in job["relabel_configs"]:
+            found = re.fullmatch(
+                rule.get("regex", "(.*)"), ";".join(labels[each] for each in rule.get("source_labels", ()))
+            )
+            assert found is not None
+            labels[rule["target_label"]] = found.expand(rule.get("replacement", "$1").replace("$", "\\"))
+        assert (labels["__address__"], labels["__metrics_path__"]) == (f"127.0.0.1:{INTERNAL_PORT}", f"/metrics/{name}")
+        assert (labels["job"], labels["pod"], labels["instance"]) == (process, name, name)
 
 
 def test_each_secret_setting_is_in_the_table_of_secrets() -> None:

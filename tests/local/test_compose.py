@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from deploy.build import chart_settings
 from deploy.build.chart import SETTINGS
 from deploy.local.logs import Limits
 from deploy.local.plan import LARGE_PAGES
@@ -150,6 +151,9 @@ def test_same_variables(process: Process) -> None:
 def test_what_an_operator_may_set_reaches_the_container(process: Process) -> None:
     """A setting that the README or a page of docs/ names is passed on to the process that reads it, where it is set."""
     passed_on = {name for name, value in service(process)["environment"].items() if value is None}
+    of_traces = {name for name in passed_on if name.startswith("OTEL_")}
+    assert of_traces | TRACES >= {*chart_settings.TRACES, *chart_settings.TRACE_SECRETS}
+    passed_on -= of_traces
     assert passed_on == set(process.optional)
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
     named = {name for page in pages for name in re.findall(r"MOA_[A-Z0-9_]+", page.read_text())}
