@@ -120,12 +120,18 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     own = await team(client, root, limits=account_pb2.Limits(tokens_a_day=5000, usd_a_month="5"))
     foreign = await team(client, root)
     boss, other = await client.sign_up("owner@example.com"), await client.sign_up("member@example.com")
-    member = other.account.account_id
-    await put(client, root, own, boss.account.account_id, OWNER)
+    owner, member = boss.account.account_id, other.account.account_id
+    await put(client, root, own, owner, OWNER)
     await put(client, root, own, member)
     as_owner, as_member = client.sent(boss.session_token), client.sent(other.session_token)
-    call = client.team
+    await _limits_its_members(client, own, member, as_owner)
+    key_id = await _looks_after_its_keys(client, own, as_owner, as_member)
+    await _keeps_an_owner(client, own, owner, member, as_owner, as_member)
+    await _is_refused_the_rest(client, own, foreign, owner, member, key_id, as_owner, as_member)
 
+
+async def _limits_its_members(client: Client, own: str, member: str, as_owner: Any) -> None:
+    call = client.team
     limited = account_pb2.Limits(tokens_a_day=4000, usd_a_month="2.50")
     update = pb.UpdateMemberRequest(team_id=own, account_id=member, limits=limited)
     changed = (await call.UpdateMember(update, metadata=as_owner)).member
@@ -141,6 +147,10 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     freed = (await call.UpdateMember(unlimited, metadata=as_owner)).member.account
     assert not freed.limits.HasField("usd_a_month")
 
+
+async def _looks_after_its_keys(client: Client, own: str, as_owner: Any, as_member: Any) -> str:
+    """Return the id of a key that it made."""
+    call = client.team
     key = await call.CreateTeamKey(pb.CreateTeamKeyRequest(team_id=own, name="service"), metadata=as_owner)
     whose = pb.ListMembersRequest(team_id=own)
     assert await refusal(client, whose, client.sent(key.api_key)) == grpc.StatusCode.PERMISSION_DENIED
@@ -162,22 +172,30 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     assert await code_of(call.RotateTeamKey(rotate, metadata=as_owner)) == grpc.StatusCode.NOT_FOUND
     assert len((await call.ListTeamKeys(pb.ListTeamKeysRequest(team_id=own), metadata=as_owner)).keys) == 2
     assert (await call.UpdateTeam(pb.UpdateTeamRequest(team_id=own, name="new"), metadata=as_owner)).team.name == "new"
+    return key.key.key_id
 
+
+async def _keeps_an_owner(client: Client, own: str, owner: str, member: str, as_owner: Any, as_member: Any) -> None:
+    call = client.team
     members = await call.ListMembers(pb.ListMembersRequest(team_id=own, page_size=1), metadata=as_member)
     behind = pb.ListMembersRequest(team_id=own, page_token=members.next_page_token)
     members.MergeFrom(await call.ListMembers(behind, metadata=as_member))
     assert [(one.account.account_id, one.role) for one in members.members] == [
-        (boss.account.account_id, OWNER),
+        (owner, OWNER),
         (member, MEMBER),
     ]
-    demoted = pb.UpdateMemberRequest(team_id=own, account_id=boss.account.account_id, role=MEMBER)
+    demoted = pb.UpdateMemberRequest(team_id=own, account_id=owner, role=MEMBER)
     assert await code_of(call.UpdateMember(demoted, metadata=as_owner)) == grpc.StatusCode.ABORTED
 
+
+async def _is_refused_the_rest(
+    client: Client, own: str, foreign: str, owner: str, member: str, key_id: str, as_owner: Any, as_member: Any
+) -> None:
     of_owner: list[Message] = [
         pb.UpdateTeamRequest(team_id=own, limits=account_pb2.Limits(tokens_a_day=1)),
         pb.UpdateTeamRequest(team_id=own, rules=pb.Rules()),
         pb.CreateTeamKeyRequest(team_id=own, limits=account_pb2.Limits(usd_a_month="5.01")),
-        pb.UpdateTeamKeyRequest(team_id=own, key_id=key.key.key_id, limits=account_pb2.Limits(tokens_a_day=5001)),
+        pb.UpdateTeamKeyRequest(team_id=own, key_id=key_id, limits=account_pb2.Limits(tokens_a_day=5001)),
         pb.AddMemberRequest(team_id=own, account_id=member),
         pb.ListTeamsRequest(),
         pb.CreateTeamRequest(),
@@ -187,7 +205,7 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     ]
     of_member: list[Message] = [
         pb.UpdateMemberRequest(team_id=own, account_id=member, role=OWNER),
-        pb.RemoveMemberRequest(team_id=own, account_id=boss.account.account_id),
+        pb.RemoveMemberRequest(team_id=own, account_id=owner),
         pb.CreateTeamKeyRequest(team_id=own),
         pb.ListTeamKeysRequest(team_id=own),
         pb.CreateTeamInvitationRequest(team_id=own),
@@ -198,7 +216,7 @@ async def test_an_owner_looks_after_its_own_team_alone(client: Client, auth: Aut
     of_strangers: list[Message] = [
         pb.UpdateTeamRequest(team_id=foreign, name="mine"),
         pb.CreateTeamKeyRequest(team_id=foreign),
-        pb.RotateTeamKeyRequest(team_id=foreign, key_id=key.key.key_id),
+        pb.RotateTeamKeyRequest(team_id=foreign, key_id=key_id),
         pb.GetTeamRequest(team_id=foreign),
         pb.GetTeamRequest(team_id="team_0"),
         pb.ListMembersRequest(team_id=foreign),

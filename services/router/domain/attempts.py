@@ -305,7 +305,7 @@ class Attempts(Generic[M]):
             return Begun(other, stream, first_message(stream, unheard))
         return None
 
-    def passed_over(self) -> None:
+    def renew_reservation(self) -> None:
         """Go on under another id: the call that pays was left, and what is heard of it is void."""
         self.reservation, self._left = self.reservation.renewed(), False
 

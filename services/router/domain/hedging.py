@@ -131,7 +131,7 @@ async def hedged(attempts: Attempts[M], watch: Watch, first: Begun[Any], ask: As
                 watch.ended(first.model, silent=True)
                 metrics.unbilled(first.model, HEDGE, attempts.stake)
                 attempts.forgive(first.model)
-            attempts.passed_over()
+            attempts.renew_reservation()
             return Begun(second.model, second.stream, raced.second)
         else:
             _note(second.model, "lost")
