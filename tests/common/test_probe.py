@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
 import pytest
@@ -28,3 +30,25 @@ def test_grpc(status: health_pb2.HealthCheckResponse.ServingStatus.ValueType, sa
     finally:
         server.stop(0).wait()
     assert not serves(address)
+
+
+class _Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/ready" else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_http_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's proxy knows nothing of what listens in a container; 200 alone is healthy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with HTTPServer(("127.0.0.1", 0), _Ready) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        assert serves(f"{base}/ready")
+        assert not serves(f"{base}/else")
+        server.shutdown()
