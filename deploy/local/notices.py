@@ -68,6 +68,13 @@ def _store_apart(_: Mapping[str, Any]) -> str:
     )
 
 
+def _store_failed(line: Mapping[str, Any]) -> str:
+    return (
+        f"warning: pictures and tasks' outputs cannot be kept or read ({line.get('why')}): "
+        "the disk, or MOA_STORE_BUCKET, its address, keys and authority (docs/operations.md)"
+    )
+
+
 def _certificate_expired(line: Mapping[str, Any]) -> str:
     names, until = ", ".join(map(str, line.get("names") or ())), line.get("until")
     return f"warning: the certificate of {names} expired at {until}: put a new one into MOA_SERVICE_TLS_DIR"
@@ -101,6 +108,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "database.full": _database_full,
     "database.read_only": _database_read_only,
     "store.apart": _store_apart,
+    "store.failed": _store_failed,
     "certificate.expired": _certificate_expired,
     "caller.refused": _caller_refused,
     "provider_keys.unreadable": _keys_unreadable,

@@ -54,6 +54,12 @@ def test_a_refusal_of_the_operators_account_is_one_line(tmp_path: Path) -> None:
     assert line.endswith(": it gave no reason")
 
 
+def test_a_store_that_fails_is_told_with_why(tmp_path: Path) -> None:
+    """Callers are told 500, and nobody looks into the log of a router for it."""
+    (line,) = Terminal(tmp_path).wrote("router", '{"event": "store.failed", "why": "SSLError"}\n')
+    assert line.startswith("warning: pictures and tasks' outputs cannot be kept or read (SSLError): ")
+
+
 def test_the_same_is_told_once_a_minute(tmp_path: Path) -> None:
     """A thousand refused requests are one line, and a minute later one with their number; each model has its own."""
     terminal = Terminal(tmp_path)
