@@ -313,6 +313,18 @@ async def test_large_requests_are_plain_and_large_answers_come_in_pieces(carrier
         assert world.serve[0].ways == ["plain", "session"]
 
 
+async def test_the_call_of_a_large_request_holds_none_of_it(carrier: str) -> None:
+    """Once it was sent: whoever answers may take a minute, and who asked has the message."""
+    async with world_of() as world:
+        await world.have(1)
+        call = world.stream("x" * LARGE_BYTES)
+        assert (await call.read()).events
+        assert world.serve[0].ways == ["plain"]
+        assert vars(call)["_request"] == []
+        world.serve[0].go_on.set()
+        assert await words_of(call) == ["two"]
+
+
 async def test_a_stranger_has_no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another credential a stream is refused; at the socket a wrong ticket, a used one and a long one end it."""
     async with world_of() as world:

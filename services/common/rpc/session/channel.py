@@ -101,11 +101,15 @@ class SessionChannel:
 
     def _method(self, shape: str, path: str, serialize: Any, deserialize: Any) -> Callable[..., Any]:
         plain = getattr(self._plain, shape)(path, request_serializer=None, response_deserializer=deserialize)
+        # A call holds what it is given to its end: of a large one that is a list, empty once it was sent.
+        large = getattr(self._plain, shape)(path, request_serializer=list.pop, response_deserializer=deserialize)
 
         def begin(request: Any, *, metadata: Metadata = (), timeout: float | None = None) -> Any:
             data = serialize(request)
             session = self._session()
-            if session is None or len(data) > LARGE_BYTES:
+            if len(data) > LARGE_BYTES:
+                return large([data], metadata=metadata, timeout=timeout)
+            if session is None:
                 return plain(data, metadata=metadata, timeout=timeout)
             call = SessionCall(path, deserialize, timeout)
             call.begin(session, plain, data, metadata)
