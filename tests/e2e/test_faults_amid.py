@@ -19,13 +19,16 @@ import requests
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from services.common.helper_process import FEW_VALUES
 from tests import stacks
 from tests.e2e.test_rescue import until
 from tests.emulators.openai import OpenAIEmulator
 from tests.emulators.script import Script
 
 PATH = "/v1/chat/completions"
-LARGE = "a word " * 100_000
+WORD = "a word " * 8
+LARGE: list[dict[str, str]] = [{"type": "text", "text": WORD}] * (FEW_VALUES + 1)
+"""Of so many values that a process of large requests has its helper read it."""
 NAMES = ("auth", "text", "largetext", "router", "largerouter", "tasks", "edge")
 CALLERS = 16
 
@@ -38,12 +41,12 @@ class World:
     provider: OpenAIEmulator
 
     async def ask(
-        self, key: str = "", text: str = "hello", path: str = PATH, **more: Any
+        self, key: str = "", text: str | list[dict[str, str]] = "hello", path: str = PATH, **more: Any
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
         """Ask over a connection of its own; give the status, the answer and its headers."""
         body: dict[str, Any] = {"model": "cloud", "messages": [{"role": "user", "content": text}], **more}
         if path != PATH:
-            body = {"work": {"image": {"model": "nowhere", "prompt": text}}}
+            body = {"work": {"image": {"model": "nowhere", "prompt": WORD * len(text)}}}
         headers = {"X-API-Key": self.stack.api_key, **({"Idempotency-Key": key} if key else {})}
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(60)) as session,
