@@ -100,7 +100,7 @@ class ByteAdmission:
     def __init__(
         self, bounds: Bounds | None = None, *, counted: bool = True, came: Callable[[], None] | None = None
     ) -> None:
-        self._bounds = bounds or Bounds()
+        self.bounds = bounds or Bounds()
         self._counted = counted
         self._came = came
         self._served = _Sums()
@@ -153,7 +153,7 @@ class ByteAdmission:
         if (before := self._bookings.get(name)) is not None:
             before.lapse.cancel()
             self._lapsed(name)
-        lapse = asyncio.get_running_loop().call_later(self._bounds.booked_s, self._lapsed, name)
+        lapse = asyncio.get_running_loop().call_later(self.bounds.booked_s, self._lapsed, name)
         self._bookings[name] = _Booking(account, size, lapse)
 
     def _lapsed(self, name: str) -> None:
@@ -178,10 +178,10 @@ class ByteAdmission:
         self._let_in()
 
     def _fits(self, account: str, size: int) -> bool:
-        return self._fits_account(account, size) and _within(self._served.total, size, self._bounds.served)
+        return self._fits_account(account, size) and _within(self._served.total, size, self.bounds.served)
 
     def _fits_account(self, account: str, size: int) -> bool:
-        return _within(self._served.of(account), size, self._bounds.served_of_account)
+        return _within(self._served.of(account), size, self.bounds.served_of_account)
 
     def _serve(self, account: str, size: int) -> None:
         self._served.add(account, size)
@@ -195,7 +195,7 @@ class ByteAdmission:
         self._tell("waiting", held)
         self._let_in()  # where those before it wait for room of their own account alone
         try:
-            async with asyncio.timeout(self._bounds.wait_s if held else self._bounds.unsent_s):
+            async with asyncio.timeout(self.bounds.wait_s if held else self.bounds.unsent_s):
                 await waiter.turn
         except BaseException as error:
             if waiter.served:
@@ -210,12 +210,12 @@ class ByteAdmission:
 
     def _check_waiting(self, account: str, held: int) -> None:
         unsent = sum(not waiter.held for waiter in self._queues.get(account, ()))
-        enough = not held and unsent >= self._bounds.unsent_of_account
-        if enough or not _within(self._waiting.of(account), held, self._bounds.waiting_of_account):
+        enough = not held and unsent >= self.bounds.unsent_of_account
+        if enough or not _within(self._waiting.of(account), held, self.bounds.waiting_of_account):
             REFUSED.labels("account").inc()
             message = "this account has too many large requests under way; wait for some of them to end"
             raise RateLimited(message, retry_after_s=_RETRY_S)
-        if not _within(self._waiting.total, held, self._bounds.waiting):
+        if not _within(self._waiting.total, held, self.bounds.waiting):
             REFUSED.labels("process").inc()
             raise Unavailable(_BUSY, retry_after_s=_RETRY_S)
 

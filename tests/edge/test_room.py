@@ -99,7 +99,7 @@ def test_where_no_room_is_found_the_caller_is_told(
     waiting: Stack, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its dialect, with when to come again; the body is not read."""
-    monkeypatch.setattr(upstream.room, "_bounds", Bounds(unsent_of_account=0))
+    monkeypatch.setattr(upstream.room, "bounds", Bounds(unsent_of_account=0))
     room = full(upstream)
     before = read_bytes(waiting)
     with started(waiting, "/v1/chat/completions", "x-api-key: moa-known", length=SIZE) as link:
