@@ -23,6 +23,8 @@ from services.auth.migrations import SCHEMA, migrate
 from services.auth.replica import Replica, serving
 from services.auth.settings import AuthSettings, DatabaseSettings
 from services.common import byok, logs, memory, metrics, settings
+from services.common.database import refusal
+from services.common.errors import Unavailable
 from services.common.migrations import bring_up_to_date
 from services.common.rpc.server import run
 
@@ -118,6 +120,8 @@ def main(arguments: list[str]) -> None:
         _run(chosen)
     except psycopg.OperationalError as error:
         raise SystemExit(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
+    except Unavailable as error:
+        raise SystemExit(f"the database cannot be reached: {refusal() or error}") from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(_INTERRUPTED) from None

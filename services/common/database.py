@@ -357,6 +357,11 @@ async def spoken(link: psycopg.AsyncConnection[Any], *, within_s: float, stirred
         loop.remove_reader(descriptor)
 
 
+def refusal() -> str:
+    """Return why a database of this process's could not be connected to, in its words; empty where all could."""
+    return next(iter(_Connection.refusals.values()), "")
+
+
 def _ends_session(error: Exception) -> bool:
     """Return whether a session is over with what was raised in it: the server ended it, or does not answer any more."""
     state = error.sqlstate if isinstance(error, psycopg.Error) else None

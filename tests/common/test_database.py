@@ -254,6 +254,32 @@ async def test_a_refusal_at_the_start_is_told_in_the_servers_words(database_url:
         await database.close()
 
 
+async def test_the_server_that_writes_is_found_among_several(database_url: str) -> None:
+    """Of hosts that a URL names, one that is not there and one that takes no writes are passed over."""
+    place = conninfo_to_dict(database_url)
+    name = sql.Identifier(str(place["dbname"]))
+    port = str(place.get("port", 5432))
+    several = make_conninfo(
+        database_url,
+        host=f"/nowhere,{place['host']}",
+        port=f"{port},{port}",
+        target_session_attrs="read-write",
+    )
+    database = Database(several, what="accounts", wait_s=20, size=2, statement_s=20, lock_s=20, answer_s=60)
+    await database.open()
+    try:
+        assert await _answers(database)
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as operator:
+            await operator.execute(sql.SQL("alter database {} set default_transaction_read_only = on").format(name))
+            try:
+                with pytest.raises(psycopg.OperationalError, match="read-only"):
+                    await psycopg.AsyncConnection.connect(several)
+            finally:
+                await operator.execute(sql.SQL("alter database {} reset default_transaction_read_only").format(name))
+    finally:
+        await database.close()
+
+
 async def test_a_database_that_takes_no_writes(database_url: str) -> None:
     """It counts as away until it takes writes again: callers may try again, and no row of theirs is blamed."""
     name = sql.Identifier(str(conninfo_to_dict(database_url)["dbname"]))
