@@ -203,7 +203,7 @@ def test_routers_may_have_their_text_service_within() -> None:
 
 def test_traces_are_as_their_page_says() -> None:
     """Each variable of docs/observability.md reaches all processes, credentials by reference, and who is told of a
-    collector reaches it; without a port it is OTLP's."""
+    collector reaches it, wherever it is but at a cloud's address for nodes; without a port it is OTLP's."""
     settings = {"OTEL_RESOURCE_ATTRIBUTES": "deployment.environment=x", "OTEL_SDK_DISABLED": False}
     logs = {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://logs:4320"}
     values = {**INSTALLED, "settings": {**settings, **logs}, "traces": {"endpoint": "https://collector.example.com/"}}
@@ -219,8 +219,12 @@ def test_traces_are_as_their_page_says() -> None:
     for policy in (
         each for each in found if each["kind"] == "NetworkPolicy" and "migrate" not in each["metadata"]["name"]
     ):
-        open_to_all = [rule["ports"][0]["port"] for rule in policy["spec"]["egress"] if "to" not in rule]
-        assert open_to_all == [4317, 4320]
+        (collectors,) = [rule for rule in policy["spec"]["egress"] if {"namespaceSelector": {}} in rule["to"]]
+        assert collectors["ports"] == [{"port": 4317}, {"port": 4320}]
+        # A node's identity is told there, to whoever asks at port 80 or 443.
+        blocks = [peer["ipBlock"] for peer in collectors["to"] if "ipBlock" in peer]
+        assert {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]} in blocks
+        assert all(block["except"] for block in blocks)
     page = (chart.ROOT / "docs" / "observability.md").read_text()
     assert {name for name in TRACES if f"`{name}`" in page} >= {"OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_LOGS_EXPORTER"}
 
