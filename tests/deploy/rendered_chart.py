@@ -59,12 +59,21 @@ def profile(name: str) -> dict[str, Any]:
 
 def rendered(values: dict[str, Any], name: str = RELEASE) -> list[dict[str, Any]]:
     """Return the objects that a release has with these values. Raises helm_python.HelmError for bad ones."""
+    texts = [text for path, text in sorted(_files(values, name).items()) if path.endswith(".yaml")]
+    return [found for text in texts for found in yaml.load_all(text, Strict) if found]  # a safe loader
+
+
+def notes(values: dict[str, Any]) -> str:
+    """Return what whoever installs a release with these values is told."""
+    return next(text for path, text in _files(values, RELEASE).items() if path.endswith("NOTES.txt"))
+
+
+def _files(values: dict[str, Any], name: str) -> dict[str, str]:
     import helm_python  # it starts threads, and a process that has them forks no workers
 
     with helm_python.Chart.load(str(CHART)) as chart:
-        files = chart.render(values, name=name, namespace=NAMESPACE)
-    texts = [text for path, text in sorted(files.items()) if path.endswith(".yaml")]
-    return [found for text in texts for found in yaml.load_all(text, Strict) if found]  # a safe loader
+        found: dict[str, str] = chart.render(values, name=name, namespace=NAMESPACE)
+    return found
 
 
 @functools.cache

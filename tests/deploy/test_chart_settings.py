@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploy.local.topology import EDGE, HUB, INFERENCE, NETWORK, PROCESSES
-from tests.deploy.rendered_chart import rendered
+from tests.deploy.rendered_chart import PROFILES, notes, profile, rendered
 from tests.deploy.test_chart_values import INSTALLED, environment, workloads
 
 
@@ -214,3 +214,24 @@ def test_a_release_has_a_name_that_services_can_have() -> None:
     for name in ("v1.moa", "12"):
         with pytest.raises(helm_python.HelmError, match="which no service can be called"):
             rendered(dict(INSTALLED), name)
+
+
+@pytest.mark.parametrize("before", ["ingress", "gatewayAPI"])
+def test_who_installs_is_told_of_what_every_proxy_needs(before: str) -> None:
+    """Behind an Ingress or a Gateway all callers have its address, until `MOA_TRUSTED_HOPS` counts it; profiles do."""
+    proxies = {
+        "ingress": {"enabled": True, "hosts": ["ai.example.com"]},
+        "gatewayAPI": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    }
+    values = {**INSTALLED, before: proxies[before]}
+    assert "settings.MOA_TRUSTED_HOPS is not set" in notes(values)
+    assert "MOA_TRUSTED_HOPS" not in notes({**values, "settings": {"MOA_TRUSTED_HOPS": 1}})
+    assert "MOA_TRUSTED_HOPS" not in notes(dict(INSTALLED))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_leave_nothing_to_be_told(name: str) -> None:
+    """What is there to be copied says its public address and its proxies, where it has any."""
+    said = notes(profile(name))
+    assert "MOA_TRUSTED_HOPS" not in said
+    assert ("MOA_PUBLIC_URL" in said) == (name == "trial")
