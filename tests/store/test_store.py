@@ -17,10 +17,12 @@ from pydantic import SecretStr
 from services.auth.adapters.export_bucket import ExportBucket
 from services.common.errors import NotFound, StorageFailed
 from services.common.store import FolderStore, Store, StoreSettings, identity_of, object_name, owner_of
+from services.common.store.failing import FAILED
 from services.common.store.model import CHUNK_BYTES
 from services.common.store.names import is_name, owns
 from services.common.store.s3 import PART_BYTES, S3Store
 from tests.authority import Authority
+from tests.counters import count_of
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +165,19 @@ async def test_many_at_once_do_not_mix(store: Store) -> None:
 
 
 async def test_a_store_that_fails_says_so(tmp_path: Path, s3_endpoint: str, credentials: None) -> None:
-    """A folder that cannot be made and a bucket that is not there are StorageFailed, with nothing of the inside."""
+    """A folder that cannot be made and a bucket that is not there are StorageFailed, with nothing of the inside;
+    metrics count why."""
     (tmp_path / "file").write_bytes(b"")
     stores: list[Store] = [
         FolderStore(tmp_path / "file" / "objects"),
         S3Store("no-such-bucket", endpoint=s3_endpoint, region="us-east-1"),
     ]
-    for store in stores:
+    for store, why in zip(stores, ("Not a directory", "NoSuchBucket"), strict=True):
+        before = count_of(FAILED.labels(why))
         with pytest.raises(StorageFailed) as caught:
             await store.put("a.png", b"x", content_type="image/png")
         assert str(caught.value) == "the object store failed"
+        assert count_of(FAILED.labels(why)) == before + 1
         await store.aclose()
 
 

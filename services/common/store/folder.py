@@ -14,12 +14,10 @@ from typing import BinaryIO, ParamSpec, TypeVar
 
 import msgspec
 
-from services.common import logs
 from services.common.errors import NotFound, StorageFailed
+from services.common.store.failing import failed
 from services.common.store.model import CHUNK_BYTES, ObjectInfo, Opened
 from services.common.store.names import check_name, is_name
-
-_log = logs.get("store")
 
 
 class _Notes(msgspec.Struct):
@@ -158,5 +156,4 @@ async def _run(operation: str, call: Callable[P, T], *given: P.args, **named: P.
     try:
         return await asyncio.to_thread(call, *given, **named)
     except OSError as error:
-        _log.error("store.failed", operation=operation, why=error.strerror or type(error).__name__)
-        raise StorageFailed("the object store failed") from error
+        raise failed(operation, error.strerror or type(error).__name__) from error

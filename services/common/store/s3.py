@@ -18,6 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from services.common import logs, scrub
 from services.common.errors import MoaError, NotFound, StorageFailed
+from services.common.store.failing import failed
 from services.common.store.model import CHUNK_BYTES, ObjectInfo, Opened
 from services.common.store.names import check_name, is_name
 
@@ -228,8 +229,7 @@ def translated(error: Exception) -> MoaError:
     code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
     if code in _ABSENT:
         return NotFound("no such object")
-    _log.error("store.failed", operation=getattr(error, "operation_name", ""), why=code or type(error).__name__)
-    return StorageFailed("the object store failed")
+    return failed(getattr(error, "operation_name", ""), code or type(error).__name__)
 
 
 def _quietly(call: Callable[[], object]) -> None:
