@@ -2,8 +2,11 @@
 
 import asyncio
 import pickle
+import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -19,6 +22,7 @@ from services.providers.http.classify import classified
 from services.providers.http.client import Outgoing, Pool
 from services.providers.http.deadline import Deadline
 from services.providers.http.exchange import Upload
+from tests.authority import Authority
 
 
 @pytest.mark.parametrize(
@@ -252,15 +256,39 @@ async def test_an_answer_that_began_is_not_asked_again() -> None:
     assert len(server.requests) == 2
 
 
-async def test_nobody_listening_is_an_upstream_failure() -> None:
-    """A refused connection is the provider's failure, told without addresses."""
+async def test_nobody_listening_is_an_upstream_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection, or a name that nobody knows, is the provider's failure, told without addresses."""
+
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
     async with _Raw([]) as url:
         pass
     pool = Pool(Timeouts())
-    with pytest.raises(errors.UpstreamFailed, match="cannot be reached") as told:
+    with capture_logs() as lines, pytest.raises(errors.UpstreamFailed, match="cannot be reached") as told:
         await _get(pool, url)
     assert "127.0.0.1" not in told.value.message
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    with capture_logs() as others, pytest.raises(errors.UpstreamFailed, match="name cannot be resolved"):
+        await _get(pool, "http://provider.invalid")
+    assert [line["event"] for line in (*lines, *others)] == ["provider.unreachable"] * 2
+    assert "Connect call failed" in lines[0]["why"]
     await pool.close()
+
+
+async def test_a_certificate_of_nobody_known_is_told_as_such(tmp_path: Path) -> None:
+    """A company's own authority that nobody named looks like this, and the log says what is wrong with it."""
+    folder = Authority().certify(tmp_path, "localhost")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    pool = Pool(Timeouts())
+    with capture_logs() as lines, pytest.raises(errors.UpstreamFailed, match="certificate is not trusted"):
+        await _get(pool, f"https://localhost:{server.sockets[0].getsockname()[1]}")
+    assert [line["event"] for line in lines] == ["provider.unreachable"]
+    assert "CERTIFICATE_VERIFY_FAILED" in lines[0]["why"]
+    await pool.close()
+    server.close()
 
 
 async def test_what_a_proxy_does_is_not_blamed_on_the_provider() -> None:

@@ -285,7 +285,7 @@ def _told_of(outgoing: Outgoing) -> dict[str, tracing.Value]:
 
 
 def _error_of(error: Exception) -> MoaError:
-    """Return what a caller is told; of a proxy the log says more."""
+    """Return what a caller is told, without addresses; why there is no connection is in the log."""
     if isinstance(error, TimeoutError):  # aiohttp's ConnectionTimeoutError is one too
         return UpstreamTimeout("the provider did not accept a connection in time")
     if isinstance(error, aiohttp.ClientProxyConnectionError):
@@ -295,6 +295,11 @@ def _error_of(error: Exception) -> MoaError:
         _log.warning("proxy.refused", status=error.status, why=error.message)
         return UpstreamFailed(f"the proxy before the provider refused the connection with HTTP {error.status}")
     if isinstance(error, aiohttp.ClientConnectorError):
+        _log.warning("provider.unreachable", why=str(error))
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            return UpstreamFailed("the provider's certificate is not trusted")
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return UpstreamFailed("the provider's name cannot be resolved")
         return UpstreamFailed("the provider cannot be reached")
     if isinstance(error, aiohttp.InvalidURL):
         return UpstreamFailed("the provider's address is not valid")
