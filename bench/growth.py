@@ -105,7 +105,7 @@ MEASURES: Final[Sequence[Measure]] = (
         (90_000, 900_000, 9_000_000),
         growth_pictures.measure,
         {
-            "largerouter": ("eight edits, in the large router", "MB", 1.1),
+            "router": ("eight edits, in the router", "MB", 1.1),
             "image": ("eight edits, in the image service", "MB", 1.1),
         },
     ),

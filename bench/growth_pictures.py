@@ -30,8 +30,8 @@ from deploy.local.stack import Stack
 
 SIZES: Final = (1, 4, 8)
 PICTURE_BYTES: Final = 9 * 2**20
-WATCHED: Final = ("largerouter", "image")
-PROCESSES: Final = ("auth", "router", *WATCHED, "edge")
+WATCHED: Final = ("router", "image")
+PROCESSES: Final = ("auth", *WATCHED, "edge")
 MODEL: Final = "gpt-image-1"
 
 

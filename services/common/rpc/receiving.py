@@ -7,6 +7,7 @@ receives it first, and keeps its bytes until the answer has ended.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -40,6 +41,8 @@ for callers who may not send one."""
 
 LARGE_BYTES: Final = 64 * 1024
 """Reading a request of so many bytes costs no more than asking who sent it."""
+_TURN_S: Final = 2.0
+"""How long a large request waits for the one before it: who sends that may have stopped amid it."""
 
 
 class Receiving:
@@ -65,6 +68,7 @@ class Receiving:
         self._admission = admission or ByteAdmission()
         self._helper = helper
         self._collecting = Collecting()
+        self._turn = asyncio.Lock()
 
     def of(self, deserialize: Callable[[bytes], Any] | None, method: str) -> Receive:
         """Return what receives a method's requests."""
@@ -75,7 +79,7 @@ class Receiving:
             heavy = call.body_bytes > HEAVY_BYTES
             if heavy:
                 await self._enter(context, call, call.body_bytes)
-            data = await context.read()
+            data = await (self._in_turn(context) if heavy else context.read())
             if data is grpc.aio.EOF:
                 raise errors.Malformed("the call carries no request message")
             call.request_bytes = len(data)
@@ -103,6 +107,18 @@ class Receiving:
             return [self._read(taken.pop(), context, deserialize, complete)]
 
         return receive
+
+    async def _in_turn(self, context: Any) -> Any:
+        """Return a large request's bytes, one after another: pieces of several leave as many more in the heap."""
+        has_turn = False
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TURN_S):
+                    has_turn = await self._turn.acquire()
+            return await context.read()
+        finally:
+            if has_turn:
+                self._turn.release()
 
     async def _enter(self, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
