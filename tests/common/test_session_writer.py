@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from moa.session.v1 import session_service_pb2
-from services.common.rpc.session.writer import Socket, Writer
+from services.common.rpc.session.writer import MANY, Socket, Writer
 
 Response = session_service_pb2.CarryResponse
 LONG_S = 3600.0
@@ -27,10 +27,10 @@ class Written(Socket):
         self.came.set()
 
 
-def say(writer: Writer[Response], number: int, *, piece: bytes = SMALL, may_wait: bool = True) -> None:
+def say(writer: Writer[Response], number: int, *, piece: bytes = SMALL, among: int = MANY) -> None:
     frame = writer.batch.frames.add()
     frame.call, frame.piece = number, piece
-    writer.added(len(piece), may_wait=may_wait)
+    writer.added(len(piece), among=among)
 
 
 @pytest.fixture
@@ -45,12 +45,35 @@ async def _turn() -> None:
 
 
 async def test_what_may_wait_goes_at_once_after_a_quiet_while(socket: Written) -> None:
-    """A stream that trickles alone is not delayed."""
+    """What is said after a pause is not delayed."""
     writer = Writer(Response, gather_s=LONG_S)
     writer.use(socket)
     say(writer, 1)
     await _turn()
     assert socket.messages == [[1]]
+
+
+async def test_among_few_calls_nothing_waits(socket: Written) -> None:
+    """Of few streams hardly two speak at a time: to wait would win nothing."""
+    writer = Writer(Response, gather_s=LONG_S)
+    writer.use(socket)
+    for number in (1, 2, 3):
+        say(writer, number, among=MANY - 1)
+        await _turn()
+    assert socket.messages == [[1], [2], [3]]
+
+
+async def test_what_comes_in_time_takes_along_what_waits(socket: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of streams that trickle, the first word after the pause between two messages has them all written."""
+    now = 100.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    writer = Writer(Response)
+    writer.use(socket)
+    for number, at in enumerate((100.0, 100.002, 100.004, 100.006, 100.008)):
+        now = at
+        say(writer, number)
+        await _turn()
+    assert socket.messages == [[0], [1, 2, 3]]
 
 
 async def test_what_may_wait_goes_with_what_may_not(socket: Written) -> None:
@@ -63,7 +86,7 @@ async def test_what_may_wait_goes_with_what_may_not(socket: Written) -> None:
         say(writer, number)
         await _turn()
     assert socket.messages == [[1]]
-    say(writer, 4, may_wait=False)
+    say(writer, 4, among=0)
     await _turn()
     assert socket.messages == [[1], [1, 2, 3, 4]]
 
@@ -107,7 +130,7 @@ async def test_a_stream_of_grpcs_waits_likewise() -> None:
     say(writer, 2)
     await _turn()
     assert written == [[1]]
-    say(writer, 3, may_wait=False)
+    say(writer, 3, among=0)
     await _turn()
     assert written == [[1], [2, 3]]
     writing.cancel()

@@ -238,7 +238,7 @@ class _Call:
             frame.piece = piece
             if more:
                 frame.more = True
-            self._writer.added(len(piece), may_wait=self._has_begun)
+            self._writer.added(len(piece), among=len(self._calls) if self._has_begun else 0)
             self._has_begun = True
             self._ahead += len(piece)
             while self._ahead > AHEAD_BYTES and not self._ended:

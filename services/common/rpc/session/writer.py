@@ -1,7 +1,7 @@
 """What one side of a session says: all of a turn of the loop in one message, over a socket or gRPC's stream.
 
-What may wait, which is a stream's messages after its first, is written `GATHER_S` after the last message at the
-earliest: where many streams trickle, their messages share one. One alone does not wait: models are slower than that.
+What may wait, which is a stream's messages after its first where many streams run, is written `GATHER_S` after the last
+message at the earliest, with what comes then: where they trickle, several share a message.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ from moa.session.v1 import session_service_pb2
 B = TypeVar("B", session_service_pb2.CarryRequest, session_service_pb2.CarryResponse)
 
 GATHER_S: Final = 0.005
-"""How far apart messages are of which all may wait. A message wakes the other side, and what that writes the edge: most
-of the CPU of a stream that trickles (docs/performance.md)."""
+"""How far apart messages are, at least, of which all may wait; what waits does so for twice as long at most.
+
+A message wakes the other side, and what that writes the edge: most of the CPU of a stream that trickles
+(docs/performance.md).
+"""
+MANY: Final = 8
+"""Among fewer calls nothing waits: at a model's pace hardly two say anything within that time."""
 _GATHERED_BYTES: Final = 16 * 1024
 """So much is not waited with."""
 _BATCH_BYTES: Final = 2**20
@@ -50,20 +55,22 @@ class Writer(Generic[B]):
         self._socket: Socket | None = None
         self._waiting: asyncio.Future[None] | None = None
 
-    def added(self, size: int = 0, *, may_wait: bool = False) -> None:
-        """Have what was added written, which is about so many bytes: with the turn of the loop, or a little later."""
+    def added(self, size: int = 0, *, among: int = 0) -> None:
+        """Have what was added written, which is about so many bytes.
+
+        A later piece of a stream is one `among` so many calls; it may wait. What is none (0) goes with this turn of the
+        loop, and what waits goes with it.
+        """
         self._size += size
         if self._size > _BATCH_BYTES:
             self._full.append(self._taken())
         if self._due:
             return
-        if may_wait and self._size < _GATHERED_BYTES:
-            if self._timer is not None:
-                return
-            wait_s = self._not_before - self._loop.time()
-            if wait_s > 0:
-                self._timer = self._loop.call_later(wait_s, self._waited)
-                return
+        if among >= MANY and self._size < _GATHERED_BYTES and self._loop.time() < self._not_before:
+            if self._timer is None:
+                # The next that comes later than `_not_before` takes it along; where none does, it goes then.
+                self._timer = self._loop.call_later(2 * self._gather_s, self._waited)
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
