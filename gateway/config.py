@@ -95,8 +95,11 @@ def _public_http(settings: EdgeSettings, bindings: list[Binding], lua: str, cont
         "request_headers_timeout": f"{min(10.0, settings.connection_idle_s):g}s",
         "drain_timeout": f"{min(5.0, settings.connection_idle_s):g}s",
         "request_timeout": f"{settings.request_s:g}s",
-        "max_request_headers_kb": 60,
-        "common_http_protocol_options": {"idle_timeout": f"{settings.connection_idle_s:g}s", "max_headers_count": 100},
+        "max_request_headers_kb": limits.HEADERS_KIB,
+        "common_http_protocol_options": {
+            "idle_timeout": f"{settings.connection_idle_s:g}s",
+            "max_headers_count": limits.HEADERS,
+        },
         "http2_protocol_options": limits.CALLERS,
         "local_reply_config": _local_replies(),
         "access_log": [access.log(settings.log_level)],

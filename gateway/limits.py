@@ -15,6 +15,10 @@ BUFFER_BYTES: Final = 32 * 2**10
 """Twice this is read of a peer, then nothing, where it waits for a slow one or for the answer whether it is known.
 """
 
+HEADERS_KIB: Final = 60
+HEADERS: Final = 100
+"""Of a request, in size and number."""
+
 CALLERS: Final[Json] = {
     "max_concurrent_streams": 250,
     "initial_stream_window_size": 64 * 2**10,

@@ -110,6 +110,12 @@ def _of_bodies() -> list[Row]:
             "413",
         ),
         Row(
+            "headers of a request",
+            f"{edge.HEADERS_KIB} KiB, and {edge.HEADERS} of them",
+            "Envoy holds them before it knows whose they are, so the answer is in no dialect",
+            "400; over HTTP/2 the stream is reset",
+        ),
+        Row(
             "bodies of callers at one address before their keys are known",
             _bytes(_setting(EdgeSettings, "unknown_bytes")),
             "a stranger's bytes cost as much as a customer's",
