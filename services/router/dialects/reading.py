@@ -78,10 +78,10 @@ class Reading:
         self, work: Callable[Concatenate[bytes, P], R], body: Body, *args: P.args, **kwargs: P.kwargs
     ) -> Awaitable[R]:
         """Return what `work(data, …)` makes of a body, a function of a module. Raises what it raises."""
-        data, is_form = body.take(), form.is_form(body.content_type)
-        helper, account = self._helper, calls.current().account
+        data, helper = body.take(), self._helper
         if helper is None or not is_large(data):
             return _here(work, bytes(data), *args, **kwargs)
+        account, is_form = calls.current().account, form.is_form(body.content_type)
         if not helper.large_only:
             return helper.run(work, data, account, *args, **kwargs)
         # A form is read where it lies.
