@@ -25,7 +25,8 @@ from moa.text.v1 import text_pb2, text_service_pb2
 from services.catalogue import Catalogue, Model, Provider, Retirement
 from services.common.egress import Egress
 from services.common.errors import MoaError, PermissionDenied, Unauthenticated
-from services.common.store import FolderStore, links_of
+from services.common.store import links_of
+from services.common.store.folder import FolderStore
 from services.quota_client.amounts import Amount
 from services.router.assembly import Around, serving
 from services.router.domain.operation import Whole

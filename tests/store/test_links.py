@@ -9,7 +9,8 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from services.common.errors import PermissionDenied
-from services.common.store import FolderStore, Links, StoreSettings, links_of, store_of
+from services.common.store import Links, StoreSettings, links_of, store_of
+from services.common.store.folder import FolderStore
 from services.common.store.s3 import S3Store
 
 LINKS = Links("https://moa.example/base/", "secret-of-16-letters", ttl_s=60)

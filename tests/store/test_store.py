@@ -16,8 +16,9 @@ from pydantic import SecretStr
 
 from services.auth.adapters.export_bucket import ExportBucket
 from services.common.errors import NotFound, StorageFailed
-from services.common.store import FolderStore, Store, StoreSettings, identity_of, object_name, owner_of
+from services.common.store import Store, StoreSettings, identity_of, object_name, owner_of
 from services.common.store.failing import FAILED
+from services.common.store.folder import FolderStore
 from services.common.store.model import CHUNK_BYTES
 from services.common.store.names import is_name, owns
 from services.common.store.s3 import PART_BYTES, S3Store

@@ -9,7 +9,8 @@ from moa.quota.v1 import quota_pb2
 from services.common.errors import StorageFailed
 from services.common.rpc.client import channel
 from services.common.signing import Secrets
-from services.common.store import FolderStore, Links
+from services.common.store import Links
+from services.common.store.folder import FolderStore
 from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.outbox import Outbox
 from services.tasks.adapters.queue import Queue

@@ -16,7 +16,8 @@ from moa.image.v1 import image_pb2, image_service_pb2
 from moa.task.v1 import task_pb2
 from services.common.clock import now_utc
 from services.common.errors import StorageFailed
-from services.common.store import FolderStore, object_name
+from services.common.store import object_name
+from services.common.store.folder import FolderStore
 from services.tasks.adapters.database import Database, Notices
 from services.tasks.adapters.queue import PART_BYTES, Queue, Spooled, WorkerLock
 from services.tasks.adapters.tasks import Tasks

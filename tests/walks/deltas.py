@@ -22,7 +22,8 @@ from services.catalogue import Watched
 from services.common.egress import Egress
 from services.common.rpc.client import channel
 from services.common.rpc.session.channel import SessionChannel
-from services.common.store import FolderStore, links_of
+from services.common.store import links_of
+from services.common.store.folder import FolderStore
 from services.router.adapters.backends import Backends
 from services.router.assembly import Around, serving
 from services.router.settings import RouterSettings

@@ -3,14 +3,12 @@
 An S3 bucket when one is configured, a folder otherwise; both behave alike.
 """
 
-from services.common.store.folder import FolderStore
 from services.common.store.links import Links
 from services.common.store.model import ObjectInfo, Opened, Store
 from services.common.store.names import object_name, owner_of
 from services.common.store.settings import StoreSettings, identity_of, links_of, store_of
 
 __all__ = [
-    "FolderStore",
     "Links",
     "ObjectInfo",
     "Opened",

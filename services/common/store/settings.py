@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from services.common.settings import ServiceSettings
-from services.common.store.folder import FolderStore
 from services.common.store.links import Links
 from services.common.store.model import Store
 
@@ -51,6 +50,9 @@ def store_of(settings: StoreSettings) -> Store:
         from services.common.store.s3 import S3Store
 
         return S3Store(settings.store_bucket, endpoint=settings.store_endpoint, region=settings.store_region)
+    # Who keeps objects counts those that fail; every process loads these settings.
+    from services.common.store.folder import FolderStore
+
     return FolderStore(settings.store_dir)
 
 
