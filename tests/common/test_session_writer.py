@@ -27,7 +27,7 @@ class Written(Socket):
         self.came.set()
 
 
-def say(writer: Writer[Response], number: int, *, piece: bytes = SMALL, among: int = MANY) -> None:
+def say(writer: Writer[Response], number: int, *, piece: bytes = SMALL, among: int = MANY.start) -> None:
     frame = writer.batch.frames.add()
     frame.call, frame.piece = number, piece
     writer.added(len(piece), among=among)
@@ -53,12 +53,13 @@ async def test_what_may_wait_goes_at_once_after_a_quiet_while(socket: Written) -
     assert socket.messages == [[1]]
 
 
-async def test_among_few_calls_nothing_waits(socket: Written) -> None:
-    """Of few streams hardly two speak at a time: to wait would win nothing."""
+@pytest.mark.parametrize("among", [MANY.start - 1, MANY.stop])
+async def test_among_few_or_very_many_calls_nothing_waits(socket: Written, among: int) -> None:
+    """Of few streams hardly two speak at a time, of very many several do anyway: to wait would win nothing."""
     writer = Writer(Response, gather_s=LONG_S)
     writer.use(socket)
     for number in (1, 2, 3):
-        say(writer, number, among=MANY - 1)
+        say(writer, number, among=among)
         await _turn()
     assert socket.messages == [[1], [2], [3]]
 

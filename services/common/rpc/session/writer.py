@@ -21,8 +21,9 @@ GATHER_S: Final = 0.005
 A message wakes the other side, and what that writes the edge: most of the CPU of a stream that trickles
 (docs/performance.md).
 """
-MANY: Final = 8
-"""Among fewer calls nothing waits: at a model's pace hardly two say anything within that time."""
+MANY: Final = range(8, 257)
+"""Among so many calls. Among fewer nothing waits: at a model's pace hardly two say anything within that time. Of more,
+a turn of the loop finds several by itself, and what waits would only be later."""
 _GATHERED_BYTES: Final = 16 * 1024
 """So much is not waited with."""
 _BATCH_BYTES: Final = 2**20
@@ -66,7 +67,7 @@ class Writer(Generic[B]):
             self._full.append(self._taken())
         if self._due:
             return
-        if among >= MANY and self._size < _GATHERED_BYTES and self._loop.time() < self._not_before:
+        if among in MANY and self._size < _GATHERED_BYTES and self._loop.time() < self._not_before:
             if self._timer is None:
                 # The next that comes later than `_not_before` takes it along; where none does, it goes then.
                 self._timer = self._loop.call_later(2 * self._gather_s, self._waited)
