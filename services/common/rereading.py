@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from services.common.database import CutOff
 
-READS: Final = ("Describe", "Download", "Find", "Get", "List", "Query", "Read", "Report")
+READS: Final = ("Describe", "Download", "Find", "Get", "List", "Query", "Read", "ReportSpend")
 """What the names of calls begin with that change nothing."""
 
 _Servicer = TypeVar("_Servicer")
