@@ -75,7 +75,7 @@ class Call:
         """Whether a first message was sent: from then on an error must be an event of the stream."""
 
     async def let_go(self) -> None:
-        """Give back the room that the request took."""
+        """Release the room that the request took."""
         room, self.room = self.room, None
         if room is not None:
             await room.aclose()
