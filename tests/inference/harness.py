@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from inference.__main__ import Process, serve
 from inference.settings import InferenceSettings
+from inference.text.events import Shown
 from moa.common.v1 import error_pb2, media_pb2, usage_pb2
 from moa.image.v1 import image_pb2, image_service_pb2, image_service_pb2_grpc
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
@@ -112,6 +113,40 @@ class Running:
             del engine.tick
             go_on.set()
 
+    @contextlib.contextmanager
+    def in_step(self, name: str) -> Iterator[Callable[[], None]]:
+        """Have a loaded model's engine tick again only after the pieces of its last tick were taken, in the block.
+
+        Yield what to call for each piece that was taken.
+        """
+        engine = self.engine(name)
+        submit, tick = engine.submit, engine.tick
+        taken = threading.Semaphore(0)
+        given = 0
+
+        def submitted(job: Any, emit: Callable[[Any], None]) -> None:
+            def counted(event: Any) -> None:
+                nonlocal given
+                given += isinstance(event, Shown)
+                emit(event)
+
+            submit(job, counted)
+
+        def waiting() -> None:
+            nonlocal given
+            for _ in range(given):
+                taken.acquire()
+            given = 0
+            tick()
+
+        engine.submit, engine.tick = submitted, waiting
+        try:
+            yield taken.release
+        finally:
+            del engine.submit, engine.tick
+            # What is left has nobody who takes it.
+            taken.release(1_000)
+
 
 @dataclass
 class TextOut:
@@ -166,13 +201,15 @@ class Client:
         request = image_service_pb2.GenerateImageRequest(**fields)
         return self.image_stub.GenerateImage(request, metadata=(*self.metadata, *more), timeout=timeout_s)
 
-    async def text(self, prompt: str = "", **fields: Any) -> TextOut:
-        """Ask and drain. Raises the error that the call ended with."""
+    async def text(self, prompt: str = "", *, took: Callable[[], object] = lambda: None, **fields: Any) -> TextOut:
+        """Ask and drain; call `took` for each piece of the text. Raises the error that the call ended with."""
         out = TextOut()
         async for event in _events(
             self.text_call(prompt, **fields), lambda: setattr(out, "messages", out.messages + 1)
         ):
             out.text += event.text.text
+            if event.HasField("text"):
+                took()
             out.by_candidate[event.candidate] = out.by_candidate.get(event.candidate, "") + event.text.text
             out.reasoning += event.reasoning.text
             out.logprobs.extend(event.text.logprobs)

@@ -19,14 +19,16 @@ from tests.inference.harness import CHAT, Client, Running, chat
 STORY = "Tell me a story about a fox."
 
 
-async def test_an_answer_comes_token_by_token(client: Client) -> None:
-    """An answer comes in several messages whose pieces join to it, with usage by the tokenizer at the end."""
-    out = await client.text("What is the capital of Korea?")
+async def test_an_answer_comes_token_by_token(client: Client, running: Running) -> None:
+    """Each piece of an answer comes before the next is made; they join to it, with usage by the tokenizer at the end."""
+    prompt_tokens = await client.count("What is the capital of Korea?")
+    with running.in_step(CHAT) as took:
+        out = await client.text("What is the capital of Korea?", took=took)
     assert "Seoul" in out.text
     assert out.messages > 4
     assert out.usage is not None
     assert out.usage.exact
-    assert out.usage.prompt_tokens == await client.count("What is the capital of Korea?")
+    assert out.usage.prompt_tokens == prompt_tokens
     assert out.usage.completion_tokens > 4
     assert [end.reason for end in out.ends] == [text_pb2.FINISH_REASON_STOP]
 
