@@ -20,7 +20,7 @@ STORY = "Tell me a story about a fox."
 
 
 async def test_an_answer_comes_token_by_token(client: Client, running: Running) -> None:
-    """Each piece of an answer comes before the next is made; they join to it, with usage by the tokenizer at the end."""
+    """Each piece of an answer comes before the next is made; they join to it, with exact usage at the end."""
     prompt_tokens = await client.count("What is the capital of Korea?")
     with running.in_step(CHAT) as took:
         out = await client.text("What is the capital of Korea?", took=took)
