@@ -12,8 +12,8 @@ from gateway.routes import TYPE, Json
 from gateway.settings import EdgeSettings
 
 BUFFER_BYTES: Final = 32 * 2**10
-"""Twice this is read of a peer, then nothing, where it waits for a slow one or for the answer whether it is known.
-"""
+"""Of each connection. Envoy stops to read a peer once it holds twice this for a receiver who is slow, or for a request
+whose key is still being looked up."""
 
 HEADERS_KIB: Final = 60
 HEADERS: Final = 100

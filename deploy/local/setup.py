@@ -124,6 +124,13 @@ def meaning(output: str) -> str:
     """Return a sentence for what pip or uv said at its end."""
     if "No space left" in output:
         return f"the disk of {ROOT} is full"
+    if (proxy := proxy_named()) and re.search(
+        "proxy|tunnel|error sending request|No matching distribution", output, re.I
+    ):
+        return (
+            f"the package index could not be reached through {proxy}; correct it, or unset it where this machine "
+            "needs no proxy"
+        )
     if "No matching distribution" in output or "No solution found" in output:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         return (
@@ -133,6 +140,14 @@ def meaning(output: str) -> str:
     if "HASH" in output.upper() and ("DO NOT MATCH" in output.upper() or "MISMATCH" in output.upper()):
         return "a package is not the one that was pinned"
     return "the packages could not be installed"
+
+
+def proxy_named() -> str:
+    """Return the variable that names a proxy for package indexes and its value without a password; empty for none."""
+    for name in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        if value := os.environ.get(name):
+            return f"{name}={re.sub('//[^/]*@', '//', value)}"
+    return ""
 
 
 def install_torch(venv: Path) -> None:

@@ -67,9 +67,28 @@ def test_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("something else", "could not be installed"),
     ],
 )
-def test_what_pip_says(said: str, sentence: str) -> None:
+def test_what_pip_says(monkeypatch: pytest.MonkeyPatch, said: str, sentence: str) -> None:
     """pip's and uv's commonest endings are told in words."""
+    for name in ("https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     assert sentence in setup.meaning(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "cause: error sending request for url (https://packages.example/six)\ncause: tunnel error: failed to connect",
+        "ProxyError('Cannot connect to proxy.', ConnectionRefusedError(111))",
+        "ERROR: No matching distribution found for uvloop==0.23.0",
+    ],
+)
+def test_a_proxy_is_named(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Where packages are asked for through one, and without its password."""
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:secret@proxy.example:3128")
+    assert "HTTPS_PROXY=http://proxy.example:3128;" in setup.meaning(said)
+    assert "through" not in setup.meaning("error: Hash mismatch for `uvloop==0.23.0`")
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

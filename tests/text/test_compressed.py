@@ -21,6 +21,7 @@ from services.common import errors
 from services.providers.http.client import Outgoing, Pool, Reply
 from services.providers.http.unzip import PIECE_BYTES, Unzip
 from tests.text.harness import Row, chat, text_of, text_service
+from tests.waiting import Turns
 
 TEXT = b'{"answer": "' + b"words and words " * 2000 + b'"}'
 
@@ -103,29 +104,19 @@ async def test_a_bomb_takes_no_memory_and_nobodys_turn() -> None:
     packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
     megabyte = bytes(1 << 20)
     bomb = b"".join(packer.compress(megabyte) for _ in range(64)) + packer.flush()
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
     async with answered([bomb], "gzip") as (ask, _):
         reply = await ask()
-        other = asyncio.create_task(others())
         tracemalloc.start()
         try:
-            before = turns
-            sizes = [len(await reply.read_some()) for _ in range(100)]
+            async with Turns() as turns:
+                sizes = [len(await reply.read_some()) for _ in range(100)]
             assert max(sizes) <= PIECE_BYTES
-            assert turns - before >= 90
+            assert turns.taken >= 90
             with pytest.raises(errors.UpstreamBroken, match="too long"):
                 await reply.read_all(4 << 20)
             assert tracemalloc.get_traced_memory()[1] < 24 << 20
         finally:
             tracemalloc.stop()
-            other.cancel()
             reply.close()
 
 

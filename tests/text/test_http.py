@@ -23,6 +23,7 @@ from services.providers.http.client import Outgoing, Pool
 from services.providers.http.deadline import Deadline
 from services.providers.http.exchange import Upload
 from tests.authority import Authority
+from tests.waiting import Turns
 
 
 @pytest.mark.parametrize(
@@ -215,26 +216,17 @@ async def test_a_piece_is_no_longer_than_asked_for_and_others_go_on_between() ->
     """However much has come at once."""
     body = bytes(range(250)) * 400
     server = _Raw([b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + body])
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
     async with server as url:
         pool = Pool(Timeouts())
         reply = await pool.send(Outgoing(URL(url), b"", {}, "POST"), {})
         # All of it has come.
         while reply._content.total_bytes < len(body):  # noqa: SLF001  # nothing else tells
             await asyncio.sleep(0)
-        other = asyncio.create_task(others())
         pieces, at = [], []
-        while piece := await reply.read_some(8192):
-            pieces.append(piece)
-            at.append(turns)
-        other.cancel()
+        async with Turns() as turns:
+            while piece := await reply.read_some(8192):
+                pieces.append(piece)
+                at.append(turns.taken)
         reply.close()
         await pool.close()
     assert b"".join(pieces) == body
