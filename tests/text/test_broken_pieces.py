@@ -85,6 +85,31 @@ def test_what_holds_no_piece_breaks_nothing(name: str) -> None:
     assert text_of(events) == "good rest"
 
 
+def _of_lines(piece: bytes) -> bytes:
+    """Return an event with its JSON in several lines, as the format of events allows."""
+    lines = json.dumps(json.loads(piece.removeprefix(b"data: ")), indent=1).splitlines()
+    return b"".join(b"data: %s\n" % line.encode() for line in lines) + b"\n"
+
+
+@pytest.mark.parametrize("name", ["openai", "gemini"])
+def test_a_piece_of_several_lines(name: str) -> None:
+    """JSON that is written over several lines is one event; from one server, several events come without a gap."""
+    reader = ADAPTERS[name].reader(chat(), MODEL, SSE)
+    make = _chunk if name == "openai" else _candidate
+    events = reader.feed(_of_lines(make("good ")) + _of_lines(make("rest", "stop" if name == "openai" else "STOP")))
+    events = [*events, *reader.end()]
+    assert reader.failure is None
+    assert text_of(events) == "good rest"
+
+
+def test_pieces_that_one_line_break_parts() -> None:
+    """Each is read, with a line without data between them too."""
+    reader = ADAPTERS["openai"].reader(chat(), MODEL, SSE)
+    stream = _chunk("good ").strip() + b"\ndata:\n" + _chunk("rest", "stop").strip() + b"\ndata: [DONE]\n\n"
+    assert text_of([*reader.feed(stream), *reader.end()]) == "good rest"
+    assert reader.failure is None
+
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 TAILS = {
     "no number": b"zz\r\nworld\r\n",

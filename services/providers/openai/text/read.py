@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from services.providers.text.reading import BaseReader, Malformed
 _decode: Final = msgspec.json.Decoder(Chunk).decode
 _decode_plain: Final = msgspec.json.Decoder(PlainChunk).decode
 _decode_any: Final = msgspec.json.Decoder().decode
+_skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 FINISH_REASONS: Final[Mapping[str, FinishReason.ValueType]] = {
     "stop": FinishReason.FINISH_REASON_STOP,
@@ -142,9 +144,9 @@ class OpenAIReader(BaseReader):
         if payload == b"[DONE]":
             self._end_spoken()
             self._finish()
-        elif b"\n" in payload:
+        elif b"\n" in payload and _is_whole(payload.partition(b"\n")[0]):
             # One server ends events by one line break: what is several events reads as one of several lines.
-            for line in payload.split(b"\n"):
+            for line in filter(None, payload.split(b"\n")):
                 self._take(line)
         else:
             self._take_whole(payload)
@@ -336,6 +338,16 @@ class OpenAIReader(BaseReader):
 
 def _failure_of(error: failures.Failure | str) -> failures.Failure:
     return error if isinstance(error, failures.Failure) else failures.Failure(error)
+
+
+def _is_whole(line: bytes) -> bool:
+    """Return whether the first line of an event is a payload by itself, not the beginning of one of several lines."""
+    if not line or line == b"[DONE]":
+        return True
+    with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+        _skip(line)
+        return True
+    return False
 
 
 def _is_bare(choice: Choice) -> bool:
