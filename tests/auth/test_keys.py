@@ -23,9 +23,9 @@ async def test_who_goes_by_what_a_key_may_hears_only_what_is_fresh(
     _, key_id, key = await auth.account()
     admission = await admit(auth)
     assert admission.verified(key) is None
-    await admission.identify(key)
-    held = admission.verified(key)
-    assert held is not None
+    # On a busy machine an answer may be older than that by the time it is looked at.
+    while (held := admission.verified(key)) is None:
+        await admission.identify(key)
     assert held.key_id == key_id
     later = time.monotonic() + 2
     with monkeypatch.context() as clock:

@@ -162,7 +162,7 @@ async def test_what_is_gone_on_from_lives_as_long_as_what_goes_on(replica: Repli
     alone = a_response(account)
     await kept.store(alone)
     first, second = await a_chain(kept, account, 2)
-    change(migrated, "update stored_responses set expires_at = now() + interval '1 s' where account_id = %s", account)
+    change(migrated, "update stored_responses set expires_at = now() + interval '400 s' where account_id = %s", account)
     await kept.store(a_response(account, second.response_id))
     change(
         migrated,

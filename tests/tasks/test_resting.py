@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -122,11 +123,14 @@ async def test_a_deliverer_waits_for_the_next_delivery(tasks_database: Database,
     assert await deliverer.pause_s() == REST_S
     task = await Tasks(tasks_database).create(make(webhook_url="https://example.com", webhook_events=["start"]))
     assert await deliverer.pause_s() == 1.0
+    began = time.monotonic()
     async with tasks_database.transaction() as link:
         await link.execute(
             "update tasks.deliveries set next_at = now() + interval '12 s' where task_id = %s", (task.id,)
         )
-    assert 10 < await deliverer.pause_s() <= 12
+    pause_s = await deliverer.pause_s()
+    # What the machine took is passed of it, to the database's clock.
+    assert 11 - (time.monotonic() - began) < pause_s <= 12
     assert now_utc() < task.deadline
 
 
@@ -144,7 +148,7 @@ async def test_word_of_the_database_rings(tasks_url: str) -> None:
             webhooks.clear()
             await link.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
-                "where datname = current_database() and pid <> pg_backend_pid() and query = 'select 1'"
+                "where datname = current_database() and pid <> pg_backend_pid()"
             )
             await webhooks.wait()
     listening.cancel()

@@ -63,17 +63,19 @@ def test_both_streams_tell_the_whole_story_in_order(
     ]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     kinds = [event.WhichOneof("event") for event in events]
-    assert kinds[0] == "created"
-    assert kinds[-1] == "succeeded"
-    assert [k for k in kinds if k != "progress"] == ["created", "submitted", "started", "output", "succeeded"]
-    steps = [event.progress for event in events if event.progress.stage == "diffusion"]
+    # On a busy machine a worker may be taken for dead: then another try is told behind the first.
+    last = len(kinds) - 1 - kinds[::-1].index("submitted")
+    assert set(kinds[1:last]) <= {"submitted", "started", "progress", "output", "requeued"}
+    told = [kinds[0], *(kind for kind in kinds[last:] if kind != "progress")]
+    assert told == ["created", "submitted", "started", "output", "succeeded"]
+    steps = [event.progress for event in events[last:] if event.progress.stage == "diffusion"]
     assert {each.steps for each in steps} == {4}
     assert steps[-1].step == 4
     assert all(each.HasField("eta") for each in steps)
     assert requests.get(steps[0].preview_link, timeout=60).content.startswith(b"\x89PNG")
     shown = sse(system, task.id)
     assert [(number, kind) for number, kind, _ in shown] == [(e.sequence, e.WhichOneof("event")) for e in events]
-    output = next(data for _, kind, data in shown if kind == "output")
+    output = [data for _, kind, data in shown if kind == "output"][-1]
     assert requests.get(output["output"]["link"], timeout=60).status_code == 200
 
 
@@ -202,12 +204,13 @@ def test_outputs_that_cannot_be_stored_wait_and_cost_nothing_more(
     finally:
         system.objects.unlink()
         system.objects.with_name("away").rename(system.objects)
+    painted = system.paintings("begin", prompt)
     resume = task_service_pb2.ResumeTaskRequest(id=task.id)
     again = stub.ResumeTask(resume, metadata=metadata(system)).task
     assert again.id != task.id
     assert stub.ResumeTask(resume, metadata=metadata(system)).task.id == again.id
     assert sse(system, again.id)[-1][1] == "succeeded"
-    assert system.paintings("begin", prompt) == 1
+    assert system.paintings("begin", prompt) == painted
     charged = "select request_id, micro_credits from ledger where kind = 'settle' and request_id = any(%s)"
     assert until(lambda: system.query(charged, [task.id, again.id]), what="the charge") == [(again.id, 500_000)]
 
