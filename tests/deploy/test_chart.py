@@ -253,6 +253,32 @@ def test_pools_have_models_of_their_own() -> None:
     assert {"moa-inference", "moa-inference-chat", "moa-inference-images"} <= services
 
 
+def test_pools_begin_alike() -> None:
+    """What a pool does not say is as of every pool, not of the processes without weights; maps are laid over it."""
+    card = {"limits": {"nvidia.com/gpu": 1}}
+    inference = {"defaults": {"cache": {"size": "5Gi"}}, "pools": {"images": {"resources": card, "replicas": 3}}}
+    sets = {
+        found["metadata"]["name"]: found["spec"]
+        for found in rendered({**profile("trial"), "inference": inference})
+        if found["kind"] == "StatefulSet" and "inference" in found["metadata"]["name"]
+    }
+    assert {name: spec["replicas"] for name, spec in sets.items()} == {"moa-inference": 1, "moa-inference-images": 3}
+    for name, spec in sets.items():
+        resources = spec["template"]["spec"]["containers"][0]["resources"]
+        assert resources["requests"] == {"cpu": "1", "memory": "2Gi"}
+        assert resources["limits"] == {"memory": "8Gi", **(card["limits"] if name.endswith("images") else {})}
+        assert [each["spec"]["resources"]["requests"] for each in spec["volumeClaimTemplates"]] == [{"storage": "5Gi"}]
+
+
+def test_without_jobs_before_a_release() -> None:
+    """A controller that renders without the cluster needs none: processes do the same at their start."""
+    without = {"migrations": {"enabled": False}, "check": {"enabled": False}}
+    values = {**profile("production"), "catalogue": "providers: []\nmodels: []"}
+    assert any(found["kind"] == "Job" for found in rendered(values))
+    found = rendered({**values, **without})
+    assert not [each for each in found if "helm.sh/hook" in each["metadata"].get("annotations", {})]
+
+
 def test_the_example_catalogue_is_one(tmp_path: Path) -> None:
     """What the GPU profile gives as a catalogue is accepted, and its providers' pools are the profile's."""
     values = profile("gpu")

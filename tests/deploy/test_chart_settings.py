@@ -57,6 +57,11 @@ def _with_volume(path: str) -> dict[str, Any]:
             "keda.inference.minReplicas is 1 at least: what waits is told by",
         ),
         ({"inference": {"pools": {"a": {"keda": {"minReplicas": 0}}}}}, "inference.pools.a.keda.minReplicas is 1 at"),
+        (
+            {"inference": {"pools": {"a": {"resources": {"requests": {"nvidia.com/gpu": 1}}}}}},
+            "the same of nvidia.com/gpu among requests and limits, or limits alone: 1 and none",
+        ),
+        ({"inference": {"defaults": {"settings": {"MOA_SIGNUP": "open"}}}}, "inference.defaults.settings.MOA_SIGNUP"),
         ({"defaults": {"replicas": 0}}, "replicas is 1 at least"),
         ({"processes": {"edge": {"replicas": 0}}}, "processes.edge.replicas is 1 at least"),
         ({"processes": {"largetext": {"replicas": 0}}}, "without largeRequests.enabled"),

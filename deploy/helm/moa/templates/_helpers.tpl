@@ -55,9 +55,16 @@ app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- toJson (mergeOverwrite (deepCopy .root.Values.defaults) (deepCopy (default (dict) .values))) -}}
 {{- end }}
 
+{{/* A pool's values, over those of all pools, as JSON: (dict "root" $ "values" …) */}}
+{{- define "moa.pool" -}}
+{{- $own := mergeOverwrite (deepCopy .root.Values.inference.defaults) (deepCopy (default (dict) .values)) }}
+{{- include "moa.values" (dict "root" .root "values" $own) -}}
+{{- end }}
+
 {{/* Between how many pods a pool is scaled, as JSON: (dict "root" $ "values" …) */}}
 {{- define "moa.poolBounds" -}}
-{{- toJson (mergeOverwrite (deepCopy .root.Values.keda.inference) (deepCopy (default (dict) (get (default (dict) .values) "keda")))) -}}
+{{- $own := (fromJson (include "moa.pool" .)).keda }}
+{{- toJson (mergeOverwrite (deepCopy .root.Values.keda.inference) (deepCopy (default (dict) $own))) -}}
 {{- end }}
 
 {{/* An address inside the cluster: (dict "root" $ "name" "router" "port" 8101) */}}
