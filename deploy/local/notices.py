@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,10 @@ _AGAIN_S: Final = 60.0
 """The same is told once in so long, with how often it came meanwhile."""
 _LONGEST_LINE: Final = 64 * 1024
 _MOST_TOLD: Final = 1000
+_LEAST_BYTES: Final = 32 * 2**20
+"""A disk with less is full: PostgreSQL writes ahead in files of 16 MiB."""
+_DISK_FULL: Final = "disk.full"
+"""In no log, for it could not be written."""
 
 
 def _account_refused(line: Mapping[str, Any]) -> str:
@@ -59,6 +64,13 @@ def _database_lost(line: Mapping[str, Any]) -> str:
 
 def _database_read_only(line: Mapping[str, Any]) -> str:
     return f"warning: the database takes no writes, so nobody is served whom it must be asked for: {line.get('why')}"
+
+
+def _disk_full(line: Mapping[str, Any]) -> str:
+    return (
+        f"warning: the disk of {line.get('why')} is full: use cannot be recorded, requests are refused, logs end; "
+        "once there is room it goes on by itself"
+    )
 
 
 def _store_apart(_: Mapping[str, Any]) -> str:
@@ -107,6 +119,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "database.lost": _database_lost,
     "database.full": _database_full,
     "database.read_only": _database_read_only,
+    _DISK_FULL: _disk_full,
     "store.apart": _store_apart,
     "store.failed": _store_failed,
     "certificate.expired": _certificate_expired,
@@ -162,6 +175,10 @@ class Notices:
             with contextlib.suppress(OSError):
                 for line in self._lines(name):
                     self._read(name, line)
+        for folder in {path.parent for path in self._logs.values()}:
+            with contextlib.suppress(OSError):
+                if shutil.disk_usage(folder).free < _LEAST_BYTES:
+                    self._tell_due({"event": _DISK_FULL, "why": str(folder)})
 
     def _lines(self, name: str) -> Iterable[bytes]:
         """Yield the whole lines that are new; one that is not whole yet, or too long, is left."""
@@ -188,8 +205,12 @@ class Notices:
             return
         if event not in WORDS or (event in _FROM_ROUTER and name != "router"):
             return
-        if event in _NOT_KEPT_BACK or self._is_due(result):
-            self._tell(_shown(WORDS[event](result)) + self._times(result))
+        self._tell_due(result)
+
+    def _tell_due(self, line: Mapping[str, Any]) -> None:
+        event = line["event"]
+        if event in _NOT_KEPT_BACK or self._is_due(line):
+            self._tell(_shown(WORDS[event](line)) + self._times(line))
 
     def _is_due(self, line: Mapping[str, Any]) -> bool:
         """Return whether a line is to be told now; if not, count it."""

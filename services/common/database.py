@@ -214,6 +214,10 @@ class Database:
                 self._probe = asyncio.create_task(
                     self._until_back(writes=isinstance(error, READ_ONLY)), name="database probe"
                 )
+            if full:
+                raise Unavailable(
+                    f"{self._what} cannot be written now: the database has no room; try again", retry_after_s=1
+                ) from error
             raise self._is_away(CutOff if cut else Unavailable) from error
 
     async def _begun(self, link: Link) -> None:

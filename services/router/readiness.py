@@ -42,7 +42,7 @@ class ReadinessServicer(readiness_service_pb2_grpc.ReadinessServiceServicer):
         recording = self._recording()
         if recording.refuses:
             raise Unavailable(
-                "requests are refused, for what they use could not be recorded now: auth cannot be reached, and the "
+                "requests are refused, for what they use could not be recorded now: auth does not book it, and the "
                 f"journal cannot be written ({recording.fault}); try again",
                 retry_after_s=1,
             )

@@ -276,7 +276,7 @@ async def test_a_full_disk_keeps_no_answer_and_loses_no_claim(answers: Answers, 
             f" for each row when (new.claim_id = '{claim}') execute function full_disk()"
         )
         try:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Unavailable, match="cannot be written now: the database has no room"):
                 await answers.keep(claim, ANSWER)
             # It does not count as away: nobody else is refused.
             assert outcome(await answers.claim(asked())) == "begun"

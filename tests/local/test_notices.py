@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_a_refusal_of_the_operators_account_is_one_line(tmp_path: Path) -> None:
         "warning: the gateway's account with the provider openai-text has no credit left (no answer, "
     )
     assert line.endswith(": it gave no reason")
+
+
+def test_a_full_disk_is_told_though_no_log_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once a minute, as all that goes on; the logs lie on it."""
+    terminal = Terminal(tmp_path)
+    free = shutil.disk_usage(tmp_path)._replace(free=31 * 2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    (line,) = terminal.wrote("router", "")
+    assert line.startswith(f"warning: the disk of {tmp_path} is full: ")
+    assert terminal.wrote("router", "") == []
+    terminal.now = 60
+    assert terminal.wrote("router", "") == [f"{line} (and 1 times since this was last said)"]
 
 
 def test_a_store_that_fails_is_told_with_why(tmp_path: Path) -> None:
