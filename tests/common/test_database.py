@@ -143,16 +143,20 @@ async def test_a_busy_database_is_not_away(database_url: str, monkeypatch: pytes
         await database.close()
 
 
-async def _end_sessions(database_url: str) -> int:
-    """Have the server end every session of a database; return how many there were."""
-    at = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> %s"
+async def _end_sessions(database_url: str, name: str) -> int:
+    """Have the server end every session of that name; return how many there were."""
+    at = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as operator:
-        return len(await (await operator.execute(at, (operator.info.backend_pid,))).fetchall())
+        return len(await (await operator.execute(at, (name,))).fetchall())
 
 
 @asynccontextmanager
-async def _pooled(database_url: str) -> AsyncIterator[Database]:
-    """Yield a database to which eight sessions are open, none of them used."""
+async def _pooled(database_url: str, name: str) -> AsyncIterator[Database]:
+    """Yield a database to which eight sessions of that name are open, none of them used.
+
+    By it they are told from those of another test, which the server may not have ended yet.
+    """
+    database_url = make_conninfo(database_url, application_name=name)
     database = Database(
         database_url, what="accounts", size=8, wait_s=WAIT_S, statement_s=20, lock_s=20, answer_s=60, at_once=True
     )
@@ -188,8 +192,8 @@ async def test_sessions_that_are_ended_are_made_anew_at_once(
         await sleep(delay)
 
     monkeypatch.setattr(asyncio, "sleep", sleeps)
-    async with _pooled(database_url) as database:
-        assert await _end_sessions(database_url) == 8
+    async with _pooled(database_url, "ended at once") as database:
+        assert await _end_sessions(database_url, "ended at once") == 8
         slept.clear()
         assert await _answers(database)
         assert not database.is_away
@@ -216,7 +220,7 @@ class _Reader:
         async with self._database.transaction() as link:
             await link.execute("select 1")
             if self.calls == 1:
-                await _end_sessions(self._url)
+                await _end_sessions(self._url, "ended amid")
             row = await (await link.execute("select 42")).fetchone()
             assert row is not None
             return int(row[0])
@@ -225,7 +229,7 @@ class _Reader:
 async def test_a_read_is_made_again_and_a_write_is_not(database_url: str) -> None:
     """Of calls whose session ended amid them a read is answered, by another session; a write's caller is told, and the
     operator in the server's words."""
-    async with _pooled(database_url) as database:
+    async with _pooled(database_url, "ended amid") as database:
         with capture_logs() as lines:
             reader = rereading(_Reader(database, database_url))
             assert await reader.GetThing(None, None) == 42

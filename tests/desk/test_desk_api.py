@@ -43,6 +43,8 @@ def system(tmp_path_factory: pytest.TempPathFactory, naver: Naver, receiver: Rec
         "MOA_EGRESS_ALLOW": f"127.0.0.1:{receiver.port}",
         "MOA_DESK_MAX_SIDE": "128",
         "MOA_TASK_PROVENANCE": "1",
+        # Nobody is killed here: a worker that a busy machine holds up keeps its task, and begins no second image.
+        "MOA_TASK_LEASE_S": "60",
     }
     with System(tmp_path_factory.mktemp("desk"), environment=environment, desk=True) as running:
         yield running

@@ -7,6 +7,7 @@ import queue
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from deploy.local.stack import REPOSITORY
 from deploy.local.supervisor import Spec, Supervisor
+from tests import waiting
 
 ENVIRONMENT = {"PYTHONPATH": str(REPOSITORY), "PATH": os.environ["PATH"]}
 PATIENCE_S = 20
@@ -77,7 +79,11 @@ def test_killed_process_comes_back(watched: Watched) -> None:
     assert watched.deaths.get(timeout=PATIENCE_S) == ("one", -9)
     second = watched.next_pid()
     assert second != first
-    assert watched.supervisor.pid("one") == second
+    # It may have spoken before the supervisor has noted that it was made.
+    pauses = waiting.pauses()
+    while (noted := watched.supervisor.pid("one")) in (None, first):  # the test's own time limit ends this
+        time.sleep(next(pauses))
+    assert noted == second
 
 
 def test_it_comes_back_again_and_again(watched: Watched) -> None:

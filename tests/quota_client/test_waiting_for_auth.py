@@ -87,8 +87,11 @@ async def test_a_refusal_that_nobody_waits_for_is_no_fault(failure: Exception, l
 
 
 @pytest.mark.parametrize(("parts", "asked"), [(1, 2), (16, 2)])
-async def test_where_there_is_little_auth_is_not_asked_at_each_request(parts: int, asked: int) -> None:
+async def test_where_there_is_little_auth_is_not_asked_at_each_request(
+    parts: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is leased ahead of need is asked for once a second at most, where what was lent leaves its key as poor."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
 
     async def there() -> None: ...
 

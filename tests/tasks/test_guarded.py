@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ class Field:
     system: System
     outside: Hostile
     inside: Hostile
+    unanswered: str = ""
+    """A task whose webhook is never answered. It is given up in its time, while the tests do something else."""
 
     def created(self, **body: Any) -> str:
         """Create a task; give its id."""
@@ -74,10 +77,13 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
                 "MOA_TASK_WORKERS": "8",
                 "MOA_TASK_PER_ACCOUNT": "8",
                 "MOA_WEBHOOK_PAUSES_S": "[]",
-                "MOA_WEBHOOK_TIMEOUT_S": "3",
+                "MOA_WEBHOOK_TIMEOUT_S": "15",
+                # A worker that a busy machine holds up keeps its task, whose one attempt this is.
+                "MOA_TASK_LEASE_S": "60",
             }
             with System(tmp_path_factory.mktemp("guarded"), environment=environment) as system:
-                yield Field(system, outside, inside)
+                made = Field(system, outside, inside)
+                yield replace(made, unanswered=made.created(callback_url=f"{outside.url}/silent"))
 
 
 def test_hostile_references_fail_their_task_and_harm_nothing_else(field: Field) -> None:
@@ -112,11 +118,12 @@ def test_hostile_receivers_cost_a_status_line(field: Field) -> None:
     outside, base = field.outside, field.outside.url
     before = field.memory_bytes("worker")
     outside.read_bytes.clear()
-    outside.left.clear()
+    left = Counter(outside.left)
     made = {
         path: field.created(callback_url=f"{base}/{path}")
-        for path in ("slow", "endless", "huge", "silent", "redirect/0", "redirect/1")
+        for path in ("slow", "endless", "huge", "redirect/0", "redirect/1")
     }
+    made["silent"] = field.unanswered
     ended = {path: field.delivery(task_id) for path, task_id in made.items()}
     for path in ("slow", "endless", "huge"):
         assert (ended[path]["state"], ended[path]["attempts"]) == ("DELIVERY_STATE_DELIVERED", 1)
@@ -124,7 +131,9 @@ def test_hostile_receivers_cost_a_status_line(field: Field) -> None:
     assert "in time" in ended["silent"]["last_error"]
     for path in ("redirect/0", "redirect/1"):
         assert (ended[path]["state"], ended[path]["last_status"]) == ("DELIVERY_STATE_DEAD", 307)
-    until(lambda: {"/slow", "/endless", "/huge", "/silent"} <= set(outside.left), what="the gateway's hanging up")
+    left.update(("/slow", "/endless", "/huge"))
+    left["/silent"] = 1
+    until(lambda: Counter(outside.left) >= left, what="the gateway's hanging up")
     assert field.inside.asked == []
     assert set(outside.read_bytes) <= {"/endless", "/huge"}
     assert max(outside.read_bytes.values(), default=0) <= AHEAD_BYTES
