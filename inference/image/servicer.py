@@ -140,7 +140,7 @@ class _Stream:
         self._call = calls.current()
         self._made = 0
         self.delivered = 0
-        """Images that were written."""
+        """Images that were written, or were being written."""
         self.ended = False
 
     async def write(self, events: list[Event | tuple[str, float]]) -> None:
@@ -153,8 +153,9 @@ class _Stream:
         wanted = [e for e in rendered if self._progress or e.WhichOneof("event") in ("image", "finished", "error")]
         if wanted:
             self._call.wrote = True
-            await self._heartbeat.write(image_service_pb2.GenerateImageResponse(events=wanted))
+            # Before the write: one that is interrupted may have arrived.
             self.delivered = self._made
+            await self._heartbeat.write(image_service_pb2.GenerateImageResponse(events=wanted))
 
     async def fail(self, error: BaseException | None) -> None:
         """End with an error: as a status if nothing was written yet, else as the last event."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from inference.heartbeat import EngineHeartbeat
 from moa.quota.v1 import quota_pb2
 from moa.text.v1 import text_pb2, text_service_pb2_grpc
 from services.common.rpc import call as calls
@@ -25,17 +26,19 @@ async def books() -> AsyncIterator[tuple[Books, str]]:
         yield kept
 
 
-def running_on(candidate: Any) -> bool:
-    """Return whether a slot's answer was not cancelled."""
-    return candidate is not None and not candidate.work.cancelled
-
-
 def endless(link: Any, reservation: str, *, stream: bool) -> Any:
     """Ask for an answer that does not end by itself."""
-    sampling = text_pb2.Sampling(temperature=2, logit_bias={1: -100})
+    sampling = text_pb2.Sampling(temperature=2, seed=1, logit_bias={1: -100})
     asking = chat(STORY, sampling=sampling, max_tokens=256, stream=stream)
     sent = rpc.metadata(TOKEN, f"request-of-{reservation}", (calls.RESERVATION_KEY, reservation))
     return text_service_pb2_grpc.TextServiceStub(link).GenerateText(asking, metadata=sent)
+
+
+async def left(engine: Any, call: Any) -> None:
+    """Leave the only call of an engine that is held, and wait until its server has heard."""
+    (job,) = engine.jobs()
+    call.cancel()
+    await until(lambda: job.cancelled)
 
 
 async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str]) -> None:
@@ -47,13 +50,17 @@ async def test_text_is_booked_as_far_as_it_was_delivered(books: tuple[Books, str
         caller = Client(running.address)
         assert (await caller.text("Hello")).text
         prompt = await caller.count(STORY)
-        pieces = 0
         for reservation in ("lease.1.400.0", ""):
             link = rpc.channel(running.address)
-            call = endless(link, reservation, stream=True)
-            while reservation and pieces < 3:
-                pieces += sum(event.HasField("text") for event in (await call.read()).events)
-            call.cancel()
+            pieces = 0
+            with running.in_step(CHAT) as took:
+                call = endless(link, reservation, stream=True)
+                while pieces < 3:
+                    for event in (await call.read()).events:
+                        if event.HasField("text"):
+                            pieces += 1
+                            took()
+                await left(running.engine(CHAT), call)
             await link.close()
         ended = rpc.metadata(TOKEN, "to-the-end", (calls.RESERVATION_KEY, "lease.3.400.0"))
         async for _ in caller.text_stub.GenerateText(chat("Hello"), metadata=ended):
@@ -86,8 +93,9 @@ async def test_text_is_owed_once_its_prompt_was_read(books: tuple[Books, str], s
         with running.held(CHAT, after_ticks=ticks, reached=reached) as engine:
             call = endless(link, "lease.1.400.0", stream=stream)
             assert await asyncio.to_thread(reached.wait, 60)
-            call.cancel()
-            await until(lambda: not engine.queue.waiting and not [c for c in engine.queue.running if running_on(c)])
+            while ticks and stream and not any(event.HasField("text") for event in (await call.read()).events):
+                pass
+            await left(engine, call)
         await link.close()
     finally:
         await asyncio.to_thread(running.stop)
@@ -101,30 +109,39 @@ async def test_text_is_owed_once_its_prompt_was_read(books: tuple[Books, str], s
 
 
 @pytest.mark.timeout(300)  # seconds of CPU, more where the cores are shared
-async def test_images_are_booked_as_far_as_they_were_delivered(books: tuple[Books, str]) -> None:
+async def test_images_are_booked_as_far_as_they_were_delivered(
+    books: tuple[Books, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A caller that vanishes in the middle of an order is charged for the images that were written, and no others; one
     that vanishes before the first, or that wanted all at once, for none."""
     kept, auth = books
+    write = EngineHeartbeat.write
+
+    async def late(heartbeat: EngineHeartbeat, message: Any) -> None:
+        """Write, and hear of its end late: the caller has the images by then, and may have left."""
+        await write(heartbeat, message)
+        if any(event.HasField("image") for event in message.events):
+            await asyncio.Event().wait()
+
     running = Running(auth_address=auth)
     got = 0
     try:
         first = Client(running.address)
         await first.image(**small())
         await first.close()
+        monkeypatch.setattr(EngineHeartbeat, "write", late)
         for reservation, stream, when in (
             ("lease.1.0.10", True, _drawn),
             ("lease.2.0.10", True, None),
             ("lease.3.0.10", False, _drawn),
         ):
-            caller = Client(running.address)
-            with running.held(IMAGE, after_ticks=1, when=when):
+            caller, reached = Client(running.address), threading.Event()
+            with running.held(IMAGE, after_ticks=1, when=when, reached=reached) as engine:
                 call = caller.image_call((calls.RESERVATION_KEY, reservation), **small(count=10, stream=stream))
-                if stream:
-                    while not (got if when else await _began(call)):
-                        got += sum(event.HasField("image") for event in (await call.read()).events)
-                else:
-                    await call.wait_for_connection()
-                call.cancel()
+                while stream and not (got if when else await _began(call)):
+                    got += sum(event.HasField("image") for event in (await call.read()).events)
+                assert await asyncio.to_thread(reached.wait, 60)
+                await left(engine, call)
                 await caller.close()
             # The next one's ticks are its own: none is spent on letting this one go.
             assert await asyncio.to_thread(running.engine(IMAGE).wait_idle, 60)
