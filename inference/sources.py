@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -219,13 +220,15 @@ def _progress(report: Report, total: int) -> Any:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts = total and kwargs.get("name") == "huggingface_hub.snapshot_download"
             self._reported = 0
+            self._updating = threading.Lock()
             super().__init__(*args, **(kwargs | {"disable": True}))  # type: ignore[no-untyped-call]
 
         def update(self, n: float | None = 1) -> None:
-            self.n += n or 0
-            if self._counts and (percent := min(100, int(100 * self.n / total))) > self._reported:
-                self._reported = percent
-                report(f"download, {self.n / 1e6:.1f} of {total / 1e6:.1f} MB", DOWNLOADED * percent / 100)
+            with self._updating:  # several files come at once: what is reported only grows
+                self.n += n or 0
+                if self._counts and (percent := min(100, int(100 * self.n / total))) > self._reported:
+                    self._reported = percent
+                    report(f"download, {self.n / 1e6:.1f} of {total / 1e6:.1f} MB", DOWNLOADED * percent / 100)
 
     return Bar
 
