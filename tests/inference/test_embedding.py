@@ -183,7 +183,7 @@ async def test_one_account_does_not_hold_up_another() -> None:
     engine.start()
     await asyncio.gather(many, one)
     assert any(2 in call for call in order[:2])
-    assert await asyncio.to_thread(engine.wait_idle, 10)
+    assert await asyncio.to_thread(engine.wait_idle, 60)
     for name in ("waiting", "running"):
         assert REGISTRY.get_sample_value(f"moa_engine_{name}", {"model": "shared"}) == 0
     await asyncio.to_thread(engine.stop)

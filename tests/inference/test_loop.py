@@ -168,12 +168,12 @@ def test_a_step_that_fails_ends_what_is_there_and_the_loop_goes_on(engine: Count
     engine.breaks = RuntimeError("secret")
     lost = [put(engine) for _ in range(3)]
     engine.start()
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)
     assert all(isinstance(why(job), errors.Internal) and "secret" not in why(job).message for job in lost)
     assert engine.resets == 1
     engine.breaks = None
     served = put(engine)
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)
     assert served.events == ["done"]
 
 
@@ -222,7 +222,7 @@ def test_what_waits_and_runs_is_told_in_a_step_and_when_nothing_does(engine: Cou
     engine.watch = lambda: seen.append((gauge("waiting"), gauge("running")))
     jobs = [put(engine, 1) for _ in range(3)]
     engine.start()
-    assert engine.wait_idle(10)
+    assert engine.wait_idle(60)
     assert all(job.events == ["done"] for job in jobs)
     assert seen == [(1, 2), (0, 1)]
     assert (gauge("waiting"), gauge("running")) == (0, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
+import threading
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
@@ -190,11 +191,12 @@ def test_short_texts_are_not_touched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_long_count_lets_a_chats_prompt_through() -> None:
-    """In the pool that both share, the prompt is read amid the long text, long before its end."""
+    """In the thread that both share, the prompt is read amid the long text, long before its end."""
     tokens = tokens_of("llama3")
     turns = SharedThread("test")
     text = " ".join(_corpus() * 4)
-    seen: list[int] = []
+    begun, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
 
     def watched() -> Generator[None, None, int]:
         work = counted(text, tokens)
@@ -203,13 +205,23 @@ async def test_a_long_count_lets_a_chats_prompt_through() -> None:
                 next(work)
             except StopIteration as end:
                 return int(end.value)
-            seen.append(1)
+            order.append("slice")
+            if not begun.is_set():
+                begun.set()
+                assert go_on.wait(60)
             yield
 
+    def prompt() -> Generator[None, None, int]:
+        order.append("prompt")
+        return (yield from counted("hello there", tokens))
+
     long = asyncio.create_task(turns.do(watched(), flow=Flow("one")))
-    while not seen:
-        await asyncio.sleep(0)
-    await turns.do(counted("hello there", tokens), flow=Flow("other"))
-    assert not long.done()
+    assert await asyncio.to_thread(begun.wait, 60)
+    chat = asyncio.create_task(turns.do(prompt(), flow=Flow("other")))
+    await asyncio.sleep(0)  # it has asked
+    go_on.set()
+    await chat
     assert await long == len(tokens(text))
+    assert order.index("prompt") == 1
+    assert order.count("slice") > 10
     turns.stop()
