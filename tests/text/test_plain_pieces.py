@@ -151,3 +151,30 @@ def test_a_plain_piece_is_decoded_once(piece: Json, vendor: str) -> None:
         sys.setprofile(profiled)
     assert events
     assert len(decoded) == 1, decoded
+
+
+def test_a_call_costs_the_same_however_many_came_before() -> None:
+    """Counted in steps of the interpreter, so that a walk over what has come shows."""
+    reader = _reader("")
+    steps = 0
+
+    def step(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal steps
+        frame.f_trace_opcodes = True
+        steps += event == "opcode"
+        return step
+
+    def begun(number: int) -> int:
+        nonlocal steps
+        called = {"index": number, "id": f"t{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        steps, traced = 0, sys.gettrace()
+        sys.settrace(step)
+        try:
+            events = reader.feed(_frame(_piece({"tool_calls": [called]})))
+        finally:
+            sys.settrace(traced)
+        assert [event.tool_call.call_index for event in events] == [number]
+        return steps
+
+    first, *others = [begun(number) for number in range(200)]
+    assert others[-1] <= others[0] < 2 * first

@@ -6,11 +6,14 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from services.common.own_task import in_own_task
 
 T = TypeVar("T")
+
+PIECE_BYTES: Final = 1 << 20
+"""The most that one message carries: gRPC refuses one of 72 MiB, and a message is copied on its way."""
 
 
 class Writer(Protocol):
@@ -71,7 +74,7 @@ class Heartbeat(ABC):
         Args:
             read: Returns the source's next message.
             render: Returns a message's bytes; empty where there is nothing to send, of which `passed_over` is told.
-            make: Makes what is sent, of the bytes as its `data`.
+            make: Makes what is sent, of the bytes, or of a piece of many, as its `data`.
         """
         await in_own_task(self._relayed(read, render, make))
 
@@ -86,7 +89,11 @@ class Heartbeat(ABC):
             if self._sending is not None:
                 await self._sending
             self._busy = True
-            await send(make(data=data))
+            if len(data) <= PIECE_BYTES:
+                await send(make(data=data))
+            else:
+                for at in range(0, len(data), PIECE_BYTES):
+                    await send(make(data=data[at : at + PIECE_BYTES]))
             self._busy = False
             self._last = now()
             self._wait_s = self._every_s

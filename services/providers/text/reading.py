@@ -72,6 +72,7 @@ class BaseReader(abc.ABC):
 
     __slots__ = (
         "_begun_calls",
+        "_calls_of",
         "_events",
         "_finished",
         "_framing",
@@ -117,6 +118,8 @@ class BaseReader(abc.ABC):
         self._finished: set[int] = set()
         self._begun_calls: dict[tuple[int, int], str] = {}
         """The name of each."""
+        self._calls_of: dict[int, int] = {}
+        """How many a candidate has begun."""
         self._nameless: dict[tuple[int, int], ToolCallDelta] = {}
         """Calls of which no name has come yet."""
         self._spoke: set[int] = set()
@@ -333,6 +336,7 @@ class BaseReader(abc.ABC):
                 self._nameless[place] = delta
                 return
             self._begun_calls[place] = delta.name = name
+            self._calls_of[candidate] = self._calls_begun(candidate) + 1
             delta.id = delta.id or f"call_{uuid4().hex}"
         event = TextEvent(candidate=candidate, tool_call=delta)
         self._meter.saw_piece(delta.arguments_json)
@@ -356,7 +360,7 @@ class BaseReader(abc.ABC):
         return place in self._begun_calls or place in self._nameless
 
     def _calls_begun(self, candidate: int) -> int:
-        return sum(1 for owner, _ in self._begun_calls if owner == candidate)
+        return self._calls_of.get(candidate, 0)
 
     def _end_candidate(
         self, candidate: int, reason: FinishReason.ValueType, *, refusal: str = "", stop_sequence: str = ""

@@ -81,7 +81,7 @@ def reader(request: GenerateTextRequest, model: Model, headers: Mapping[str, str
 class OpenAIReader(BaseReader):
     """Reads one answer."""
 
-    __slots__ = ("_custom_calls", "_plain_tries", "_refusals", "_returned", "_slots", "_takes_custom")
+    __slots__ = ("_custom_calls", "_plain_tries", "_refusals", "_returned", "_slots", "_taken", "_takes_custom")
 
     def __init__(self, request: GenerateTextRequest, *, streamed: bool, own_name: str = "") -> None:
         super().__init__(request, EventParser() if streamed else None)
@@ -93,6 +93,8 @@ class OpenAIReader(BaseReader):
         """Which calls are of custom tools."""
         self._slots: dict[tuple[int, int], tuple[int, str]] = {}
         """Which call a server's index means now, and its id: some give calls that come together one index."""
+        self._taken: dict[int, set[int]] = {}
+        """Which of a candidate's calls an index means or meant."""
 
     def _take(self, payload: bytes) -> None:
         """Read a piece: of the form that nearly all have in one pass, any other by `_take_other`."""
@@ -308,9 +310,10 @@ class OpenAIReader(BaseReader):
             if call_id:
                 self._slots[place] = (index, call_id)
             return index
-        taken = [own for (owner, _), (own, _) in self._slots.items() if owner == candidate]
+        taken = self._taken.setdefault(candidate, set())
         if (place not in self._slots and given in taken) or (begins and call_id and known and call_id != known):
             index = max(taken) + 1
+        taken.add(index)
         self._slots[place] = (index, call_id or known)
         return index
 
