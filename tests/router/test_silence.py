@@ -17,7 +17,7 @@ from openai import APIError, OpenAI
 from moa.image.v1 import image_service_pb2
 from moa.text.v1 import text_service_pb2
 from services.common.errors import ContentPolicy
-from services.common.rpc.heartbeat import Heartbeat
+from services.common.rpc.heartbeat import PIECE_BYTES, Heartbeat
 from services.router.dialects import event_stream
 from services.router.dialects.event_stream import EventStream
 from tests.dialects import ANSWERING
@@ -282,3 +282,22 @@ async def test_a_call_that_ended_ends_its_signs() -> None:
         await alive.asked.wait()
         while alive.beating:
             await asyncio.sleep(0)
+
+
+async def test_a_long_event_is_several_messages_with_no_sign_between() -> None:
+    """gRPC refuses messages beyond a size, and a last event may hold the whole answer again."""
+    long = bytes(range(256)) * 12_288
+    assert len(long) == 3 * PIECE_BYTES
+    events = iter([b"short", long + b"end", None])
+
+    async def read() -> bytes | None:
+        return next(events)
+
+    context: Any = Slow()
+    context.open.set()
+    async with asyncio.timeout(TIMEOUT_S), Beating(context) as alive:
+        await alive.relay(read, bytes, lambda data: data)
+    written = context.written[context.written.index(b"short") + 1 :]
+    begins, ends = written.index(long[:PIECE_BYTES]), written.index(b"end")
+    assert ends - begins == 3
+    assert b"".join(written[begins : ends + 1]) == long + b"end"
