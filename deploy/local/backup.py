@@ -121,7 +121,10 @@ def main(arguments: Sequence[str]) -> int:
             print(f"{save(url, file):,} bytes in {file}; keep {root / 'secrets.env'} too, elsewhere")
         else:
             restore(url, file)
-            print(f"restored from {file}; `make audit ARGS=--full` checks the books")
+            print(
+                f"restored from {file}. Put the secrets.env that was saved with it into {root} before the first start: "
+                "without its pepper no key works. Then `make audit ARGS=--full` checks the books"
+            )
     except (NotDone, DatabaseError, psycopg.Error, OSError) as error:
         print(f"{what}: {error}", file=sys.stderr)
         return 1

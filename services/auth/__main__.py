@@ -1,4 +1,4 @@
-"""The auth process: `serve` (the default), `migrate`, `bootstrap`, `audit`."""
+"""The auth process: `serve` (the default), `migrate`, `bootstrap`, `audit`, `forget-pepper`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psycopg
 
 from services.auth.adapters.accounts import Accounts
 from services.auth.adapters.checker import Checker
+from services.auth.adapters.key_pepper import forget_pepper, see_pepper
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain import keys
 from services.auth.domain.accounts import BYOK_LIMITS, BYOK_RULE, CEILINGS, EVERYTHING
@@ -36,6 +37,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 async def serve(config: AuthSettings) -> AsyncIterator[Replica]:
     """Bring the schema up to date; serve until the block ends, then drain, and return what was borrowed."""
     await bring_up_to_date(config.session_url, SCHEMA)
+    await asyncio.to_thread(see_pepper, config.session_url, config.key_pepper.get_secret_value().encode())
     if config.byok:
         await make_byok(config.session_url)
     metrics.serve(config)
@@ -63,9 +65,11 @@ async def make_byok(url: str) -> None:
 async def bootstrap(config: DatabaseSettings) -> dict[str, str | bool]:
     """Create the first administrator and its key; what it gives holds the key, which is shown only now."""
     await asyncio.to_thread(migrate, config.session_url)
+    pepper = config.key_pepper.get_secret_value().encode()
+    await asyncio.to_thread(see_pepper, config.session_url, pepper)
     postgres = Postgres(config.session_url, size=1)
     await postgres.open()
-    key = keys.make(config.key_pepper.get_secret_value().encode())
+    key = keys.make(pepper)
     made = await Accounts(postgres).first(
         limits=CEILINGS, rules=[EVERYTHING], key=key, micro_credits=_FIRST_MICRO_CREDITS
     )
@@ -115,6 +119,9 @@ def main(arguments: list[str]) -> None:
     check.add_argument(
         "--full", action="store_true", help="check everything anew, not only what was booked since the last check"
     )
+    commands.add_parser(
+        "forget-pepper", help="take another MOA_KEY_PEPPER at the next start: no key or session works then"
+    )
     chosen = parser.parse_args(arguments)
     try:
         _run(chosen)
@@ -130,6 +137,9 @@ def main(arguments: list[str]) -> None:
 def _run(chosen: argparse.Namespace) -> None:
     if chosen.command == "migrate":
         migrate(settings.read(DatabaseSettings).session_url)
+    elif chosen.command == "forget-pepper":
+        forget_pepper(settings.read(DatabaseSettings).session_url)
+        print("the next start takes its MOA_KEY_PEPPER for that of the database; `bootstrap` makes a first key")
     elif chosen.command == "bootstrap":
         config = settings.read(DatabaseSettings)
         logs.configure("auth", config.log_level)

@@ -1,0 +1,38 @@
+"""Which pepper the database's keys were digested with, so that another one is told at the start and not by callers."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Final
+
+import psycopg
+
+from services.auth.domain import keys
+
+_TEXT: Final = "the pepper of this database's keys"
+"""What is digested: no key, for keys have other forms."""
+
+
+def see_pepper(url: str, pepper: bytes) -> None:
+    """Note the pepper of a database that knows of none yet. Raises SystemExit where it knows another.
+
+    Args:
+        url: Of a database whose schema is up to date; a session of its own.
+        pepper: What keys and tokens are digested with.
+    """
+    own = keys.digest(pepper, _TEXT)
+    with psycopg.connect(url) as link:
+        link.execute("insert into key_pepper (digest) values (%s) on conflict do nothing", [own])
+        row = link.execute("select digest from key_pepper").fetchone()
+    if row is not None and not hmac.compare_digest(row[0], own):
+        raise SystemExit(
+            "MOA_KEY_PEPPER is not the one that this database's keys were made with, so that none of them would work: "
+            "set that one (with `make run` it stands in secrets.env beside the database), or give up all keys and "
+            "sessions for a new one by `python -m services.auth forget-pepper`"
+        )
+
+
+def forget_pepper(url: str) -> None:
+    """Have the next start note its pepper, whatever it is: for who gives up all keys and sessions."""
+    with psycopg.connect(url) as link:
+        link.execute("delete from key_pepper")
