@@ -10,13 +10,15 @@ from pathlib import Path
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 
+from moa.common.v1 import call_pb2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Binding:
     """One way to reach one method over REST.
 
     `fields` are bound by the path: a query parameter of the same name would override them, so the edge ignores it.
-    `streams`: the answer is sent piece by piece.
+    `streams`: the answer is sent piece by piece. `repeat`: what may be done with a call whose answer was lost.
     """
 
     service: str
@@ -25,6 +27,17 @@ class Binding:
     template: str
     takes_body: bool
     streams: bool
+    repeat: call_pb2.Repeat.ValueType = call_pb2.REPEAT_UNSPECIFIED
+
+    @property
+    def repeatable(self) -> bool:
+        """Return whether a call may be made twice."""
+        return self.repeat in (call_pb2.REPEAT_READS, call_pb2.REPEAT_SAME)
+
+    @property
+    def keyed(self) -> bool:
+        """Return whether a call that has an idempotency key may be."""
+        return self.repeat == call_pb2.REPEAT_KEYED
 
     @property
     def fields(self) -> frozenset[str]:
@@ -94,4 +107,5 @@ def _of_method(service: str, method: descriptor_pb2.MethodDescriptorProto) -> It
             template=template,
             takes_body=bool(each.body),
             streams=method.server_streaming,
+            repeat=method.options.Extensions[call_pb2.repeat],
         )

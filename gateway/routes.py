@@ -149,10 +149,6 @@ _ANOTHER: Final[Json] = {
 }
 """Has a call that is made again go to a worker that was not asked, where there is one."""
 
-READ_S: Final = 45.0
-"""How long a call that reads may stay without a byte of its answer, however often it is made again: a router that
-stands still is given up after 35 to 40 s, and another then has time to answer. Services take less than half of it."""
-
 READY: Final[Json] = {
     "cluster": ROUTER,
     "timeout": "4s",
@@ -177,7 +173,7 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
         *_preflights(settings),
         *_rest(first, settings),
         _alive(),
-        *_grpc(settings),
+        *_grpc(known, settings),
         *_rest([binding for binding in known if binding.template not in FIRST], settings),
         *_pages(settings),
         *_strays(),
@@ -194,30 +190,38 @@ def route_config(bindings: list[Binding], settings: EdgeSettings) -> Json:
     return {"name": "public", "virtual_hosts": [host]}
 
 
-def _target(settings: EdgeSettings, service: str = "", *, reads: bool = False, streams: bool = False) -> Json:
+def _target(
+    settings: EdgeSettings,
+    service: str = "",
+    *,
+    repeatable: bool = False,
+    streams: bool = False,
+    silent_s: float = retries.READ_S,
+) -> Json:
     """Return where a route leads.
 
     Args:
         settings: The edge's.
         service: Whose calls they are; of the router where it is not said.
-        reads: They change nothing, and may be made twice.
+        repeatable: They may be made twice.
         streams: Their answers may be long, and are read as slowly as the caller likes.
+        silent_s: How long those that may be made twice may stay without a byte of an answer.
     """
-    bounded = reads and not streams
-    idle = f"{min(settings.stream_idle_s, READ_S) if bounded else settings.stream_idle_s:g}s"
+    bounded = repeatable and not streams
+    idle = f"{min(settings.stream_idle_s, silent_s) if bounded else settings.stream_idle_s:g}s"
     return {
         "cluster": next((cluster for package, cluster in _CLUSTERS if service.startswith(package)), ROUTER),
         # Envoy's default of 15 s would cut streams; silence is bounded instead.
         "timeout": "0s",
         "idle_timeout": idle,
-        **({"retry_policy": _retries(settings, reads=True, bounded=bounded)} if reads else {}),
+        **({"retry_policy": _retries(settings, repeatable=True, bounded=bounded)} if repeatable else {}),
     }
 
 
-def _retries(settings: EdgeSettings, *, reads: bool = False, bounded: bool = False) -> Json:
+def _retries(settings: EdgeSettings, *, repeatable: bool = False, bounded: bool = False) -> Json:
     """Return when a route's calls are made again, and where: at another worker, where there is one."""
     return {
-        **retries.policy(settings, reads=reads, bounded=bounded),
+        **retries.policy(settings, repeatable=repeatable, bounded=bounded),
         "retry_host_predicate": [_ANOTHER],
         "host_selection_retry_max_attempts": "5",
     }
@@ -245,7 +249,7 @@ def _preflights(settings: EdgeSettings) -> Iterable[Json]:
     yield {"match": {"prefix": "/", "headers": asks}, "route": _target(settings)}
 
 
-def _grpc(settings: EdgeSettings) -> Iterable[Json]:
+def _grpc(bindings: list[Binding], settings: EdgeSettings) -> Iterable[Json]:
     """Native calls keep their trailers and their errors: no transcoder, and the server's own limit on messages."""
     speaks = [_header("content-type", {"prefix": "application/grpc", "ignore_case": True})]
     for prefix in GRPC_PREFIXES:
@@ -267,6 +271,9 @@ def _grpc(settings: EdgeSettings) -> Iterable[Json]:
             yield route
         else:
             limit = edge_metadata.get("limit", bodies.FREE_BYTES)
+            for method in sorted({each.method for each in bindings if each.keyed and each.service == service}):
+                called = {**route, "match": {"path": prefix + method, "headers": speaks}}
+                yield from bodies.timed(_keyed(called, settings, service), settings, limit=limit)
             yield from bodies.timed(route, settings, limit=limit, large_cluster=_large_cluster(route, settings, limit))
         yield _refusal({"prefix": prefix}, 415, _dialect("native"))
 
@@ -301,7 +308,9 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
-        "route": _target(settings, binding.service, reads=binding.verb == "GET", streams=binding.streams),
+        "route": _target(
+            settings, binding.service, repeatable=binding.verb == "GET" or binding.repeatable, streams=binding.streams
+        ),
         "metadata": _dialect(dialect, served=True, heads=heads),
         "typed_per_filter_config": filters,
     }
@@ -313,6 +322,8 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
         route["response_headers_to_add"] = [
             {"header": {"key": key, "value": value}, "append_action": _OVERWRITE} for key, value in open_to_all.items()
         ]
+    if binding.keyed:
+        yield from _of_body(binding, _keyed(route, settings, binding.service), settings)
     for other in _BY_HEADER if binding.service == _SHARED_SERVICE and binding.verb == "GET" else ():
         shared = {
             **route,
@@ -320,6 +331,18 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
             "metadata": _dialect(other.name, served=True, heads=heads),
         }
         yield from bodies.timed(shared, settings)
+    yield from _of_body(binding, route, settings)
+
+
+def _keyed(route: Json, settings: EdgeSettings, service: str) -> Json:
+    """Return the route of those of its calls that have an idempotency key: they are made again where a process dies."""
+    match = {**route["match"], "headers": [*route["match"]["headers"], retries.KEYED]}
+    return {**route, "match": match, "route": _target(settings, service, repeatable=True, silent_s=retries.KEYED_S)}
+
+
+def _of_body(binding: Binding, route: Json, settings: EdgeSettings) -> Iterable[Json]:
+    """Yield a route for each kind of body that its binding takes."""
+    dialect, filters = DIALECTS[binding.service], route["typed_per_filter_config"]
     if not binding.takes_body or binding.service not in _LARGE:
         yield from bodies.timed(route, settings)
         return
@@ -327,7 +350,7 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
         form = _header("content-type", {"prefix": "multipart/", "ignore_case": True})
         upload = {
             **route,
-            "match": {**path, "headers": [verb, form]},
+            "match": {**route["match"], "headers": [*route["match"]["headers"], form]},
             "metadata": _dialect(dialect, served=True, limit=settings.upload_limit_bytes),
             "typed_per_filter_config": {**filters, FREE_LIMIT: OFF, UPLOAD_LIMIT: bodies.ON},
         }
@@ -349,7 +372,7 @@ def _large_cluster(route: Json, settings: EdgeSettings, limit: int) -> str:
 
 
 def _pages(settings: EdgeSettings) -> Iterable[Json]:
-    for route in pages.routes(_target(settings, reads=True), {CORS: OFF}, _dialect("native", served=True)):
+    for route in pages.routes(_target(settings, repeatable=True), {CORS: OFF}, _dialect("native", served=True)):
         yield from bodies.timed(route, settings)
 
 

@@ -6,10 +6,11 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
@@ -122,6 +123,13 @@ class Callers:
             assert time.monotonic() < until, made
             await asyncio.sleep(THINK_S)
 
+    async def prediction(self) -> None:
+        """Have a picture made and wait for it, by a request that may be sent again."""
+        body = {"input": {"prompt": "pause=0.05 steps=4", "size": "64x64"}}
+        again = {"Idempotency-Key": str(uuid4()), "Prefer": "wait=60"}
+        path = "/v1/models/openai/gpt-image-1/predictions"
+        await self._note("prediction", lambda: self._json("POST", path, body, "output", headers=again))
+
     async def _note(self, kind: str, ask: Callable[[], Awaitable[tuple[str, str]]]) -> None:
         began = time.monotonic()
         try:
@@ -133,11 +141,18 @@ class Callers:
         self.asked.append(Asked(kind, began, time.monotonic(), outcome, detail[:300]))
 
     async def _json(
-        self, method: str, path: str, body: Any, wanted: str, into: dict[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        wanted: str,
+        *,
+        into: dict[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[str, str]:
-        async with self.session.request(method, self.url + path, json=body) as answer:
+        async with self.session.request(method, self.url + path, json=body, headers=headers) as answer:
             told = await answer.json()
-        if answer.ok and wanted in told:
+        if answer.ok and told.get(wanted):
             if into is not None:
                 into.update(told)
             return "ok", ""

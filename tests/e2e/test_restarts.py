@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,9 @@ class Doubled:
 
     stack: Stack
 
-    def callers(self, each: int) -> AbstractAsyncContextManager[Callers]:
+    def callers(self, each: int, kinds: Sequence[str] = ()) -> AbstractAsyncContextManager[Callers]:
         """Return callers, `each` of every kind."""
-        return calling(self.stack.url, self.stack.api_key, each=each)
+        return calling(self.stack.url, self.stack.api_key, each=each, kinds=kinds)
 
     def kill(self, victim: str) -> None:
         """Kill a process with -9."""
@@ -61,6 +61,10 @@ class Doubled:
         query = f"select tokens, count(*) from ledger where kind in {kinds} and tokens > 0 group by tokens"
         with psycopg.connect(self.stack.database_url) as link:
             return Counter({int(tokens): int(count) for tokens, count in link.execute(query).fetchall()})
+
+    def tasks(self) -> int:
+        """Return how many tasks there are."""
+        return self._count("tasks.tasks")
 
     async def is_exact(self, callers: Callers, before: Counter[int]) -> None:
         """Check, once everything is booked, that the books balance, that each answered text was charged what it cost,
@@ -102,7 +106,7 @@ def doubled(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Dou
             {"id": "cloud", **cloud, "credentials": {"api_key": "CLOUD_KEY"}},
             {"id": "local-image", "adapter": "inference", "makes": "image"},
         ],
-        "models": [{"id": "paced", "provider": "cloud"}, own],
+        "models": [{"id": "paced", "provider": "cloud"}, own, {**own, "id": "gpt-image-1"}],
     }
     (root / "catalogue.yaml").write_bytes(msgspec.yaml.encode(catalogue))
     with painting(token) as address:
@@ -187,6 +191,23 @@ async def test_fewer_than_one_in_a_hundred_fail(doubled: Doubled, victim: str) -
     check(callers, victim, dead_at)
     assert len(callers.bad()) < MOST_FAILED * len(callers.asked), callers.bad()
     await doubled.is_exact(callers, before)
+
+
+@pytest.mark.long
+async def test_no_prediction_with_a_key_fails_when_the_task_service_is_killed(doubled: Doubled) -> None:
+    """Four callers wait for predictions without a pause, each with an idempotency key, over four kills of the one task
+    service: all are answered, and no task is made twice."""
+    before = doubled.tasks()
+    async with doubled.callers(4, ["prediction"]) as callers:
+        for _ in range(4):
+            await killed(doubled, callers, "tasks", after=len(callers.asked) + 10)
+            await asyncio.to_thread(doubled.stack.await_ready, "tasks", wait_s=60)
+        await callers.until(len(callers.asked) + 10)
+    print(
+        f"{len(callers.asked)} predictions, slowest {max(asked.ended - asked.began for asked in callers.asked):.1f} s"
+    )
+    assert not callers.bad(), callers.bad()
+    assert doubled.tasks() - before == len(callers.asked)
 
 
 @pytest.mark.long
