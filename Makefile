@@ -51,8 +51,8 @@ run: proto ## Start the whole gateway on MOA_PORT (8080); Ctrl-C stops it.
 	@exec env PYTHONPATH=gen:. $(VENV)/python -m deploy.local.child $$PPID deploy.local
 
 .PHONY: reload
-reload: proto ## Bring code, catalogue and certificates that have changed into the gateway that runs, without an end.
-	@$(PY) -m deploy.local.reload
+reload: proto ## Bring code, catalogue and certificates that have changed into the gateway that runs (ONLY=edge: its certificate alone).
+	@$(PY) -m deploy.local.reload $(ONLY)
 
 .PHONY: test
 test: proto ## Run the tests (ARGS=… for pytest), the real Envoy and the real PostgreSQL included.

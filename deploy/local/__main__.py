@@ -25,8 +25,9 @@ def main() -> int:
     for number in _ENDINGS:
         signal.signal(number, _interrupt)
     os.umask(0o077)
-    wishes: queue.SimpleQueue[None] = queue.SimpleQueue()
-    signal.signal(reload.SIGNAL, lambda *_: wishes.put(None))
+    wishes: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
+    for wish in reload.SIGNALS.values():
+        signal.signal(wish, lambda number, _: wishes.put(signal.Signals(number)))
     steps = Steps(sys.stdout)
     code_at_start = reload.launcher_code()
     forks = Forks()
@@ -39,8 +40,7 @@ def main() -> int:
             print(ready(stack), flush=True)
             stack.key_was_shown()
             while True:
-                wishes.get()
-                _reload(stack, steps, code_at_start)
+                _reload(stack, steps, code_at_start, only_edge=wishes.get() == reload.SIGNALS[EDGE.name])
         except StackError:
             stack.stop()
             raise
@@ -58,15 +58,18 @@ def main() -> int:
     return 0
 
 
-def _reload(stack: Stack, steps: Steps, code_at_start: str) -> None:
+def _reload(stack: Stack, steps: Steps, code_at_start: str, *, only_edge: bool) -> None:
     steps.tell("reloading")
     try:
-        stack.reload()
+        if only_edge:
+            stack.reload_edge()
+        else:
+            stack.reload()
     except (StackError, OSError) as error:
         steps.tell(f"not reloaded: {error}")
     else:
         steps.tell("reloaded")
-        if reload.launcher_code() != code_at_start:
+        if not only_edge and reload.launcher_code() != code_at_start:
             steps.tell(
                 "the launcher itself is still that of before: stop it and `make run` again when nobody is served"
             )

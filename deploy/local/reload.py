@@ -1,4 +1,7 @@
-"""`make reload`: have the gateway that runs in MOA_HOME bring in what has changed, one process after another."""
+"""`make reload`: have the gateway that runs in MOA_HOME bring in what has changed, one process after another.
+
+`make reload ONLY=edge`: the edge's configuration and certificate alone, without an end of any call.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,13 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 from deploy.local.stack import REPOSITORY
+from deploy.local.topology import EDGE
 
-SIGNAL = signal.SIGUSR1
-"""What the launcher takes for the wish to reload."""
+SIGNALS: Final = {"": signal.SIGUSR1, EDGE.name: signal.SIGUSR2}
+"""What the launcher takes for the wish to reload everything, or one process alone."""
 
 
 def launcher_code(folder: Path = Path(__file__).parent) -> str:
@@ -25,16 +30,20 @@ def launcher_code(folder: Path = Path(__file__).parent) -> str:
     return found.hexdigest()
 
 
-def main() -> int:
-    """Ask the launcher; return 1 where none runs. The launcher's terminal tells what becomes of it."""
+def main(only: str) -> int:
+    """Ask the launcher; return 1 where none runs, 2 for what cannot be asked. Its terminal tells what becomes of it."""
+    if only not in SIGNALS:
+        print(f"ONLY={only}: the {EDGE.name} alone can be reloaded, or everything", file=sys.stderr)
+        return 2
     root = Path(os.environ.get("MOA_HOME", REPOSITORY / ".moa")).absolute()
     try:
         with (root / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = int((root / "lock").read_text())
-        os.kill(pid, SIGNAL)
-        print(f"asked the gateway in {root} to reload (process {pid}); its terminal tells how far it is")
+        os.kill(pid, SIGNALS[only])
+        what = f"reload its {only}" if only else "reload"
+        print(f"asked the gateway in {root} to {what} (process {pid}); its terminal tells how far it is")
         return 0
     except OSError:
         pass
@@ -43,4 +52,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("".join(sys.argv[1:2])))

@@ -257,6 +257,13 @@ class Stack:
                 self._launch(name, self.database_url)
                 self.await_ready(name)
                 self._tell(f"{name} is new")
+        self.reload_edge()
+
+    def reload_edge(self) -> None:
+        """Have the edge take its configuration and certificate over, without an end.
+
+        Raises StackError where it refuses them, and goes on with those before.
+        """
         if EDGE.name in self.plan.addresses:
             self._run_once(EDGE, "--reload")
             self._tell(f"{EDGE.name} is new")

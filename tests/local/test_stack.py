@@ -110,21 +110,24 @@ def test_strangers_sign_up_on_this_machine_alone(host: str, given: dict[str, str
     assert "MOA_SIGNUP" in AUTH.shared
 
 
+@pytest.mark.parametrize("only", ["", "edge"])
 def test_a_reload_is_asked_of_who_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], only: str
 ) -> None:
     """`make reload` reaches the process whose gateway runs in the folder; where none does, it says so."""
     monkeypatch.setenv("MOA_HOME", str(tmp_path))
     asked: list[int] = []
-    before = signal.signal(reload.SIGNAL, lambda number, _: asked.append(number))
+    number = reload.SIGNALS[only]
+    before = signal.signal(number, lambda number, _: asked.append(number))
     try:
-        assert reload.main() == 1
+        assert reload.main(only) == 1
         with Stack(tmp_path, processes=[]):
-            assert reload.main() == 0
-        assert reload.main() == 1
+            assert reload.main("router") == 2
+            assert reload.main(only) == 0
+        assert reload.main(only) == 1
     finally:
-        signal.signal(reload.SIGNAL, before)
-    assert asked == [reload.SIGNAL]
+        signal.signal(number, before)
+    assert asked == [number]
     assert capsys.readouterr().err.count("no gateway runs in") == 2
 
 
