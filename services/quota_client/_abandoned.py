@@ -152,12 +152,13 @@ class AbandonedCalls:
         )
         charge(settlement, reservation.amount, cost(usage, provider, model))
         settlement.ended_at.GetCurrentTime()
-        loop = asyncio.get_running_loop()
-        self._waiting[reservation_id] = loop.call_later(self._after_s, self._due, settlement), settlement
+        counting: asyncio.Task[None] | None = None
         if count is not None:
-            task = asyncio.create_task(self._counted(settlement, reservation.amount, cost, count))
-            self._counting.add(task)
-            task.add_done_callback(self._counting.discard)
+            counting = asyncio.create_task(self._counted(settlement, reservation.amount, cost, count))
+            self._counting.add(counting)
+            counting.add_done_callback(self._counting.discard)
+        later = asyncio.get_running_loop().call_later(self._after_s, self._due, settlement, counting)
+        self._waiting[reservation_id] = later, settlement
 
     async def _counted(self, settlement: quota_pb2.Settlement, reserved: Amount, cost: Cost, count: Count) -> None:
         """Put the counted prompt in the place of its bound, if it is known in time."""
@@ -171,6 +172,15 @@ class AbandonedCalls:
         nano_usd = cost(usage, settlement.provider, settlement.model)
         charge(settlement, reserved, nano_usd)
 
-    def _due(self, settlement: quota_pb2.Settlement) -> None:
+    def _due(self, settlement: quota_pb2.Settlement, counting: asyncio.Task[None] | None) -> None:
+        """Book, once a count that is under way has ended."""
+        if counting is not None and not counting.done():
+            counting.add_done_callback(lambda _: self._due_at_last(settlement))
+            return
         self._waiting.pop(settlement.reservation_id, None)
         self._settling.settled(settlement)
+
+    def _due_at_last(self, settlement: quota_pb2.Settlement) -> None:
+        # What is not waiting any more was booked as this process ended.
+        if settlement.reservation_id in self._waiting:
+            self._due(settlement, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from unittest.mock import Mock
 
 from moa.common.v1 import usage_pb2
@@ -47,6 +48,37 @@ async def test_the_word_of_a_backend_that_was_left_is_void(auth: Auth, admit: Ad
     )
     labels = "openai", ["a", "b, c"]
     assert rows == [("settle", 0, "", *labels), ("settle", 120, "local-text", *labels)]
+
+
+async def test_a_prompt_that_is_still_counted_is_waited_for(auth: Auth, admit: Admit) -> None:
+    """What is due while the provider counts is booked by the count, not by the bound, and once."""
+    account, _, key = await auth.account()
+    reservation = await reserve(await admit(auth), key, 300)
+    told = {calls.RESERVATION_KEY: reservation.reservation_id, calls.PROMPT_KEY: "90"}
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def count() -> int:
+        asked.set()
+        await gate.wait()
+        return 31
+
+    async with channel(auth.address) as link:
+        backend = AbandonedCalls(link, service_token=TOKEN, after_s=0)
+        await backend.start()
+        backend.report(
+            Mock(invocation_metadata=lambda: tuple(told.items())),
+            usage=usage_pb2.Usage(completion_tokens=5),
+            operation=quota_pb2.OPERATION_TEXT,
+            model=Model(id="m", provider="p"),
+            count=count,
+        )
+        await asked.wait()
+        await asyncio.sleep(0)  # it is due
+        gate.set()
+        await until(lambda: auth.spent(account) == (36, 0))
+        await backend.stop()
+    rows = "select kind, tokens, prompt_tokens from ledger where account_id = %s and kind in ('settle', 'late')"
+    assert auth.query(rows, account) == [("settle", 36, 31)]
 
 
 async def test_a_backends_word_says_what_the_request_is_called(auth: Auth, admit: Admit) -> None:

@@ -199,14 +199,11 @@ def test_every_answer_and_every_429_tells_what_is_left(gateway: Gateway, person:
     limit(gateway, person, requests_per_minute=1)
     refused, rig = 0, ANSWERING[dialect]
     asked, headers = rig.text("moa-tiny-chat", "Hello!"), rig.key(person.key)
-    for _ in range(30):
+    while refused < 2:
         answer = requests.post(gateway.url + asked.path, headers=headers, timeout=60, **asked.how)
         assert answer.status_code in (200, 429), answer.text
         # The limit is a moment old: the first requests may not have heard of it.
         if "x-ratelimit-limit-requests" in answer.headers or answer.status_code == 429:
             assert set(map(str.lower, answer.headers)) >= _TOLD
         refused += answer.status_code == 429
-        if refused == 2:
-            break
-    assert refused == 2
     assert int(answer.headers["retry-after"]) > 0

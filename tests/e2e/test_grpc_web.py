@@ -54,7 +54,8 @@ async def call(page: browser.Page, gateway: Gateway, key: str, model: str = "moa
 
 
 async def test_text_streams_into_a_page(gateway: Gateway, origin: str) -> None:
-    """Messages reach the page one after the other, `finished` last, and the trailers say that all went well."""
+    """Messages reach the page, `finished` last, and the trailers say that all went well. That none waits for the next
+    one, `tests/edge/test_grpc.py` sees."""
     async with browser.browser(origin) as page:
         await page.until("typeof run === 'function'")
         got = await call(page, gateway, gateway.key)
@@ -65,7 +66,6 @@ async def test_text_streams_into_a_page(gateway: Gateway, origin: str) -> None:
     assert kinds[0] == "started"
     assert kinds[-1] == "finished"
     assert kinds.count("text") > 2
-    assert len(set(got["times"])) > 2
     assert "grpc-status:0" in got["trailers"].replace(" ", "")
 
 

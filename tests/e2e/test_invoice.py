@@ -146,7 +146,8 @@ async def shop(stack: tuple[Stack, int]) -> AsyncIterator[Shop]:
 async def until(true: Callable[[], bool], *, within_s: float = 60.0) -> None:
     """Wait for a condition of another process that nothing announces."""
     async with asyncio.timeout(within_s):
-        while not true():
+        # In a thread: the provider runs in this loop.
+        while not await asyncio.to_thread(true):
             await asyncio.sleep(0.05)
 
 

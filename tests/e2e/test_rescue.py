@@ -39,7 +39,7 @@ class Pair:
 
     def breaks(self, at: int, how: str = "cut_at") -> None:
         """Let the first provider's next stream break in place of a piece."""
-        self.main.scripts.append(Script(text=PIECES, **{how: at}))  # type: ignore[arg-type]
+        self.main.scripts.append(Script(text=PIECES, together=True, **{how: at}))  # type: ignore[arg-type]
 
     def rows(self) -> list[tuple[str, str, int, int, int, bool]]:
         """Return what the ledger closed with a charge: kind, model, tokens, of prompt and completion, exact."""

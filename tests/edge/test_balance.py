@@ -86,9 +86,11 @@ def test_a_router_that_could_record_nothing_is_left_out(tmp_path: Path) -> None:
 
             counted(2)
             ill.held.recording = Recording(full)
-            told = [ready().json() for _ in range(20)]
-            assert {(each["journal_failed"], each["journal_fault"]) for each in told} == {(False, ""), (True, full)}
-            assert healthy(stack) == 2, "auth books what it serves"
+            told = set[tuple[bool, str]]()
+            while len(told) < 2:  # auth books what it serves: it is asked as before
+                each = ready().json()
+                told.add((each["journal_failed"], each["journal_fault"]))
+            assert told == {(False, ""), (True, full)}
             ill.held.recording = Recording(full, refuses=True)
             counted(1)
             for _ in range(10):

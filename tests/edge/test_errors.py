@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
 from typing import Any
 
@@ -17,6 +17,7 @@ from moa.common.v1 import error_pb2
 from services.common import errors
 from services.common.dialects import DIALECTS
 from tests.dialects import ANSWERING, RIGS
+from tests.edge.test_wire import exchanged
 from tests.edge.upstream import Upstream
 
 MESSAGE = 'a "quoted" \\ reason,\nover two lines, 이유 🙂 100%'
@@ -273,41 +274,56 @@ def test_a_tunnel_is_refused_at_once(edge: Stack) -> None:
         )
 
 
-@pytest.mark.parametrize("dialect", ANSWERING)
-@pytest.mark.parametrize("chunked", [False, True])
-def test_too_large(edge: Stack, upstream: Upstream, dialect: str, chunked: bool) -> None:
-    """A JSON body over 20 MiB is 413 with the request's id, whether its length is told or not; nothing is passed on."""
-    size = 20 * 2**20 + 1
+LIMIT_BYTES = 20 * 2**20
 
-    def pieces() -> Iterator[bytes]:
-        for _ in range(0, size, 2**20):
-            yield b"x" * 2**20
 
-    framing = "transfer-encoding: chunked" if chunked else f"content-length: {size}"
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
-        head = f"POST {RIGS[dialect].path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{framing}\r\n\r\n"
-        link.sendall(head.encode())
-        try:
-            for piece in pieces() if chunked else ():
-                link.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
-        except OSError:
-            pass  # refused while sending; the answer is there already
-        answer = HTTPResponse(link)
-        answer.begin()
-        body = json.loads(answer.read(answer.length))
+def begun(edge: Stack, path: str, *headers: str) -> socket.socket:
+    """Send a request's head."""
+    link = socket.create_connection(("127.0.0.1", edge.port), timeout=20)
+    link.sendall("\r\n".join((f"POST {path} HTTP/1.1", "host: x", *headers, "", "")).encode())
+    return link
+
+
+def is_too_large(link: socket.socket, dialect: str) -> None:
+    """Read a refusal, with the request's id where the dialect has it."""
+    answer = HTTPResponse(link)
+    answer.begin()
+    body = json.loads(answer.read(answer.length))
     assert answer.status == 413
     code = RIGS[dialect].code
     assert code(body) == code(rendered(dialect, "too_large", ""))
-    assert "the request body is too large; at most 20 MiB are taken here" in json.dumps(body)
     if dialect == "anthropic":
         assert answer.headers["request-id"] == answer.headers["x-request-id"] == body["request_id"]
+    assert "the request body is too large; at most 20 MiB are taken here" in json.dumps(body)
+
+
+def test_too_large_by_its_length(edge: Stack, upstream: Upstream) -> None:
+    """A JSON body over 20 MiB and a form over 64 are 413 in each dialect, told before any of them is sent; nothing is
+    passed on. All are asked at once: a caller that sends nothing is let wait for a moment."""
+    json_head = ("content-type: application/json", f"content-length: {LIMIT_BYTES + 1}")
+    form_head = ("content-type: multipart/form-data; boundary=b", f"content-length: {64 * 2**20 + 1}")
+    with ExitStack() as closing:
+        links = {dialect: closing.enter_context(begun(edge, RIGS[dialect].path, *json_head)) for dialect in ANSWERING}
+        form = closing.enter_context(begun(edge, "/v1/images/edits", *form_head))
+        for dialect, link in links.items():
+            is_too_large(link, dialect)
+        answer = HTTPResponse(form)
+        answer.begin()
+        assert (answer.status, json.loads(answer.read(answer.length))["error"]["code"]) == (413, "too_large")
     assert upstream.held.calls == 0
 
 
-def answer_on(link: socket.socket) -> tuple[int, Any]:
-    answer = HTTPResponse(link)
-    answer.begin()
-    return answer.status, json.loads(answer.read(answer.length))
+@pytest.mark.parametrize("dialect", ANSWERING)
+def test_too_large_by_what_comes(edge: Stack, upstream: Upstream, dialect: str) -> None:
+    """So it is where no length is told."""
+    piece = b"x" * 2**20
+    head = ("content-type: application/json", "transfer-encoding: chunked")
+    with begun(edge, RIGS[dialect].path, *head) as link:
+        with suppress(OSError):  # refused while sending; the answer is there already
+            for _ in range(LIMIT_BYTES // len(piece) + 1):
+                link.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        is_too_large(link, dialect)
+    assert upstream.held.calls == 0
 
 
 def test_just_fits(edge: Stack, upstream: Upstream) -> None:
@@ -325,16 +341,6 @@ def test_just_fits(edge: Stack, upstream: Upstream) -> None:
     assert upload.json()["content_type"] == form["content-type"]
 
 
-def test_multipart_too_large(edge: Stack, upstream: Upstream) -> None:
-    """A multipart body over 64 MiB is 413."""
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
-        head = "POST /v1/images/edits HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\n"
-        link.sendall(f"{head}content-length: {64 * 2**20 + 1}\r\n\r\n".encode())
-        status, body = answer_on(link)
-    assert (status, body["error"]["code"]) == (413, "too_large")
-    assert upstream.held.calls == 0
-
-
 def test_bad_json(edge: Stack, upstream: Upstream) -> None:
     """Bytes that are no JSON reach the router whole, whose refusal is 400."""
     answer = requests.post(
@@ -345,11 +351,7 @@ def test_bad_json(edge: Stack, upstream: Upstream) -> None:
 
 def test_no_http(edge: Stack) -> None:
     """Bytes that are no HTTP are refused as JSON."""
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as link:
-        link.sendall(b"\x16\x03\x01nonsense\r\n\r\n")
-        answer = b""
-        while piece := link.recv(4096):  # until the edge closes
-            answer += piece
+    answer = exchanged(edge, b"\x16\x03\x01nonsense\r\n\r\n")
     assert b" 400 " in answer
     assert b'"code":"malformed"' in answer
 

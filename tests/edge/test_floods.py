@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
-import pytest
 
 from deploy.local.stack import Stack
 from gateway import limits
@@ -88,22 +87,29 @@ def answers(edge: Stack) -> None:
     assert asked(edge) is None
 
 
-@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
-def test_a_flood_ends_its_own_connection(edge: Stack, upstream: Upstream, flood: Callable[[], Iterator[bytes]]) -> None:
-    """The edge closes on a caller that floods it, holds no more memory for it, and serves the others."""
+def test_floods_end_their_own_connections(edge: Stack, upstream: Upstream) -> None:
+    """The edge closes on each caller that floods it, holds no more memory for them, and serves the others. All flood it
+    at once, for it lets go of each a second later."""
     before = psutil.Process(envoy(edge)).memory_info().rss
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S) as link:
-        try:
-            link.sendall(PREFACE + frame(SETTINGS, 0, 0))
-            frames = flood()
-            for _ in range(MANY // 1000):
-                link.sendall(b"".join(itertools.islice(frames, 1000)))
-            while link.recv(65536):
-                pass
-        except ConnectionError:
-            pass
+    with ThreadPoolExecutor(len(FLOODS)) as threads:
+        for each in [threads.submit(flooded, edge, flood) for flood in FLOODS]:
+            each.result()
     assert psutil.Process(envoy(edge)).memory_info().rss - before < ROOM_BYTES
     answers(edge)
+
+
+def flooded(edge: Stack, flood: Callable[[], Iterator[bytes]]) -> None:
+    """Flood the edge; return when it has closed the connection. Raises TimeoutError where it does not."""
+    with (
+        socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S) as link,
+        contextlib.suppress(ConnectionError),
+    ):
+        link.sendall(PREFACE + frame(SETTINGS, 0, 0))
+        frames = flood()
+        for _ in range(MANY // 1000):
+            link.sendall(b"".join(itertools.islice(frames, 1000)))
+        while link.recv(65536):
+            pass
 
 
 def test_streams_of_one_connection_are_bounded(edge: Stack, upstream: Upstream) -> None:
@@ -125,20 +131,22 @@ def test_streams_of_one_connection_are_bounded(edge: Stack, upstream: Upstream) 
     assert (stream, payload) == (streams[-1], struct.pack(">I", 7))
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /generate/text HTTP/1.1\r\nHost: m", PREFACE + frame(SETTINGS, 0, 0)])
-def test_a_connection_that_stops_speaking_is_closed(upstream: Upstream, tmp_path: Path, said: bytes) -> None:
+def test_a_connection_that_stops_speaking_is_closed(upstream: Upstream, tmp_path: Path) -> None:
     """Silence, half a request and an idle HTTP/2 connection hold nothing for long."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_CONNECTION_IDLE_S": "1"}
     with (
         Stack(tmp_path, processes=["edge"], start=forking.spawn, environment=environment) as edge,
-        socket.create_connection(("127.0.0.1", edge.port), timeout=60) as link,
+        contextlib.ExitStack() as closing,
     ):
-        link.sendall(said)
-        try:
-            while link.recv(65536):
-                pass
-        except ConnectionResetError:
-            pass
+        links = []
+        for said in (b"", b"POST /generate/text HTTP/1.1\r\nHost: m", PREFACE + frame(SETTINGS, 0, 0)):
+            link = closing.enter_context(socket.create_connection(("127.0.0.1", edge.port), timeout=60))
+            link.sendall(said)
+            links.append(link)
+        for link in links:
+            with contextlib.suppress(ConnectionResetError):
+                while link.recv(65536):
+                    pass
 
 
 GRPC = (
@@ -157,8 +165,7 @@ UNFINISHED = {
 }
 
 
-@pytest.mark.parametrize("said", UNFINISHED.values(), ids=UNFINISHED)
-def test_a_request_that_never_ends_is_ended(upstream: Upstream, tmp_path: Path, said: bytes) -> None:
+def test_a_request_that_never_ends_is_ended(upstream: Upstream, tmp_path: Path) -> None:
     """What did not arrive whole in time is told so; an answer that is silent for longer goes on."""
     environment = {"MOA_ROUTER_ADDRESSES": f"127.0.0.1:{upstream.port}", "MOA_REQUEST_S": "1"}
     with (
@@ -167,9 +174,13 @@ def test_a_request_that_never_ends_is_ended(upstream: Upstream, tmp_path: Path, 
     ):
         for each in (answers := opened(edge, "/generate/text", {"act": "hang", "begin": True})):
             closing.callback(each.close)
-        with socket.create_connection(("127.0.0.1", edge.port), timeout=TIMEOUT_S) as link:
-            link.sendall(said)
-            assert ended(link) in (b"400", TRAILERS)
+        links = {}
+        for name, said in UNFINISHED.items():
+            address = ("127.0.0.1", edge.port)
+            links[name] = closing.enter_context(socket.create_connection(address, timeout=TIMEOUT_S))
+            links[name].sendall(said)
+        for name, link in links.items():
+            assert ended(link) == (b"400" if name == "rest" else TRAILERS), name
         assert answers[1].readline() == b"data: 0\n"
         assert not upstream.held.cancelled.is_set()
 
@@ -212,7 +223,7 @@ def test_bodies_that_wait_are_bounded(upstream: Upstream, tmp_path: Path) -> Non
         while refusals[-1] is None and len(refusals) < 40:
             refusals.append(poured())
         # Envoy lets go of each that it refuses after a second: those wait together.
-        with ThreadPoolExecutor(8) as threads:
+        with ThreadPoolExecutor(32) as threads:
             refusals += threads.map(lambda _: poured(), range(40 - len(refusals)))
         assert set(refusals) == {None, (503, "unavailable")}
         # 720 MiB were sent.

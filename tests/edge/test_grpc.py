@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -125,6 +127,30 @@ def test_grpc_web(edge: Stack, upstream: Upstream, model: str, status: bytes, te
         trailers = f"grpc-status:{answer.headers['grpc-status']}".encode()
     assert len(messages) == texts
     assert b"grpc-status:" + status in trailers.replace(b" ", b"")
+
+
+def test_a_grpc_web_message_comes_before_the_next_is_made(edge: Stack, upstream: Upstream) -> None:
+    """The router makes the second once the first was read."""
+    message = text_service_pb2.GenerateTextRequest(model="held").SerializeToString()
+    link = http.client.HTTPConnection("127.0.0.1", edge.port, timeout=TIMEOUT_S)
+    with contextlib.closing(link):
+        link.request(
+            "POST",
+            "/moa.text.v1.TextService/GenerateText",
+            struct.pack(">BI", 0, len(message)) + message,
+            {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+        )
+        upstream.held.go.release()
+        answer = link.getresponse()
+        said = []
+        for _ in range(2):
+            flags, size = struct.unpack(">BI", answer.read(5))
+            assert flags == 0
+            events = text_service_pb2.GenerateTextResponse.FromString(answer.read(size)).events
+            said += [event.text.text for event in events]
+            upstream.held.go.release()
+        assert b"grpc-status:0" in answer.read().replace(b" ", b"")
+    assert said == ["Hello", "안녕"]
 
 
 def frames(body: bytes) -> tuple[list[bytes], bytes]:

@@ -187,6 +187,8 @@ class _Text(text_service_pb2_grpc.TextServiceServicer):
         if request.model == "absent":
             raise errors.ModelNotFound("unknown model 'absent'", param="model")
         for word in ("Hello", "안녕"):
+            if request.model == "held":
+                await asyncio.to_thread(self.held.go.acquire, timeout=TIMEOUT_S)
             event = text_pb2.TextEvent(text=text_pb2.TextDelta(text=word))
             await context.write(text_service_pb2.GenerateTextResponse(events=[event]))
 

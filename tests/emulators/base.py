@@ -130,9 +130,13 @@ class Emulator(abc.ABC):
             if script.hold_at == -1:
                 await _held(script)
             await response.prepare(request)
-            for data in opening:
+            begun = opening
+            if script.together and script.hold_at is not None:
+                script.delivered = max(0, script.hold_at)
+                begun = [b"".join([*opening, *pieces[: script.delivered]])]
+            for data in begun:
                 await _write(response, data, script)
-            for index, data in enumerate([*pieces, b""]):
+            for index, data in list(enumerate([*pieces, b""]))[script.delivered :]:
                 if script.hold_at == index:
                     await _held(script)
                 if script.cut_at == index:

@@ -58,6 +58,8 @@ class Script:
     """End the stream properly, but in place of this piece."""
     hold_at: int | None = None
     """Wait at this piece for `gate`; -1: before the answer's headers."""
+    together: bool = False
+    """Send what comes before `hold_at` in one write: no pause amid it is taken for the silence that follows."""
     end_mark: bool = True
     """Whether the protocol's end mark is sent."""
     linger: bool = False
