@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from deploy.local.database import Database
+from services.auth.migrations import SCHEMA
 from services.common import migrations
 from services.common.migrations import Schema
 
 _templates: set[tuple[Path, str]] = set()
 _numbers = count(1)
+_HOUR: Final = datetime.now(UTC).hour
+NOON: Final = timezone(timedelta(hours=12 - _HOUR))
+"""Where it is noon while the tests run, on the day that it is in UTC."""
+NOON_NAME: Final = f"Etc/GMT{_HOUR - 12:+d}"
 
 
 def copied(server: Database, schema: Schema, revision: str | None = None) -> str:
@@ -28,3 +35,11 @@ def copied(server: Database, schema: Schema, revision: str | None = None) -> str
         statement = sql.SQL("create database {} template {} strategy file_copy")
         link.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     return server.url(name)
+
+
+def books(server: Database) -> str:
+    """Make a database of auth's whose accounts have noon: none of their days and months ends amid a test."""
+    url = copied(server, SCHEMA)
+    with psycopg.connect(url, autocommit=True) as link:
+        link.execute(sql.SQL("alter table accounts alter column zone set default {}").format(NOON_NAME))
+    return url

@@ -30,7 +30,6 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys, passwords
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, Limits
 from services.auth.domain.quota import Quota
-from services.auth.migrations import SCHEMA
 from services.auth.replica import serving
 from services.auth.settings import AuthSettings
 from services.common.errors import Unavailable
@@ -40,7 +39,7 @@ from services.quota_client._settling import DEFERRED_S
 from tests import forking, poolers
 from tests.auth.asking import PEPPER, TOKEN, Router
 from tests.auth.client import Client, connected
-from tests.databases import copied
+from tests.databases import books
 
 
 @dataclass
@@ -175,7 +174,7 @@ def _cheap_passwords() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def migrated(database: Database) -> str:
     """Return the URL of a database with auth's schema that this test module alone uses."""
-    return copied(database, SCHEMA)
+    return books(database)
 
 
 @pytest.fixture

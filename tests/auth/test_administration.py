@@ -18,6 +18,7 @@ from services.auth.domain.accounts import DEFAULT_LIMITS
 from tests.auth.asking import reserve, settle, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
+from tests.databases import NOON, NOON_NAME
 
 
 async def test_users_cannot_administer(client: Client, auth: Auth) -> None:
@@ -136,8 +137,8 @@ async def test_a_new_time_zone_counts_from_the_next_day(client: Client, root: st
     told = await client.admin.UpdateAccount(
         admin_pb.UpdateAccountRequest(account_id=account_id, zone="Asia/Seoul"), metadata=admin
     )
-    tomorrow = datetime.combine(before[0] + timedelta(days=1), time(), UTC)
-    assert (told.account.zone, told.account.next_zone) == ("UTC", "Asia/Seoul")
+    tomorrow = datetime.combine(before[0] + timedelta(days=1), time(), NOON)
+    assert (told.account.zone, told.account.next_zone) == (NOON_NAME, "Asia/Seoul")
     assert told.account.next_zone_at.ToDatetime(UTC) == tomorrow
     assert await auth.quota_day(account_id) == before
     ((details,),) = auth.query(

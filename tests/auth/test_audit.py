@@ -22,17 +22,16 @@ from services.auth.adapters.keys import Keys
 from services.auth.adapters.ledger import Ledger
 from services.auth.adapters.postgres import Postgres
 from services.auth.adapters.verified_keys import VerifiedKeys
-from services.auth.migrations import SCHEMA
 from services.quota_client.amounts import Amount
 from tests.auth.asking import PEPPER
 from tests.auth.conftest import Auth
-from tests.databases import copied
+from tests.databases import books
 
 
 @pytest.fixture
 async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
-    url = copied(database, SCHEMA)
+    url = books(database)
     postgres = Postgres(url, size=1, wait_s=20)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())

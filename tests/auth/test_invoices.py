@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from services.catalogue import Cost, load
 from services.quota_client.amounts import Amount
 from tests.auth.asking import audited, reserve
 from tests.auth.conftest import Admit, Auth
+from tests.databases import NOON
 from tests.emulators import anthropic, bedrock, gemini, openai, openai_images, openai_responses
 from tests.emulators.gemini_images import USAGE as GEMINI_IMAGES
 from tests.emulators.script import Counts, Script
@@ -160,7 +162,8 @@ async def test_what_every_provider_bills_is_what_is_reported(auth: Auth, admit: 
     postgres = Postgres(auth.url, size=1, wait_s=20)
     await postgres.open()
     try:
-        told = await Spend(postgres).read(read(["month", "model"], "", "", account_id=account), limit=100)
+        month = f"{datetime.now(NOON):%Y-%m}"
+        told = await Spend(postgres).read(read(["month", "model"], month, month, account_id=account), limit=100)
     finally:
         await postgres.close()
     assert {row.value: row.spent.nano_usd for row in told.rows} == {name: one.bill for name, one in answered.items()}

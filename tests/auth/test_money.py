@@ -21,6 +21,7 @@ from services.quota_client.amounts import NANO, Amount
 from tests.auth.asking import audited, until
 from tests.auth.client import Client, code_of
 from tests.auth.conftest import Admit, Auth
+from tests.databases import NOON
 
 BEGUN = date(2026, 1, 1)
 """The day on which requests begin here; on the next one prices are higher, and so they are when these are settled."""
@@ -105,8 +106,8 @@ async def test_a_refusal_names_the_limit_its_owner_and_when_it_begins_anew(
     admin = client.sent(root)
     await client.admin.UpdateAccount(limited(account, usd_a_month="0.50", usd_a_day="0.40"), metadata=admin)
     admission = await admit(auth)
-    now = datetime.now(UTC)
-    ends = (now.replace(day=1) + timedelta(days=32)).replace(day=1)
+    month = datetime.now(NOON).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    ends = (month + timedelta(days=32)).replace(day=1).astimezone(UTC)
     assert await refusal(admission, key, 60 * CENT) == (
         "the account's limit of $0.40 a day is less than this request may come to, $0.60; ask for less, or ask whoever"
         " set it for more"
@@ -116,7 +117,7 @@ async def test_a_refusal_names_the_limit_its_owner_and_when_it_begins_anew(
     spent.settle(usage=usage, provider="cloud", model="m")
     await settled(auth, account)
     assert await refusal(admission, key, 25 * CENT) == (
-        f"the account's limit of $0.50 a month does not cover this request; it begins anew at {ends:%Y-%m-%d}T00:00:00Z"
+        f"the account's limit of $0.50 a month does not cover this request; it begins anew at {ends:%Y-%m-%dT%H:%M:%SZ}"
     )
     with pytest.raises(QuotaExhausted, match=r"the account's limit of \$0\.40 a day .* anew at"):
         await bought(admission, key, 15 * CENT)

@@ -21,16 +21,17 @@ IMAGE = quota_pb2.OPERATION_IMAGE
 
 
 async def test_an_exhausted_quota_says_when_it_begins_anew(auth: Auth, admit: Admit) -> None:
-    """A request that does not fit is refused with the time to midnight UTC, and what is left can still be used."""
+    """A request that does not fit is refused with the time to midnight, and what is left can still be used."""
     account, _, key = await auth.account(tokens=1000, images=2)
+    _, midnight = await auth.quota_day(account)
     admission = await admit(auth)
     settle(await reserve(admission, key, 900), 900)
     await until(lambda: auth.spent(account) == (900, 0))  # what is settled but not booked yet counts as held
     for _ in range(3):
-        most = 86_400 - time.time() % 86_400
+        most = midnight.timestamp() - time.time()
         with pytest.raises(QuotaExhausted) as refusal:
             await reserve(admission, key, 101)
-    least = 86_400 - time.time() % 86_400
+    least = midnight.timestamp() - time.time()
     assert refusal.value.retry_after_s is not None
     assert least - 1 <= refusal.value.retry_after_s <= most + 1
     settle(await reserve(admission, key, 100), 100)

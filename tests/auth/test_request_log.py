@@ -139,14 +139,15 @@ async def test_a_batch_that_is_told_again_is_kept_once(auth: Auth) -> None:
     """Nor does what the process dropped count twice."""
     team_id, log = content_team(auth), log_of(auth)
     batch = [logged(team_id), logged(team_id)]
-    today = datetime.now(UTC).date().isoformat()
+    now = datetime.now(UTC)
+    today = now.date().isoformat()
     dropped = [request_log_service_pb2.Dropped(team_id=team_id, day=today, requests=7)]
     assert len(await log.write(batch, dropped, holder="h1")) == 2
     assert await log.write(batch, dropped, holder="h1") == []
     await log.write([], [request_log_service_pb2.Dropped(team_id=team_id, day=today, requests=2)], holder="h2")
     requests, count = await log.page(Search(team_id=team_id), limit=10)
     assert (len(requests), count) == (2, 9)
-    _, before = await log.page(Search(team_id=team_id, until=datetime.now(UTC) - timedelta(days=1)), limit=10)
+    _, before = await log.page(Search(team_id=team_id, until=now - timedelta(days=1)), limit=10)
     assert before == 0
 
 

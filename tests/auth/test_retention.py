@@ -33,14 +33,13 @@ from services.auth.adapters.verified_keys import VerifiedKeys
 from services.auth.domain import keys
 from services.auth.domain.accounts import CEILINGS, EVERYTHING, KeyLimits, Short
 from services.auth.domain.ledger import Booking, LeaseIds
-from services.auth.migrations import SCHEMA
 from services.auth.settings import AuthSettings
 from services.quota_client.amounts import Amount, ReservationId
 from tests.auth.asking import PEPPER, until
 from tests.auth.client import connected
 from tests.auth.conftest import Auth, started
 from tests.counters import told
-from tests.databases import copied
+from tests.databases import books
 
 DAYS = 40
 _EVER = (date(2000, 1, 1), date(2100, 1, 1))
@@ -49,7 +48,7 @@ _EVER = (date(2000, 1, 1), date(2100, 1, 1))
 @pytest.fixture
 async def auth(database: Database) -> AsyncIterator[Auth]:
     """Books of their own for each test: how far an audit is concerns all of them."""
-    url = copied(database, SCHEMA)
+    url = books(database)
     postgres = Postgres(url, size=2, wait_s=20)
     await postgres.open()
     yield Auth(url, postgres, Accounts(postgres), Keys(postgres), 0, 0, AsyncExitStack())

@@ -391,14 +391,15 @@ async def test_an_account_and_an_administrator_see_what_was_spent(
     reservation.labels = labelled("openai", ["batch"])
     settle(reservation, 40)
     await until(lambda: auth.spent(account) == (40, 0))
-    asked = pb.GetSpendRequest(by=["day", "key"])
+    day = str((await auth.quota_day(account))[0])
+    asked = pb.GetSpendRequest(by=["day", "key"], from_day=day, to_day=day)
     mine = await client.account.GetSpend(asked, metadata=client.sent(key))
     assert [(row.group, row.tokens, row.requests) for row in mine.rows] == [(key_id, 40, 1)]
     assert (mine.total.tokens, mine.total.requests) == (40, 1)
-    every = admin_pb.ReportSpendRequest(by=["tag"], account_id=account)
+    every = admin_pb.ReportSpendRequest(by=["tag"], account_id=account, from_day=day, to_day=day)
     found = await client.admin.ReportSpend(every, metadata=client.sent(root))
     assert [(row.group, row.tokens) for row in found.rows] == [("batch", 40)]
-    sent = (*client.sent(key), (rest.ORIGINAL_PATH, "/account/spend.csv?by=dialect"))
+    sent = (*client.sent(key), (rest.ORIGINAL_PATH, f"/account/spend.csv?by=dialect&from_day={day}&to_day={day}"))
     body: httpbody_pb2.HttpBody = await client.account.DownloadSpend(pb.DownloadSpendRequest(), metadata=sent)
     assert b",openai,," in body.data
     wrong = (*client.sent(key), (rest.ORIGINAL_PATH, "/account/spend.csv?bye=dialect"))

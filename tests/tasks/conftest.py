@@ -10,13 +10,12 @@ import pytest
 from deploy.local.database import Database as Postgres
 from moa.image.v1 import image_service_pb2
 from moa.task.v1 import task_pb2
-from services.auth.migrations import SCHEMA as AUTH_SCHEMA
 from services.common.clock import now_utc
 from services.tasks.adapters.database import Database
 from services.tasks.domain.task import Task, new_id
 from services.tasks.migrate import SCHEMA
 from tests.auth.conftest import Auth, started
-from tests.databases import copied
+from tests.databases import books, copied
 from tests.emulators.receiver import Receiver
 from tests.tasks.paying import PRICE, pool_of
 from tests.tasks.system import System
@@ -50,7 +49,7 @@ async def tasks_database(tasks_url: str) -> AsyncIterator[Database]:
 @pytest.fixture(scope="module")
 def auth_url(database: Postgres) -> str:
     """A database of auth's own: what crosses to it crosses databases."""
-    return copied(database, AUTH_SCHEMA)
+    return books(database)
 
 
 @pytest.fixture
