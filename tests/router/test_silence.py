@@ -238,10 +238,10 @@ class Slow:
 
 
 class Beating(Heartbeat):
-    """Says `life` where nothing was written for a moment; notes that it was asked to."""
+    """Says `life` where nothing was written for a moment at first; notes that it was asked to."""
 
     def __init__(self, context: Slow) -> None:
-        super().__init__(context, first_s=0.001, every_s=0.001)
+        super().__init__(context, first_s=0.001, every_s=3600)
         self.asked = asyncio.Event()
 
     def sign(self) -> str:
@@ -269,6 +269,28 @@ async def test_a_sign_never_meets_a_message() -> None:
         context.open.set()
         await held
     assert "two" in context.written
+
+
+async def test_a_message_waits_for_every_sign_before_it() -> None:
+    """Where the next is due by the time that the one before it was written, as in a loop that others keep busy."""
+    context = Slow()
+    async with asyncio.timeout(TIMEOUT_S), Beating(context) as alive:
+        await alive.asked.wait()
+
+        def again(_: object) -> None:
+            context.open.clear()
+            alive.send_sign()
+
+        assert alive._sending is not None  # noqa: SLF001
+        alive._sending.add_done_callback(again)  # noqa: SLF001
+        writing = asyncio.create_task(alive.write("one"))
+        await asyncio.sleep(0)
+        context.open.set()
+        while not (context.written and context.writing):
+            await asyncio.sleep(0)
+        context.open.set()
+        await writing
+    assert context.written == ["life", "life", "one"]
 
 
 async def test_a_call_that_ended_ends_its_signs() -> None:

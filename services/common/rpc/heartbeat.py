@@ -58,7 +58,7 @@ class Heartbeat(ABC):
 
     async def write(self, message: Any) -> None:
         """Send a message."""
-        if self._sending is not None:
+        while self._sending is not None:  # behind one that took long another may be due
             await self._sending
         self._busy = True
         await self._context.write(message)
@@ -86,7 +86,7 @@ class Heartbeat(ABC):
             if not (data := render(message)):
                 self.passed_over(message)
                 continue
-            if self._sending is not None:
+            while self._sending is not None:
                 await self._sending
             self._busy = True
             if len(data) <= PIECE_BYTES:
