@@ -21,7 +21,7 @@ from tests.image.harness import TOKEN, image_service, shipped_rows
 async def test_images_are_booked_as_far_as_their_calls_had_begun(tmp_path: Path) -> None:
     """Of six images, each a call, one came, three were begun with it and one in its place, and one waits: five are
     owed by a caller who leaves, with a stream or without."""
-    timeouts = {"connect_s": 2, "first_token_s": 30, "idle_s": 30}
+    timeouts = {"connect_s": 30, "first_token_s": 30, "idle_s": 30}
     async with keeping(TOKEN) as (kept, address), OpenAIImagesEmulator() as upstream:
         rows = shipped_rows("openai-image", upstream.url + "/v1", timeouts=timeouts)
         async with image_service(tmp_path, *rows, {"OPENAI_API_KEY": "sk-good"}, address) as service:

@@ -13,6 +13,8 @@ import structlog
 
 from deploy.local.ports import Ports
 from deploy.local.stack import Stack
+from services.common.rpc import replicas
+from services.router.adapters import dependencies, listed, model_states, operator_store, provider_states
 from tests import forking
 from tests.router.rig import Played, Rig, picture
 
@@ -35,6 +37,13 @@ def _quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for whoever answers, however busy the machine: the seconds of the router's own questions are few."""
+    for asking in (dependencies, listed, model_states, operator_store, provider_states, replicas):
+        monkeypatch.setattr(asking, "_WAIT_S", 60.0)
 
 
 @pytest.fixture(scope="package")

@@ -33,6 +33,7 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
     """Behaves as the last message's text says."""
 
     def __init__(self) -> None:
+        self.asked = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.seen: dict[str, str] = {}
         self.bound = 0
@@ -42,6 +43,7 @@ class Moody(text_service_pb2_grpc.TextServiceServicer):
     async def GenerateText(self, request: text_service_pb2.GenerateTextRequest, context: Any) -> None:  # type: ignore[override]
         self.seen = dict(context.invocation_metadata())
         self.bound = request.max_tokens
+        self.asked.set()
         mood = request.messages[-1].parts[0].text
         if mood == "long":
             raise ContextTooLong("too long", param="messages")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -115,11 +116,17 @@ async def test_silence_amid_an_answer_is_bounded_by_itself(rig: Rig) -> None:
 
 
 @over_grpc
-async def test_a_mute_service_times_out_before_the_first_event(rig: Rig) -> None:
+async def test_a_mute_service_times_out_before_the_first_event(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """First-token silence becomes a timeout, the work behind it is cancelled, and what it may yet claim is void."""
-    rig.timeouts(Timeouts(connect_s=0.1, first_token_s=0.2, idle_s=0.2))
+    clock: Any = Clock()
+    monkeypatch.setattr(backends, "asyncio", SimpleNamespace(**vars(asyncio) | {"get_running_loop": lambda: clock}))
+    asking = asyncio.create_task(rig.ask("mute"))
+    await asyncio.wait_for(rig.moody.asked.wait(), 60)
+    clock.pass_to(PATIENT.connect_s + PATIENT.first_token_s - 1)
+    assert not clock.fired
+    clock.pass_to(PATIENT.connect_s + PATIENT.first_token_s)
     with pytest.raises(UpstreamTimeout):
-        await rig.ask("mute")
+        await asking
     await asyncio.wait_for(rig.moody.cancelled.wait(), 30)
     assert rig.lender.ended == "voided"
 
@@ -180,6 +187,7 @@ class Clock:
 
     now = 0.0
     at = 0.0
+    fired = False
 
     def time(self) -> float:
         return self.now
@@ -194,7 +202,7 @@ class Clock:
     def pass_to(self, now: float) -> None:
         """Let time pass, and the timer fire when it is due."""
         while 0 <= self.at <= now:
-            self.now, self.at = self.at, -1
+            self.now, self.at, self.fired = self.at, -1, True
             self.check()
         self.now = now
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
+from services.common import throttle
 from services.common.errors import RateLimited
 from services.common.rpc import call as calls
+from services.router import serving
 from services.router.serving import own_keys
+
+
+@pytest.fixture(autouse=True)
+def _time_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass while a test makes its calls."""
+    monkeypatch.setattr(serving, "Throttle", functools.partial(throttle.Throttle, clock=lambda: 0.0))
 
 
 class Context:

@@ -11,8 +11,10 @@ from moa.common.v1 import usage_pb2
 from moa.text.v1 import text_pb2
 from services.common import errors
 from services.policies import Asked, Change, Hook, Refuse, Replace, Stop, Watch
-from tests.router.hooks import Answers, Fails, Watching, denying, world
+from services.router.domain.policies import Policies
+from tests.router.hooks import Answers, Fails, Watching, denying, policy, world
 from tests.router.rig import ended, said, text
+from tests.router.world import World
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["breaks", "hangs"])
@@ -27,7 +29,8 @@ async def test_a_policy_that_fails_closed_refuses(hangs: bool) -> None:
 @pytest.mark.parametrize("hangs", [False, True], ids=["breaks", "hangs"])
 async def test_a_policy_that_fails_open_lets_all_pass(hangs: bool) -> None:
     """The request is served as it is, and the answer too; the others judge all the same."""
-    there = world(Fails(hangs=hangs), denying("never"), fails_open=True, deadline_s=0.05)
+    fails = policy(Fails(hangs=hangs), fails_open=True, deadline_s=0.05)
+    there = World(policies=Policies([fails, policy(denying("never"), name="two", fails_open=True, deadline_s=60)]))
     there.play("a", text(said("one ")), text(said("two")), ended())
     assert (await there.ask())[0] == "one two"
     with pytest.raises(errors.ContentPolicy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import os
 import time
@@ -76,14 +77,25 @@ def test_a_large_body_is_no_turn_of_the_loop(rig: Rig, messages: list[dict[str, 
     """Reading it takes longer than any turn of the loop by which it passes."""
     data = json.dumps({"model": "anthropic.smart-v1:0", "messages": messages}).encode()
     asked(rig, data)  # the helper process is there now
-    turns = Turns()
+    read = min(read_s(data) for _ in range(3))
+    # What else the thread does, or a machine takes from it, only lengthens turns: a loop that read the body would have
+    # a turn as long in each passage.
+    assert any(longest_turn_s(rig, data) < SHARE * read for _ in range(3))
 
+
+def longest_turn_s(rig: Rig, data: bytes) -> float:
+    """Return the loop's longest turn while a body passes."""
+    turns = Turns()
     running: list[asyncio.Task[None]] = []
 
     async def watching() -> None:
         running.append(asyncio.create_task(turns.watch()))
 
-    rig.run(watching)
-    asked(rig, data)
-    rig.run(turns.end)
-    assert turns.longest_s < SHARE * read_s(data)
+    gc.disable()  # it goes by all that other tests left
+    try:
+        rig.run(watching)
+        asked(rig, data)
+        rig.run(turns.end)
+    finally:
+        gc.enable()
+    return turns.longest_s
