@@ -9,8 +9,11 @@ from typing import Final, LiteralString, NamedTuple
 from services.auth.adapters.columns import each, rows_of
 from services.auth.adapters.postgres import Postgres
 from services.auth.domain.spend import Report, SpendRecord
+from services.common import logs
 from services.common.errors import Unavailable
 from services.common.isolate import OneFailed
+
+_log = logs.get("spend")
 
 _SUMS: Final = (
     "coalesce(sum(requests), 0)::bigint as requests, coalesce(sum(unpriced_requests), 0)::bigint as unpriced_requests,"
@@ -23,9 +26,9 @@ _OF: LiteralString = (
     " and starts between %(first)s and %(last)s"
 )
 _AS_OF: Final = (
-    "select case when not pg_is_in_recovery() then clock_timestamp() else greatest(pg_last_xact_replay_timestamp(),"
+    "select pg_is_in_recovery(), greatest(pg_last_xact_replay_timestamp(),"
     # Where nothing is written, nothing is replayed: what the primary has had by its last word is here as well.
-    " (select last_msg_send_time from pg_stat_wal_receiver where pg_last_wal_replay_lsn() >= latest_end_lsn)) end,"
+    " (select last_msg_send_time from pg_stat_wal_receiver where pg_last_wal_replay_lsn() >= latest_end_lsn)),"
     " clock_timestamp()"
 )
 _NAMES: Final[dict[str, LiteralString]] = {
@@ -57,11 +60,15 @@ class SpendReplica(NamedTuple):
     async def as_of(self) -> datetime | None:
         """Return the moment up to which it has everything; None where that is not known, or too long ago.
 
+        None, too, of a server that takes writes: one that was promoted knows nothing of what the database books since.
         Raises Unavailable.
         """
         async with self.postgres.transaction() as link:
             cursor = await link.execute(_AS_OF)
-            ((at, now),) = await cursor.fetchall()
+            ((replays, at, now),) = await cursor.fetchall()
+        if not replays:
+            _log.warning("replica.writes")
+            return None
         return at if at is not None and (now - at).total_seconds() <= self.lag_s else None
 
 
