@@ -19,6 +19,8 @@ import pytest
 
 from moa.session.v1 import session_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
+from services.common.large_turn import large_turn
+from services.common.rpc import call as calls
 from services.common.rpc.certificates import Certificates
 from services.common.rpc.client import channel, metadata
 from services.common.rpc.receiving import LARGE_BYTES
@@ -42,9 +44,12 @@ class Counting(text_service_pb2_grpc.TextServiceServicer):
     def __init__(self, number: int) -> None:
         self.number = number
         self.ways: list[str] = []
+        self.sizes: list[int] = []
+        """How large each request was said to be before it came."""
         self.begun, self.cancelled, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def _note(self, context: Any) -> None:
+        self.sizes.append(calls.current().body_bytes)
         self.ways.append("session" if type(context).__name__ == "HandledContext" else "plain")
 
     async def CountTokens(self, request: text_service_pb2.CountTokensRequest, context: Any) -> Any:
@@ -323,6 +328,32 @@ async def test_the_call_of_a_large_request_holds_none_of_it(carrier: str) -> Non
         assert vars(call)["_request"] == []
         world.serve[0].go_on.set()
         assert await words_of(call) == ["two"]
+
+
+async def test_a_large_request_that_is_passed_on_says_how_large_it_is(carrier: str) -> None:
+    """So it waits for room and for its turn before it is received; its answer, one message or many, is as any."""
+    async with world_of() as world:
+        await world.have(1)
+        calls.begin("/x/Y", "rid").request_bytes = 20 * LARGE_BYTES
+        assert (await world.whole("x" * 10 * LARGE_BYTES)).prompt_tokens == 1
+        call = world.stream("x" * 10 * LARGE_BYTES)
+        world.serve[0].go_on.set()
+        assert await words_of(call) == ["one", "two"]
+        assert world.serve[0].sizes == [20 * LARGE_BYTES] * 2
+
+
+async def test_a_large_request_is_not_sent_where_its_caller_left(carrier: str) -> None:
+    """While it waits for its turn: whoever was to answer hears nothing of its words."""
+    async with world_of() as world:
+        await world.have(1)
+        calls.begin("/x/Y", "rid").request_bytes = 20 * LARGE_BYTES
+        async with large_turn("out"):
+            call = world.stream("x" * 10 * LARGE_BYTES)
+            assert not call.done()
+            assert call.cancel()
+        world.serve[0].go_on.set()
+        assert await words_of(world.stream()) == ["one", "two"]
+        assert len(world.serve[0].sizes) == 1
 
 
 async def test_a_stranger_has_no_session(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ receives it first, and keeps its bytes until the answer has ended.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -21,6 +20,7 @@ from services.common import errors
 from services.common.byte_admission import ByteAdmission
 from services.common.helper_process import HelperProcess
 from services.common.large import LARGE_BYTES as HEAVY_BYTES
+from services.common.large_turn import large_turn
 from services.common.memory import Collecting
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, typed
@@ -41,8 +41,6 @@ for callers who may not send one."""
 
 LARGE_BYTES: Final = 64 * 1024
 """Reading a request of so many bytes costs no more than asking who sent it."""
-_TURN_S: Final = 2.0
-"""How long a large request waits for the one before it: who sends that may have stopped amid it."""
 
 
 class Receiving:
@@ -68,7 +66,6 @@ class Receiving:
         self._admission = admission or ByteAdmission()
         self._helper = helper
         self._collecting = Collecting()
-        self._turn = asyncio.Lock()
 
     def of(self, deserialize: Callable[[bytes], Any] | None, method: str) -> Receive:
         """Return what receives a method's requests."""
@@ -79,7 +76,7 @@ class Receiving:
             heavy = call.body_bytes > HEAVY_BYTES
             if heavy:
                 await self._enter(context, call, call.body_bytes)
-            data = await (self._in_turn(context) if heavy else context.read())
+            data = await (_in_turn(context) if heavy else context.read())
             if data is grpc.aio.EOF:
                 raise errors.Malformed("the call carries no request message")
             call.request_bytes = len(data)
@@ -107,18 +104,6 @@ class Receiving:
             return [self._read(taken.pop(), context, deserialize, complete)]
 
         return receive
-
-    async def _in_turn(self, context: Any) -> Any:
-        """Return a large request's bytes, one after another: pieces of several leave as many more in the heap."""
-        has_turn = False
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TURN_S):
-                    has_turn = await self._turn.acquire()
-            return await context.read()
-        finally:
-            if has_turn:
-                self._turn.release()
 
     async def _enter(self, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
@@ -149,6 +134,11 @@ class Receiving:
         if self._public:
             known.refuse_unknown(message)
         return message
+
+
+async def _in_turn(context: Any) -> Any:
+    async with large_turn("in"):
+        return await context.read()
 
 
 def _original(context: Any) -> str | None:

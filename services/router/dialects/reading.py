@@ -87,7 +87,7 @@ class Reading:
         # A form is read where it lies.
         whole: Any = data if is_form else bytes(data)
         del data
-        if is_form or _values_in(whole) <= FEW_VALUES:
+        if is_form or _has_few_values(whole):
             return helper.in_thread(work, account, whole, *args, **kwargs)
         return helper.run(work, whole, account, *args, **kwargs)
 
@@ -103,9 +103,18 @@ def is_large(data: Data) -> bool:
     return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
 
 
-def _values_in(data: bytes) -> int:
-    """Return how many values a JSON body holds, at most."""
-    return sum(map(data.count, (b",", b"[", b"{")))
+def _has_few_values(data: bytes) -> bool:
+    """Return whether a JSON body surely holds few values: none of what stands before them is often there."""
+    # `count` looks at each byte for itself: 75 ms for twenty megabytes, where `find` takes three.
+    left = FEW_VALUES
+    for mark in (b",", b"[", b"{"):
+        at = data.find(mark)
+        while at >= 0:
+            left -= 1
+            if left < 0:
+                return False
+            at = data.find(mark, at + 1)
+    return True
 
 
 def prompt_in(data: bytes) -> Prompt:

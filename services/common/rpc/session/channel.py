@@ -13,8 +13,11 @@ from moa.session.v1 import session_service_pb2
 from services.common import logs
 from services.common.cancelling import cancel_and_wait
 from services.common.credential import Credential
+from services.common.large import LARGE_BYTES as HEAVY_BYTES
+from services.common.rpc import call as calls
 from services.common.rpc.call import Metadata
 from services.common.rpc.client import metadata
+from services.common.rpc.large_request import with_large_request
 from services.common.rpc.receiving import LARGE_BYTES
 from services.common.rpc.session.client import Session, SessionCall
 from services.common.rpc.session.server import SERVICE
@@ -104,7 +107,12 @@ class SessionChannel:
         # A call holds what it is given to its end: of a large one that is a list, empty once it was sent.
         large = getattr(self._plain, shape)(path, request_serializer=list.pop, response_deserializer=deserialize)
 
+        in_turn = with_large_request(self._plain, shape, path, serialize, deserialize)
+
         def begin(request: Any, *, metadata: Metadata = (), timeout: float | None = None) -> Any:
+            size = calls.current().request_bytes
+            if size > HEAVY_BYTES:
+                return in_turn(request, size, metadata=metadata, timeout=timeout)
             data = serialize(request)
             session = self._session()
             if len(data) > LARGE_BYTES:
