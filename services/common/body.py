@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from services.common import words
-from services.common.errors import InvalidField, Malformed, TooLarge
+from services.common.errors import InvalidField, Malformed, MoaError, TooLarge, UnsupportedMedia
 
 T = TypeVar("T")
 
@@ -18,7 +18,8 @@ _MOST_LENIENT = 500_000
 """How many values, and commas in strings, are read by the slow parser: half a second's worth."""
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_NO_TEXT = "the body holds bytes or escapes that are not Unicode text"
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How gzip, zstd and deflate begin."""
 _UNKNOWN = re.compile(r"^Object contains unknown field `(?P<name>.*)`$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>[^`]*)`$")
 
@@ -70,13 +71,19 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T], *, hints: bool = True) 
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
     except UnicodeDecodeError:
-        raise Malformed(_NO_TEXT) from None
+        raise _no_text(data) from None
     except msgspec.DecodeError as error:
         value = leniently(data, str(error))
     try:
         return msgspec.convert(value, decoder.type)
     except msgspec.ValidationError as error:
         raise field_error(str(error), decoder.type, hints=hints) from None
+
+
+def _no_text(data: bytes) -> MoaError:
+    if data.startswith(_PACKED):
+        return UnsupportedMedia("the body is compressed; send it as it is, without Content-Encoding")
+    return Malformed("the body holds bytes or escapes that are not Unicode text")
 
 
 def refuse_form(data: bytes) -> None:
@@ -97,7 +104,7 @@ def leniently(data: bytes, why: str = "") -> Any:
         # Escapes can write half of a surrogate pair, which no message can hold.
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError:
-        raise Malformed(_NO_TEXT) from None
+        raise _no_text(data) from None
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None
     except json.JSONDecodeError:

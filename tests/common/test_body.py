@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 
 from services.common import body
-from services.common.errors import InvalidField, Malformed, TooLarge
+from services.common.errors import InvalidField, Malformed, TooLarge, UnsupportedMedia
 
 
 class Model(msgspec.Struct, forbid_unknown_fields=True):
@@ -116,3 +119,10 @@ def test_a_form_is_told_to_be_json(data: bytes) -> None:
     """By either way to write one."""
     with pytest.raises(Malformed, match="the body is a form; send JSON"):
         body.parse(data, msgspec.json.Decoder(Outer))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda data: b"\x28\xb5\x2f\xfd\x24" + data])
+def test_a_compressed_body_is_told_so(pack: Callable[[bytes], bytes]) -> None:
+    """Nothing is unpacked, and nobody is told of broken text."""
+    with pytest.raises(UnsupportedMedia, match="without Content-Encoding"):
+        body.parse(pack(b'{"model": "m", "messages": []}'), msgspec.json.Decoder(dict))
