@@ -66,6 +66,18 @@ def _database_read_only(line: Mapping[str, Any]) -> str:
     return f"warning: the database takes no writes, so nobody is served whom it must be asked for: {line.get('why')}"
 
 
+def _database_found(_: Mapping[str, Any]) -> str:
+    return "the database is reached again"
+
+
+def _replica_passed_over(line: Mapping[str, Any]) -> str:
+    why = {
+        "away": "it does not answer",
+        "writes": "it takes writes itself, so it is no replica",
+    }.get(str(line.get("why")), f"it refuses: {line.get('words')}")
+    return f"warning: reports of spending are read from the database, not from its replica: {why}"
+
+
 def _disk_full(line: Mapping[str, Any]) -> str:
     return (
         f"warning: the disk of {line.get('why')} is full: use cannot be recorded, requests are refused, logs end; "
@@ -117,9 +129,11 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "catalogue.reloaded": _catalogue_reloaded,
     "facts.refused": _facts_refused,
     "database.lost": _database_lost,
+    "database.found": _database_found,
     "database.full": _database_full,
     "database.read_only": _database_read_only,
     _DISK_FULL: _disk_full,
+    "replica.passed_over": _replica_passed_over,
     "store.apart": _store_apart,
     "store.failed": _store_failed,
     "certificate.expired": _certificate_expired,

@@ -22,6 +22,7 @@ from services.common.cancelling import cancel_and_wait
 from services.common.clock import CLOCK
 from services.common.errors import InvalidField, Unavailable
 from services.common.isolate import OneFailed
+from services.common.reminder import Reminder
 
 Link = psycopg.AsyncConnection[TupleRow]
 
@@ -141,9 +142,9 @@ class Database:
             kwargs={"connect_timeout": 2, **of_sessions},
         )
         self._probe: asyncio.Task[None] | None = None
-        self._reminders: dict[type[Exception], _Reminder] = {
-            psycopg.errors.DiskFull: _Reminder(),
-            READ_ONLY: _Reminder(),
+        self._reminders: dict[type[Exception], Reminder] = {
+            psycopg.errors.DiskFull: Reminder(),
+            READ_ONLY: Reminder(),
         }
 
     @property
@@ -382,22 +383,6 @@ def of_one_statement(error: Exception) -> bool:
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     # Classes 08 (connection), 57P (shut down) and 53 (out of resources), and no writes are the server's own trouble.
     return state is not None and not state.startswith(("08", "57P", "53", "25006"))
-
-
-class _Reminder:
-    """Says when an operator is to be told of what goes on for long: at once, then once in a while."""
-
-    def __init__(self, *, again_s: float = 60.0) -> None:
-        self._again_s = again_s
-        self._told_at = float("-inf")
-
-    def is_due(self) -> bool:
-        """Return whether it is to be told now, which it then is."""
-        now = time.monotonic()
-        due = now - self._told_at >= self._again_s
-        if due:
-            self._told_at = now
-        return due
 
 
 def _break(link: psycopg.AsyncConnection[Any]) -> None:

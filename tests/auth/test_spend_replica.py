@@ -87,11 +87,12 @@ def book(url: str, model: str, tokens: int) -> datetime:
 
 
 async def test_reports_come_from_a_replica_that_is_not_too_far_behind(pair: Pair) -> None:
-    """They say as of when they are; where the replica is further behind, promoted, or gone, the database is read."""
+    """They say as of when they are; where the replica is behind, another, promoted or gone, the database is read."""
     # A busy machine's replica is there all the same; one that is gone need not be waited for as long.
     primary, copy = Postgres(pair.primary, wait_s=20), Postgres(pair.copy, wait_s=20)
     gone = Postgres(pair.copy, wait_s=0.1)
-    for each in (primary, copy, gone):
+    other = Postgres(pair.copy.replace("/moa?", "/postgres?"), wait_s=20)
+    for each in (primary, copy, gone, other):
         await each.open()
     try:
         patient = Spend(primary, SpendReplica(copy, lag_s=3600))
@@ -120,6 +121,8 @@ async def test_reports_come_from_a_replica_that_is_not_too_far_behind(pair: Pair
         while (found := await patient.read(REPORT, limit=5)).total.spent.tokens != 15:
             assert found.as_of < booked_at
             await asyncio.sleep(next(pauses))
+        strange = Spend(primary, SpendReplica(other, lag_s=3600))
+        assert (await strange.read(REPORT, limit=5)).total.spent.tokens == 15
         with psycopg.connect(pair.copy, autocommit=True) as link:
             assert link.execute("select pg_promote()").fetchone() == (True,)
         book(pair.primary, "p/b", 5)
@@ -129,5 +132,5 @@ async def test_reports_come_from_a_replica_that_is_not_too_far_behind(pair: Pair
         without = Spend(primary, SpendReplica(gone, lag_s=3600))
         assert (await without.read(REPORT, limit=5)).total.spent.tokens == 25
     finally:
-        for each in (primary, copy, gone):
+        for each in (primary, copy, gone, other):
             await each.close()

@@ -67,6 +67,20 @@ def test_a_full_disk_is_told_though_no_log_can_be(tmp_path: Path, monkeypatch: p
     assert terminal.wrote("router", "") == [f"{line} (and 1 times since this was last said)"]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ({"event": "database.found"}, "the database is reached again"),
+        ({"event": "replica.passed_over", "why": "away"}, "not from its replica: it does not answer"),
+        ({"event": "replica.passed_over", "why": "refused", "words": "no right"}, "its replica: it refuses: no right"),
+    ],
+)
+def test_what_the_database_is_about(tmp_path: Path, line: dict[str, str], words: str) -> None:
+    """That it is back, and why a replica is not used."""
+    (told,) = Terminal(tmp_path).wrote("router", json.dumps(line) + "\n")
+    assert told.endswith(words)
+
+
 def test_a_store_that_fails_is_told_with_why(tmp_path: Path) -> None:
     """Callers are told 500, and nobody looks into the log of a router for it."""
     (line,) = Terminal(tmp_path).wrote("router", '{"event": "store.failed", "why": "SSLError"}\n')

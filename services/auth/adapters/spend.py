@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from datetime import UTC, date, datetime
 from typing import Final, LiteralString, NamedTuple
+
+import psycopg
+from prometheus_client import Counter
 
 from services.auth.adapters.columns import each, rows_of
 from services.auth.adapters.postgres import Postgres
@@ -12,6 +14,11 @@ from services.auth.domain.spend import Report, SpendRecord
 from services.common import logs
 from services.common.errors import Unavailable
 from services.common.isolate import OneFailed
+from services.common.reminder import Reminder
+
+PASSED_OVER: Final = Counter(
+    "moa_replica_passed_over_total", "Reports that were read from the database and not from its replica.", ["why"]
+)
 
 _log = logs.get("spend")
 
@@ -50,6 +57,10 @@ class Spent(NamedTuple):
     """What was booked until then is in it, whatever came later may be."""
 
 
+class PassedOver(Exception):
+    """A replica is not read. The message is why: `behind`, or `writes`."""
+
+
 class SpendReplica(NamedTuple):
     """A copy of the database that replays what the primary writes."""
 
@@ -57,40 +68,55 @@ class SpendReplica(NamedTuple):
     lag_s: float
     """How far it may be behind."""
 
-    async def as_of(self) -> datetime | None:
-        """Return the moment up to which it has everything; None where that is not known, or too long ago.
+    async def as_of(self) -> datetime:
+        """Return the moment up to which it has everything. Raises PassedOver, Unavailable, psycopg.Error.
 
-        None, too, of a server that takes writes: one that was promoted knows nothing of what the database books since.
-        Raises Unavailable.
+        Passed over, too, is a server that takes writes: one that was promoted knows nothing of what is booked since.
         """
         async with self.postgres.transaction() as link:
             cursor = await link.execute(_AS_OF)
-            ((replays, at, now),) = await cursor.fetchall()
+            row: tuple[bool, datetime | None, datetime]
+            (row,) = await cursor.fetchall()
+        replays, at, now = row
         if not replays:
-            _log.warning("replica.writes")
-            return None
-        return at if at is not None and (now - at).total_seconds() <= self.lag_s else None
+            raise PassedOver("writes")
+        if at is None or (now - at).total_seconds() > self.lag_s:
+            raise PassedOver("behind")
+        return at
 
 
 class Spend:
-    """Reads what was spent, from the replica where there is one that is not too far behind."""
+    """Reads what was spent, from the replica where there is one that is not too far behind and answers."""
 
     def __init__(self, postgres: Postgres, replica: SpendReplica | None = None) -> None:
         self._postgres = postgres
         self._replica = replica
+        self._reminder = Reminder()
 
     async def read(self, report: Report, *, limit: int, after: tuple[date, str] | None = None) -> Spent:
         """Return rows, the newest time first and behind a row, with the total of all: one snapshot of the books."""
         if self._replica is not None:
-            # OneFailed, too: what the primary has removed may end what is read on a replica.
-            with contextlib.suppress(Unavailable, OneFailed):
+            try:
                 as_of = await self._replica.as_of()
-                if as_of is not None:
-                    rows, total = await _read(self._replica.postgres, report, limit=limit, after=after)
-                    return Spent(rows, total, as_of)
+                rows, total = await _read(self._replica.postgres, report, limit=limit, after=after)
+                return Spent(rows, total, as_of)
+            except PassedOver as reason:
+                self._pass_over(str(reason))
+            except (Unavailable, OneFailed):
+                # The second, too: what the primary has removed may end what is read on a replica.
+                self._pass_over("away")
+            except psycopg.Error as error:
+                self._pass_over("refused", words=str(error).partition("\n")[0])
         as_of = datetime.now(UTC)
         rows, total = await _read(self._postgres, report, limit=limit, after=after)
         return Spent(rows, total, as_of)
+
+    def _pass_over(self, why: str, **more: str) -> None:
+        """Tell the operator that the database itself is read in the replica's place."""
+        PASSED_OVER.labels(why).inc()
+        # One that is behind catches up, and looks so where nothing is written: the counter tells of it.
+        if why != "behind" and self._reminder.is_due():
+            _log.warning("replica.passed_over", why=why, **more)
 
 
 async def _read(
