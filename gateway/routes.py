@@ -308,9 +308,7 @@ def _of_binding(binding: Binding, path: Json, settings: EdgeSettings, *, heads: 
     route: Json = {
         "name": binding.template,
         "match": {**path, "headers": [verb]},
-        "route": _target(
-            settings, binding.service, repeatable=binding.verb == "GET" or binding.repeatable, streams=binding.streams
-        ),
+        "route": _target(settings, binding.service, repeatable=binding.repeatable, streams=binding.streams),
         "metadata": _dialect(dialect, served=True, heads=heads),
         "typed_per_filter_config": filters,
     }

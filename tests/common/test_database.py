@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
+from moa.idempotency.v1 import idempotency_service_pb2_grpc
 from services.common.database import Database
 from services.common.errors import Unavailable
 from services.common.rereading import rereading
@@ -200,18 +201,18 @@ async def test_sessions_that_are_ended_are_made_anew_at_once(
         assert [delay for delay in slept if delay] == []
 
 
-class _Reader:
+class _Reader(idempotency_service_pb2_grpc.IdempotencyServiceServicer):
     """A servicer that reads and writes, and whose session ends amid its first call."""
 
     def __init__(self, database: Database, database_url: str) -> None:
         self._database, self._url = database, database_url
         self.calls = 0
 
-    async def GetThing(self, _request: object, _context: object) -> int:
+    async def Read(self, _request: object, _context: object) -> int:  # type: ignore[override]
         """Read."""
         return await self._asked()
 
-    async def ChangeThing(self, _request: object, _context: object) -> int:
+    async def Renew(self, _request: object, _context: object) -> int:  # type: ignore[override]
         """Write."""
         return await self._asked()
 
@@ -231,12 +232,12 @@ async def test_a_read_is_made_again_and_a_write_is_not(database_url: str) -> Non
     operator in the server's words."""
     async with _pooled(database_url, "ended amid") as database:
         with capture_logs() as lines:
-            reader = rereading(_Reader(database, database_url))
-            assert await reader.GetThing(None, None) == 42
+            reader = rereading(_Reader(database, database_url))  # type: ignore[abstract]
+            assert await reader.Read(None, None) == 42
             assert reader.calls == 2
-            writer = rereading(_Reader(database, database_url))
+            writer = rereading(_Reader(database, database_url))  # type: ignore[abstract]
             with pytest.raises(Unavailable, match="accounts cannot be reached"):
-                await writer.ChangeThing(None, None)
+                await writer.Renew(None, None)
             assert writer.calls == 1
         assert "terminating connection" in next(line["words"] for line in lines if line["event"] == "database.lost")
         assert await _answers(database)

@@ -42,6 +42,9 @@ def test_what_is_made_again_when_a_connection_is_given_up_is_bounded() -> None:
     assert not {"/v1/tasks", "/v1/predictions", "/v1/generate"} - {
         name for name, target in targets() if not again(target)
     }
+    writes = {each.template for each in BINDINGS if each.method in ("StartOidc", "FinishOidc")}
+    assert len(writes) == 2
+    assert not writes & repeated.keys(), "by GET, and a code holds once"
     for name, target in repeated.items():
         total = float(target["timeout"].removesuffix("s"))
         assert 0 < (total or float(target["idle_timeout"].removesuffix("s"))) <= READ_S, name
