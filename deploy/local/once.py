@@ -70,9 +70,14 @@ def reason_in(path: Path) -> str:
     return "" if message.startswith("{") else f": {message}"
 
 
-def last_line_of(path: Path) -> str:
-    """Return the last line of a log that says something, and where the log is."""
+def last_line_of(path: Path, *, behind: int = 0) -> str:
+    """Return the last line of a log that says something, and where the log is.
+
+    `behind`: how many bytes of it an earlier start wrote; a log that is shorter by now was begun anew.
+    """
     try:
-        return f"{last_line(path.read_text(errors='replace'))} (log: {path})"
+        data = path.read_bytes()
     except OSError:
         return "it left no log"
+    new = data[behind if len(data) >= behind else 0 :]
+    return f"{last_line(new.decode(errors='replace'))} (log: {path})"

@@ -92,6 +92,8 @@ class Stack:
         self._postponed = Postponements(self._start_others)
         self._supervisor: Supervisor | None = None
         self._notices: Notices | None = None
+        self._logged_before: dict[str, int] = {}
+        """Bytes of each process's log that earlier starts wrote."""
         self._first_key = FirstKey(self.root)
         self._deaths: dict[str, int] = {}
         self._lock: int | None = None
@@ -302,7 +304,9 @@ class Stack:
             kept = self.root / "secrets.env"
             self._tell(f"warning: {name} of the environment is not used: {kept} has another; change it there")
         self._supervisor = Supervisor(REPOSITORY, on_death=self._died, start=self._starter, logs=self._logs)
-        self._notices = Notices({name: self.log(name) for name in self.plan.addresses}, self._tell)
+        logs = {name: self.log(name) for name in self.plan.addresses}
+        self._logged_before = {name: log.stat().st_size for name, log in logs.items() if log.exists()}
+        self._notices = Notices(logs, self._tell)
         self._notices.start()
         until = began + wait_s
         if self._postpones:
@@ -404,14 +408,17 @@ class Stack:
             else:
                 await_http(self.plan.metrics[name], "/ready", until=until, alive=alive)
         except NotReady as error:
-            raise NotReady(f"{name} is not ready: {error}; it last said: {once.last_line_of(self.log(name))}") from None
+            raise NotReady(f"{name} is not ready: {error}; it last said: {self._last_words(name)}") from None
 
     def _still_alive(self) -> None:
         """Raise when a process died at its start: it would only die again."""
         for name, code in self._deaths.items():
-            raise StackError(f"{name} ended at its start ({once.ending(code)}): {once.last_line_of(self.log(name))}")
+            raise StackError(f"{name} ended at its start ({once.ending(code)}): {self._last_words(name)}")
         if self._given_up.is_set():
             raise StackError("the start was given up")
+
+    def _last_words(self, name: str) -> str:
+        return once.last_line_of(self.log(name), behind=self._logged_before.get(name, 0))
 
     def _died(self, name: str, code: int) -> None:
         self._deaths[name] = code

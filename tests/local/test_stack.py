@@ -156,6 +156,19 @@ def test_a_process_that_ends_again_says_why(tmp_path: Path, output: str, reason:
     assert once.reason_in(tmp_path / "none.log") == ""
 
 
+def test_last_words_are_of_this_start(tmp_path: Path) -> None:
+    """A log goes on where the one before ended; one that is shorter by now was begun anew."""
+    log = tmp_path / "edge.log"
+    log.write_text("caught SIGTERM\n")
+    before = log.stat().st_size
+    assert once.last_line_of(log, behind=before).startswith("it gave no reason")
+    with log.open("a") as more:
+        more.write("no route\n")
+    assert once.last_line_of(log, behind=before) == f"no route (log: {log})"
+    log.write_text("anew\n")
+    assert once.last_line_of(log, behind=before) == f"anew (log: {log})"
+
+
 def test_a_file_of_code_that_is_broken_is_named(tmp_path: Path) -> None:
     """Of a traceback the last line tells what, and not where: the file and the line stand behind it."""
     (tmp_path / "broken.py").write_text("import json\n\ndef (:\n")
