@@ -72,11 +72,29 @@ class Upstream:
         server.close()
 
 
+class _Loop(uvloop.Loop):
+    """A loop of several in a process.
+
+    gRPC has one queue for all of them, in which calls that were cancelled end later, when their loop may be closed:
+    whichever loop finds that hands it on, to nobody, and not to an error that keeps it from what follows.
+    """
+
+    def call_soon_threadsafe(  # type: ignore[override]  # that of asyncio says more than gRPC asks
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+        return None
+
+
 class Thread:
     """A thread with a loop, as a process of its own would have one."""
 
     def __init__(self) -> None:
-        self._loop = uvloop.new_event_loop()
+        self._loop = _Loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.running = AsyncExitStack()

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from services.common.errors import InvalidField, Unsupported
 from services.common.limits.checks import Violation
 from services.common.limits.fields import of
-from services.common.limits.look import look, plan_of
+from services.common.limits.look import look_of
 from services.common.limits.meta import bounds, meta
 from services.common.limits.needs import Need, words
 from services.common.limits.needs import hints_beyond as _hints_beyond
@@ -83,9 +83,9 @@ def check(request: Message) -> Sequence[Need]:
 
     Raises InvalidField, with the field's path, for the first field that is outside its limits.
     """
-    plan = plan_of(request.DESCRIPTOR, checked=True)
+    look = look_of(request.DESCRIPTOR, checked=True)
     try:
-        return look(request, plan) if plan is not None else ()
+        return look(request) if look is not None else ()
     except Violation as violation:
         raise OutsideLimits(violation.prefix + violation.sentence, violation=violation) from None
 
@@ -102,8 +102,8 @@ def check_able(request: Message, model: CapableModel) -> None:
 
 def needs(request: Message) -> Sequence[Need]:
     """Return what a request needs of a model, in the order of its fields; its limits are not looked at."""
-    plan = plan_of(request.DESCRIPTOR, checked=False)
-    return look(request, plan) if plan is not None else ()
+    look = look_of(request.DESCRIPTOR, checked=False)
+    return look(request) if look is not None else ()
 
 
 def first_of(needs: Iterable[Need]) -> Sequence[Need]:

