@@ -36,6 +36,8 @@ FULL: Final = Counter("moa_database_full_total", "Statements refused because the
 
 _log = logs.get("database")
 _CHECK_S: Final = 1.0
+_HEARD_S: Final = 0.05
+"""How long a loop has to hear what came while it stood still."""
 _PROBE_S: Final = 0.3
 _MORE_S: Final = 1.0
 _BACK_S: Final = 5.0
@@ -317,7 +319,15 @@ def answering(link: psycopg.AsyncConnection[Any], *, within_s: float) -> Iterato
     A cancellation would not do. psycopg answers one by asking the server to stop, and waits for what it says.
     Raises InvalidField for a text with a NUL, which callers may send and PostgreSQL cannot hold.
     """
-    timer = asyncio.get_running_loop().call_later(within_s, _break, link)
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+
+    def late() -> None:
+        # Where this process itself was held up, the answer may have come: whoever waits for it goes on first.
+        nonlocal timer
+        timer = loop.call_later(_HEARD_S, _break, link)
+
+    timer = loop.call_later(within_s, late)
     try:
         yield
     except psycopg.DataError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from structlog.testing import capture_logs
 
 from moa.idempotency.v1 import idempotency_service_pb2_grpc
-from services.common.database import Database
+from services.common.database import Database, answering
 from services.common.errors import Unavailable
 from services.common.rereading import rereading
 from tests import waiting
@@ -257,6 +259,21 @@ async def test_a_refusal_at_the_start_is_told_in_the_servers_words(database_url:
         assert 'database "nowhere" does not exist' in lines[0]["words"]
     finally:
         await database.close()
+
+
+async def test_an_answer_that_came_while_the_process_stood_still_is_heard(database_url: str) -> None:
+    """Its connection is not taken for one whose server is silent, and nobody is refused."""
+    within_s = 0.01
+
+    def stand_still() -> None:
+        select.select([link], [], [])  # until the answer is there
+        time.sleep(2 * within_s)
+
+    async with await psycopg.AsyncConnection.connect(database_url) as link:
+        for _ in range(3):
+            asyncio.get_running_loop().call_soon(stand_still)
+            with answering(link, within_s=within_s):
+                assert await (await link.execute("select 1")).fetchone() == (1,)
 
 
 async def test_the_server_that_writes_is_found_among_several(database_url: str) -> None:
