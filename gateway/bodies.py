@@ -98,6 +98,12 @@ def room(cluster: str) -> Json:
             "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": f"{_ROOM_S:g}s"},
             "failure_mode_allow": True,
             "allowed_headers": {"patterns": [{"exact": name} for name in asked]},
+            # Not before a caller has begun to send: who promises a body and sends none keeps nobody from the room.
+            "with_request_body": {
+                "max_request_bytes": FLOOR_BYTES,
+                "allow_partial_message": True,
+                "pack_as_bytes": True,
+            },
             "filter_enabled_metadata": _says("room", {"bool_match": True}),
         },
         "disabled": True,

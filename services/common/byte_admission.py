@@ -46,6 +46,10 @@ class Bounds:
     """How long one of those waits."""
     booked_s: float = 10.0
     """How long room is kept for a request that is being sent. A slower one takes it as others do, once it is here."""
+    hurried_s: float = 1.0
+    """How long it is kept while some that it was kept for did not come: others are not to wait for each of them."""
+    hurry_s: float = 60.0
+    """How long that is so after one did not come."""
 
 
 @dataclass(slots=True)
@@ -109,6 +113,7 @@ class ByteAdmission:
         """By account, in the order of their turns."""
         self._bookings: dict[str, _Booking] = {}
         """By the name of the request."""
+        self._hurry_until = 0.0
 
     @property
     def served_bytes(self) -> int:
@@ -153,8 +158,14 @@ class ByteAdmission:
         if (before := self._bookings.get(name)) is not None:
             before.lapse.cancel()
             self._lapsed(name)
-        lapse = asyncio.get_running_loop().call_later(self.bounds.booked_s, self._lapsed, name)
+        loop = asyncio.get_running_loop()
+        kept_s = self.bounds.hurried_s if loop.time() < self._hurry_until else self.bounds.booked_s
+        lapse = loop.call_later(kept_s, self._not_come, name)
         self._bookings[name] = _Booking(account, size, lapse)
+
+    def _not_come(self, name: str) -> None:
+        self._hurry_until = asyncio.get_running_loop().time() + self.bounds.hurry_s
+        self._lapsed(name)
 
     def _lapsed(self, name: str) -> None:
         booking = self._bookings.pop(name)

@@ -210,6 +210,24 @@ async def test_room_that_is_booked_lapses() -> None:
         assert admission.served_bytes == 60
 
 
+async def test_after_one_did_not_come_room_lapses_sooner() -> None:
+    """For a time: many who promise requests and send none delay others by little more than the first of them."""
+    admission = ByteAdmission(replace(BOUNDS, booked_s=0))
+    await admission.book("a", 60, "gone")
+    async with admission.entered("a", 60):
+        pass
+    admission.bounds = replace(BOUNDS, booked_s=1000, hurried_s=0)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(admission.book("a", 60, str(number)) for number in range(9)))
+        admission.bounds = replace(admission.bounds, hurry_s=-1)
+        await admission.book("a", 60, "gone")
+        async with admission.entered("a", 60):
+            pass
+    await admission.book("a", 60, "r")
+    await settle()
+    assert admission.served_bytes == 60, "the last that did not come is a while ago"
+
+
 async def test_only_so_many_of_an_account_wait_to_be_sent() -> None:
     """They take no room of what waits, whose bound is another; whoever leaves is waited for no more."""
     admission = ByteAdmission(replace(BOUNDS, unsent_of_account=2))

@@ -6,12 +6,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 import requests
 
 from deploy.local.stack import Stack
+from gateway.bodies import FLOOR_BYTES
 from services.common.byte_admission import Bounds
 from tests import forking
 from tests.edge.test_bodies import MIB, answer_on, started
@@ -88,11 +89,24 @@ def test_a_large_body_is_read_once_there_is_room(waiting: Stack, upstream: Upstr
 def test_who_leaves_before_there_is_room_waits_no_more(waiting: Stack, upstream: Upstream) -> None:
     """Its place in the queue goes with it."""
     room = full(upstream)
-    with started(waiting, "/generate/text", "x-api-key: moa-known", length=SIZE):
+    with started(waiting, "/generate/text", "x-api-key: moa-known", length=SIZE) as link:
+        link.sendall(bytes(FLOOR_BYTES))
         until(lambda: upstream.room.unsent == 1)
     until(lambda: upstream.room.unsent == 0)
     upstream.run(room.aclose)
     until(lambda: upstream.room.served_bytes == 0)
+
+
+def test_who_sends_nothing_asks_for_no_room(waiting: Stack, upstream: Upstream) -> None:
+    """Whoever promises bodies and sends none of them delays nobody; each is told once its window is over."""
+    with ExitStack() as stalled:
+        links = [started(waiting, "/generate/text", "x-api-key: moa-known", length=15 * MIB) for _ in range(20)]
+        for link in links:
+            stalled.enter_context(link)
+            link.sendall(bytes(FLOOR_BYTES - 1))
+        assert posted(waiting).json()["size"] == SIZE
+        assert (upstream.room.unsent, upstream.room.served_bytes) == (0, 0)
+        assert {answer_on(link)[0] for link in links} == {400}
 
 
 def test_where_no_room_is_found_the_caller_is_told(
@@ -103,6 +117,7 @@ def test_where_no_room_is_found_the_caller_is_told(
     room = full(upstream)
     before = read_bytes(waiting)
     with started(waiting, "/v1/chat/completions", "x-api-key: moa-known", length=SIZE) as link:
+        link.sendall(bytes(FLOOR_BYTES))
         status, _ = answer_on(link)
     assert status == 429
     assert read_bytes(waiting) - before < READ

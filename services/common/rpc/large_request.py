@@ -25,8 +25,8 @@ def with_large_request(channel: Any, shape: str, path: str, serialize: Any, dese
     )
 
     def begin(request: Any, size: int, *, metadata: Metadata = (), timeout: float | None = None) -> Any:
-        said = (*metadata, (calls.BODY_BYTES_KEY, str(size)))
-        return made(_in_turn([request]), metadata=said, timeout=timeout)
+        sized = (*metadata, (calls.BODY_BYTES_KEY, str(size)))
+        return made(_in_turn([request]), metadata=sized, timeout=timeout)
 
     return begin
 
