@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 _TURN_S: Final = 0.005
+_TURNS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,18 @@ class Script:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the client hung up before the end."""
 
-    async def hung_up(self, within_s: float = 0.2) -> None:
-        """Wait until the client hung up, and fail when that takes longer.
+    async def hung_up(self, turn: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Wait until the client hung up, and fail when that takes longer than forty turns.
 
-        The time is counted by the loop's turns, five milliseconds each: emulator, service and client run in one
-        loop, so that another process that takes the CPU stretches the allowance as it stretches the work.
+        `turn` goes the way that the news does, behind it: a call to the service where a caller left, whose news passes
+        threads. Without it a turn is one of the loop, of five milliseconds: emulator and service run in one loop, so
+        that another process that takes the CPU stretches the allowance as it stretches the work.
         """
-        for _ in range(round(within_s / _TURN_S)):
+        for _ in range(_TURNS):
             if self.left.is_set():
                 return
-            await asyncio.sleep(_TURN_S)
-        assert self.left.is_set(), f"the client did not hang up within {within_s} s"
+            await (turn() if turn is not None else asyncio.sleep(_TURN_S))
+        assert self.left.is_set(), f"the client did not hang up within {_TURNS} turns"
 
     @property
     def reason(self) -> str:

@@ -13,6 +13,7 @@ from tests import shipped
 from tests.emulators.base import Emulator
 from tests.image.harness import ImageClient, image_service, shipped_rows
 from tests.image.subjects import SUBJECTS, Subject
+from tests.seconds import Seconds
 
 
 @pytest.fixture(params=SUBJECTS, ids=lambda subject: subject.name)
@@ -41,20 +42,9 @@ async def service(subject: Subject, upstream: Emulator, tmp_path: Path) -> Async
 
 
 @pytest.fixture
-async def impatient(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
-    """A service whose provider has to begin within moments."""
-    row = subject.row(upstream, connect_s=0.5, first_token_s=0.2)
-    rows = shipped_rows(subject.provider, upstream.url + subject.path, **row)
-    async with image_service(tmp_path, *rows, subject.environment) as client:
-        yield client
-
-
-@pytest.fixture
-async def restless(subject: Subject, upstream: Emulator, tmp_path: Path) -> AsyncIterator[ImageClient]:
-    """A service whose provider may be silent for a second between two pieces."""
-    rows = shipped_rows(subject.provider, upstream.url + subject.path, **subject.row(upstream, idle_s=1))
-    async with image_service(tmp_path, *rows, subject.environment) as client:
-        yield client
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    """Return the clock of the service's calls to providers, which stands still."""
+    return Seconds(monkeypatch)
 
 
 @pytest.fixture

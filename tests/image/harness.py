@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
 from moa.common.v1.media_pb2 import ImageInput
@@ -37,8 +38,13 @@ class Failed(Exception):
 class ImageClient:
     """Calls the service as the router does."""
 
-    def __init__(self, stub: Any) -> None:
-        self._stub = stub
+    def __init__(self, to_image: Any) -> None:
+        self._stub = ImageServiceStub(to_image)
+        self._health = health_pb2_grpc.HealthStub(to_image)
+
+    async def turn(self) -> None:
+        """Go to the service and back, behind whatever was sent before."""
+        await self._health.Check(health_pb2.HealthCheckRequest())
 
     def call(
         self, request: GenerateImageRequest, *more: tuple[str, str]
@@ -49,9 +55,9 @@ class ImageClient:
         )
         return made
 
-    async def ask(self, request: GenerateImageRequest) -> list[ImageEvent]:
-        """Return all events. Raises MoaError for a status, Failed for an `error` event."""
-        events: list[ImageEvent] = []
+    async def ask(self, request: GenerateImageRequest, told: list[ImageEvent] | None = None) -> list[ImageEvent]:
+        """Return all events, which `told` has as they come. Raises MoaError for a status, Failed for an `error`."""
+        events = [] if told is None else told
         try:
             async for message in self.call(request):
                 events += message.events
@@ -85,7 +91,7 @@ async def image_service(
         service_token=SecretStr(TOKEN), catalogue=path, listen="127.0.0.1:0", drain_s=0, auth_address=auth_address
     )
     async with SERVICE.serve(config, environment) as served, channel(f"127.0.0.1:{served.port}") as opened:
-        yield ImageClient(ImageServiceStub(opened))
+        yield ImageClient(opened)
 
 
 def given(data: bytes) -> ImageInput:

@@ -28,6 +28,10 @@ ALL = frozenset(
 )
 
 
+TIMEOUTS = {"connect_s": 30, "first_token_s": 30, "idle_s": 30}
+"""So long that only a test of silence reaches one, however slow the machine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Subject:
     """An adapter with one of its models."""
@@ -52,9 +56,7 @@ class Subject:
 
     def row(self, emulator: Emulator, **timeouts: float) -> dict[str, Any]:
         """Return what differs from the catalogue's row of the provider."""
-        # So long that only a test of silence reaches one, however slow the machine.
-        patient = {"connect_s": 30, "first_token_s": 30, "idle_s": 30}
-        more: dict[str, Any] = {"timeouts": {**patient, **timeouts}}
+        more: dict[str, Any] = {"timeouts": {**TIMEOUTS, **timeouts}}
         if self.options is not None:
             more["options"] = dict(self.options)
         return more

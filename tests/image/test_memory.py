@@ -14,7 +14,6 @@ import msgspec
 import pytest
 
 from moa.image.v1.image_service_pb2 import GenerateImageRequest
-from moa.image.v1.image_service_pb2_grpc import ImageServiceStub
 from services.common.rpc.client import channel
 from tests import forking
 from tests.emulators.base import Emulator
@@ -49,7 +48,7 @@ async def _served(subject: Subject, upstream: Emulator, folder: Path) -> AsyncIt
         with os.fdopen(reading) as told:
             port = int(await asyncio.to_thread(told.readline))
         async with channel(f"127.0.0.1:{port}") as opened:
-            yield child.pid, ImageClient(ImageServiceStub(opened))
+            yield child.pid, ImageClient(opened)
     finally:
         child.kill()
         await child.wait()

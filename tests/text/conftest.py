@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from services.text import generation
 from tests.emulators.base import Emulator
+from tests.seconds import Seconds
 from tests.text.harness import TextClient, text_service
 from tests.text.subjects import SUBJECTS, Subject
 
@@ -23,6 +25,12 @@ async def upstream(subject: Subject) -> AsyncIterator[Emulator]:
     async with subject.emulator() as emulator:
         yield emulator
         assert emulator.refused == [], "the adapter sent something that the real service would refuse"
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Seconds:
+    """Return the clock of the service's calls to providers, which stands still."""
+    return Seconds(monkeypatch, generation)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
 from moa.text.v1.text_pb2 import FinishReason, Message, Part, Role, TextEvent
@@ -37,9 +38,12 @@ class Failed(Exception):
 class TextClient:
     """Calls the service as the router does."""
 
-    def __init__(self, stub: Any, targets: Any, catalogue_path: Path, watched: Watched, *, address: str = "") -> None:
+    def __init__(
+        self, to_text: Any, targets: Any, catalogue_path: Path, watched: Watched, *, address: str = ""
+    ) -> None:
         self.address = address
-        self.stub = stub
+        self.stub = TextServiceStub(to_text)
+        self._health = health_pb2_grpc.HealthStub(to_text)
         self.targets = targets
         self.catalogue_path = catalogue_path
         self.watched = watched
@@ -51,9 +55,13 @@ class TextClient:
         )
         return made
 
-    async def ask(self, request: GenerateTextRequest) -> list[TextEvent]:
-        """Return all events. Raises MoaError for a status, Failed for an `error` event."""
-        events: list[TextEvent] = []
+    async def turn(self) -> None:
+        """Go to the service and back, behind whatever was sent before."""
+        await self._health.Check(health_pb2.HealthCheckRequest())
+
+    async def ask(self, request: GenerateTextRequest, told: list[TextEvent] | None = None) -> list[TextEvent]:
+        """Return all events, which `told` has as they come. Raises MoaError for a status, Failed for an `error`."""
+        events = [] if told is None else told
         try:
             async for message in self.call(request):
                 events += message.events
@@ -88,8 +96,7 @@ async def text_service(
         SERVICE.serve(config, environment) as served,
         channel(address := f"127.0.0.1:{served.port}") as opened,
     ):
-        stub = TextServiceStub(opened)
-        yield TextClient(stub, served.targets["text"], path, served.catalogue, address=address)
+        yield TextClient(opened, served.targets["text"], path, served.catalogue, address=address)
 
 
 def chat(text: str = "hello", **more: object) -> GenerateTextRequest:

@@ -42,7 +42,7 @@ async def test_the_retry_time_is_passed_on(service: TextClient, upstream: Emulat
 
 @pytest.mark.parametrize("at", [-1, 0, 1])
 async def test_a_caller_who_leaves_closes_the_upstream_socket(service: TextClient, upstream: Emulator, at: int) -> None:
-    """Before the headers, before the first piece or after it: the provider sees the hang-up within 200 ms."""
+    """Before the headers, before the first piece or after it: the provider sees the hang-up at once."""
     script = Script(hold_at=at)
     upstream.scripts.append(script)
     call = service.call(chat())
@@ -50,7 +50,7 @@ async def test_a_caller_who_leaves_closes_the_upstream_socket(service: TextClien
         await call.read()
     await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
-    await script.hung_up()
+    await script.hung_up(service.turn)
 
 
 async def test_a_caller_who_leaves_a_whole_answer_closes_the_upstream_socket(
@@ -65,7 +65,7 @@ async def test_a_caller_who_leaves_a_whole_answer_closes_the_upstream_socket(
     reading = asyncio.ensure_future(call.read())
     await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
-    await script.hung_up()
+    await script.hung_up(service.turn)
     with pytest.raises((asyncio.CancelledError, grpc.aio.AioRpcError)):
         await reading
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
 from moa.embedding.v1 import embedding_service_pb2 as pb
@@ -172,8 +173,13 @@ async def upstream(subject: Subject) -> AsyncIterator[Any]:
 class Client:
     """Calls the service as the router does."""
 
-    def __init__(self, stub: Any) -> None:
-        self._stub = stub
+    def __init__(self, to_text: Any) -> None:
+        self._stub = EmbeddingServiceStub(to_text)
+        self._health = health_pb2_grpc.HealthStub(to_text)
+
+    async def turn(self) -> None:
+        """Go to the service and back, behind whatever was sent before."""
+        await self._health.Check(health_pb2.HealthCheckRequest())
 
     def call(self, *texts: str, **fields: Any) -> Any:
         request = pb.EmbedTextsRequest(model="m", provider="p", texts=texts, **fields)
@@ -199,7 +205,7 @@ async def service(subject: Subject, upstream: Any, tmp_path: Path) -> AsyncItera
         SERVICE.serve(config, subject.environment) as served,
         channel(f"127.0.0.1:{served.port}") as opened,
     ):
-        yield Client(EmbeddingServiceStub(opened))
+        yield Client(opened)
 
 
 async def test_each_text_has_its_vector(service: Client, upstream: Any, subject: Subject) -> None:
@@ -313,7 +319,7 @@ async def test_a_caller_who_leaves_closes_the_upstream_socket(service: Client, u
     call = service.call("a")
     await asyncio.wait_for(script.held.wait(), 30)
     call.cancel()
-    await script.hung_up()
+    await script.hung_up(service.turn)
 
 
 async def test_a_caller_who_leaves_owes_what_was_read(tmp_path: Path) -> None:
@@ -339,7 +345,8 @@ async def test_a_caller_who_leaves_owes_what_was_read(tmp_path: Path) -> None:
             # The last of these has its turn once the first call was answered.
             await asyncio.wait_for(asyncio.gather(*(script.held.wait() for script in held)), 30)
             call.cancel()
-            await asyncio.gather(*(script.hung_up() for script in held))
+            turn = Client(opened).turn
+            await asyncio.gather(*(script.hung_up(turn) for script in held))
     [settlement] = kept.settled
     assert settlement.usage.prompt_tokens == settlement.charged.tokens == 4 * 3 + SIDE_BY_SIDE * 4 * (3 + 4)
     assert not settlement.usage.exact
