@@ -279,9 +279,9 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
     await router.start()
     settle(await reserve(router, key, 1000), 1000)
     await until(lambda: other.spent(account) == (1000, 0))
+    assert other.taken(account)[0] > 1000
     doomed.kill()
     await doomed.wait()
-    assert other.taken(account)[0] > 1000
     # Half a second longer than its time, for settlements that come late.
     longer = "select 1 from blocks where account_id = %s and closed_at is null and expires_at > now() + interval '3 s'"
     assert other.query(longer, account) == []
