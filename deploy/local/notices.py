@@ -119,6 +119,10 @@ def _caller_refused(line: Mapping[str, Any]) -> str:
     return f"warning: a process with a certificate for {names} is refused: that name may not call there"
 
 
+def _credential_refused(line: Mapping[str, Any]) -> str:
+    return f"warning: the credential's new file is refused, and what it was before is kept: {line.get('why')}"
+
+
 def _ledger_unbalanced(line: Mapping[str, Any]) -> str:
     return f"warning: the ledger has a fault ({line.get('faults')}); `make audit` names the rows"
 
@@ -138,6 +142,7 @@ WORDS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "store.failed": _store_failed,
     "certificate.expired": _certificate_expired,
     "caller.refused": _caller_refused,
+    "credential.refused": _credential_refused,
     "provider_keys.unreadable": _keys_unreadable,
     "ledger.unbalanced": _ledger_unbalanced,
 }

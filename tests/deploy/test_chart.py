@@ -145,6 +145,10 @@ def test_mounts_have_volumes(name: str) -> None:
         assert {mount["name"] for each in spec["containers"] for mount in each["volumeMounts"]} == there
 
 
+def _names(name: str, kind: str) -> list[str]:
+    return [found["metadata"]["name"] for found in of_kind(name, kind)]
+
+
 @each_profile
 def test_selectors_find_pods(name: str) -> None:
     """Services, policies and budgets select pods that there are; a workload's selector fits its own pods alone."""
@@ -152,6 +156,8 @@ def test_selectors_find_pods(name: str) -> None:
         found["metadata"]["name"]: found["spec"]["template"]["metadata"]["labels"]
         for found in of_kind(name, *WORKLOADS)
     }
+    # The operator makes a cluster's pods.
+    labels |= {cluster: {"cnpg.io/cluster": cluster} for cluster in _names(name, "Cluster")}
 
     def chosen(selector: dict[str, str]) -> set[str]:
         return {pod for pod, has in labels.items() if selector.items() <= has.items()}

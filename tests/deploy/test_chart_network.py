@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.rendered_chart import rendered
+from tests.deploy.rendered_chart import of_kind, rendered
 from tests.deploy.test_chart_values import INSTALLED
 
 
@@ -81,3 +81,13 @@ def test_what_would_open_more_than_it_says_is_refused(values: dict[str, Any], sa
 
     with pytest.raises(helm_python.HelmError, match=says):
         rendered({**INSTALLED, "networkPolicies": values})
+
+
+def test_the_charts_database_is_reached_by_who_uses_it() -> None:
+    """Accounts, tasks, their migrations, its own servers and its operator; else there is none."""
+    found = {each["metadata"]["name"]: each["spec"] for each in of_kind("production", "NetworkPolicy")}
+    used, own, metrics = found["moa-db"]["ingress"]
+    (users,) = used["from"][0]["podSelector"]["matchExpressions"]
+    assert users["values"] == ["auth", "tasks", "migrate-auth", "migrate-tasks"]
+    assert [port["port"] for rule in (used, own, metrics) for port in rule["ports"]] == [5432, 5432, 8000, 9187]
+    assert "moa-db" not in {each["metadata"]["name"] for each in of_kind("trial", "NetworkPolicy")}

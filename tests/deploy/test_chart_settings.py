@@ -61,6 +61,11 @@ def _with_volume(path: str) -> dict[str, Any]:
             {"inference": {"pools": {"a": {"resources": {"requests": {"nvidia.com/gpu": 1}}}}}},
             "the same of nvidia.com/gpu among requests and limits, or limits alone: 1 and none",
         ),
+        (
+            {"processes": {"text": {"serviceAccount": {"name": "x", "annotations": {"a": "b"}}}}},
+            "serviceAccount of text: one that is there already has its own annotations",
+        ),
+        ({"settings": {"SSL_CERT_FILE": "/moa/ca/ca.crt"}}, "nothing is mounted at /moa/ca/ca.crt in pods of "),
         ({"inference": {"defaults": {"settings": {"MOA_SIGNUP": "open"}}}}, "inference.defaults.settings.MOA_SIGNUP"),
         ({"defaults": {"replicas": 0}}, "replicas is 1 at least"),
         ({"processes": {"edge": {"replicas": 0}}}, "processes.edge.replicas is 1 at least"),

@@ -71,7 +71,7 @@ spec:
             {{- toYaml . | nindent 12 }}
             {{- end }}
       volumes:
-        - {name: tmp, emptyDir: {}}
+        - {name: tmp, emptyDir: {sizeLimit: 1Gi}}
         {{- with concat $root.Values.extraVolumes (default list .volumes) }}
         {{- toYaml . | nindent 8 }}
         {{- end }}

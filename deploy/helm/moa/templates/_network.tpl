@@ -58,6 +58,11 @@ everybody, so where there is nothing to name there is no rule.
     {{- end }}
 {{- end }}
 {{- end }}
+{{- define "moa.databaseUsers" -}}
+{{- $names := list -}}
+{{- range $name, $process := fromJson (include "moa.processes" .) -}}{{ if $process.database }}{{ $names = append $names $name }}{{ end }}{{- end -}}
+{{ sortAlpha $names | join ", " }}
+{{- end }}
 {{- define "moa.egressOutside" -}}
 {{- with .Values.networkPolicies.external }}
 {{- if and .cidrs .ports }}

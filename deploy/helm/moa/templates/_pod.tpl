@@ -152,7 +152,7 @@ spec:
         - {name: tls, mountPath: /moa/tls, readOnly: true}
         {{- end }}
   volumes:
-    - {name: tmp, emptyDir: {}}
+    - {name: tmp, emptyDir: {sizeLimit: {{ ternary "8Gi" "1Gi" $process.torch }}}}
     {{- with concat $root.Values.extraVolumes $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -168,7 +168,7 @@ spec:
     {{- else }}
     {{- range $variable, $folder := $process.folders }}
     {{- if not $.claimed }}
-    - {name: {{ $folder | quote }}, emptyDir: {}}
+    - {name: {{ $folder | quote }}, emptyDir: {sizeLimit: 1Gi}}
     {{- end }}
     {{- end }}
     {{- end }}
@@ -179,7 +179,7 @@ spec:
     - {name: config, configMap: {name: {{ include "moa.fullname" $root }}-config}}
     {{- end }}
     {{- if eq $kept "kept" }}
-    - {name: kept, emptyDir: {}}
+    - {name: kept, emptyDir: {sizeLimit: 64Mi}}
     {{- end }}
     {{- if and $process.grpc (include "moa.credentialsSecret" $root) }}
     - {name: credentials, secret: {secretName: {{ include "moa.credentialsSecret" $root | quote }}, defaultMode: 288}}
