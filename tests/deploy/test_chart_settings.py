@@ -56,7 +56,14 @@ def _with_volume(path: str) -> dict[str, Any]:
             {"keda": {"inference": {"minReplicas": 0}}},
             "keda.inference.minReplicas is 1 at least: what waits is told by",
         ),
-        ({"inference": {"pools": {"a": {"keda": {"minReplicas": 0}}}}}, "inference.pools.a.keda.minReplicas is 1 at"),
+        (
+            {"keda": {"enabled": True}, "inference": {"pools": {"a": {"keda": {"minReplicas": 0}}}}},
+            "inference.pools.a.keda.minReplicas is 1 at",
+        ),
+        (
+            {"inference": {"pools": {"a": {"keda": {"minReplicas": 2}}}}},
+            "pools.a.keda does nothing without keda.enabled",
+        ),
         (
             {"inference": {"pools": {"a": {"resources": {"requests": {"nvidia.com/gpu": 1}}}}}},
             "the same of nvidia.com/gpu among requests and limits, or limits alone: 1 and none",
