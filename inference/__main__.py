@@ -78,7 +78,7 @@ class Process:
         for kind in kinds().values():
             kind.serve(parts, self.server.grpc)
             self.server.offer(kind.service)
-        states = ModelServicer(self.catalogue, self.registry, self.packages, config.pool)
+        states = ModelServicer(self.catalogue, self.registry, self.packages, config.pool, config.zone)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(states, self.server.grpc)
         self.server.offer("moa.inference.v1.ModelService")
 

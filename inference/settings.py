@@ -23,6 +23,8 @@ class InferenceSettings(CatalogueSettings):
     pool: str = ""
     """The pool that this process belongs to: it loads and fetches early the models of the catalogue's providers of that
     pool; empty: of those that name none."""
+    zone: str = ""
+    """The zone in which it runs, of which it tells those who choose among processes; empty: it does not matter."""
     torch_threads: int = Field(default=0, ge=0)
     """Threads of one operation on the CPU; 0: as many as there are physical cores."""
     preload: str = Field(default="", pattern=LISTED)

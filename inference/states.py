@@ -23,11 +23,15 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
         registry: Loads them.
         packages: Fetches their files.
         pool: Of which pool's models it tells.
+        zone: Where it runs.
     """
 
-    def __init__(self, catalogue: Watched, registry: Registry, packages: Packages, pool: str = "") -> None:
+    def __init__(
+        self, catalogue: Watched, registry: Registry, packages: Packages, pool: str = "", zone: str = ""
+    ) -> None:
         self._catalogue = catalogue
         self._pool = pool
+        self._zone = zone
         self._registry = registry
         self._packages = packages
 
@@ -57,6 +61,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):
             ],
             engines=[self._engine(held) for held in self._registry.held()],
             budget_bytes=self._registry.budget_bytes,
+            zone=self._zone,
         )
 
     def _engine(self, held: Held) -> model_service_pb2.EngineReport:

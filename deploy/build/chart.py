@@ -173,6 +173,7 @@ def _described(process: Process) -> dict[str, Any]:
         "store": process.store,
         "keeps": CATALOGUE_KEPT in process.optional,
         "standsIn": process.stands_in,
+        "zoned": "MOA_ZONE" in process.optional,
         "grpc": process.serves_grpc,
         "torch": process is INFERENCE,
     }

@@ -79,7 +79,7 @@ async def serve(config: DeskSettings) -> AsyncIterator[int]:
         max_side=_max_side(config),
     )
     fetcher = Fetcher(egress, store, links_of(config))
-    replicas = Replicas(config.vision_address, "inference", service_token=token, tls=tls)
+    replicas = Replicas(config.vision_address, "inference", service_token=token, tls=tls, zone=config.zone)
     looking = VisionClient(vision, service_token=token, replicas=replicas)
 
     def pipeline(acting: grants.ActingFor) -> Pipeline:

@@ -19,6 +19,9 @@ class DeskSettings(StoreSettings):
     """The router, which makes the images."""
     vision_address: Addresses = "127.0.0.1:8104"
     """The inference service, which looks at images."""
+    zone: str = ""
+    """The zone in which it runs: of inference processes that have alike to do, one there is asked; empty: it does not
+    matter."""
     egress_allow: str = Field(default="", pattern=HOSTS)
     """Hosts beside public https ones that images may come from, parted by commas."""
 

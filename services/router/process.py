@@ -73,7 +73,8 @@ def _channels(config: RouterSettings, text: Any, tls: Tls | None) -> _Channels:
     if config.image_address:
         makers["image"] = elsewhere["image"] = channel(config.image_address, "image", tls)
     replicas = {
-        name: Replicas(address, "inference", service_token=token, tls=tls) for name, address in addresses.items()
+        name: Replicas(address, "inference", service_token=token, tls=tls, zone=config.zone)
+        for name, address in addresses.items()
     }
     return _Channels(auth=auth, makers=makers, pools=pools, elsewhere=elsewhere, replicas=replicas)
 

@@ -22,6 +22,9 @@ class RouterSettings(StoreSettings, FactsSettings):
     """The text service."""
     inference_address: Addresses = "127.0.0.1:8104"
     """The inference service."""
+    zone: str = ""
+    """The zone in which it runs: of inference processes that have alike to do, one there is asked; empty: it does not
+    matter."""
     inference_pools: NamedAddresses = ""
     """The inference services of pools that the catalogue's providers name, `images=host:8104,chat=host:8104`."""
     image_address: Addresses = "127.0.0.1:8108"

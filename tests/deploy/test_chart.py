@@ -195,7 +195,7 @@ def test_a_release_can_be_of_one_zone() -> None:
 
 def test_edges_are_told_who_runs_in_which_zone() -> None:
     """With zones by name each process that edges ask, and they themselves, are found by a service for each zone, and
-    edges are told no others; one reads its own zone of its pod, and no pod runs outside the zones."""
+    edges are told no others. Each that goes by zones reads its own of its pod, and no pod runs outside the zones."""
     label = "topology.kubernetes.io/zone"
     found = rendered({**profile("trial"), "zones": {"names": ["a", "b"]}})
     services = {each["metadata"]["name"]: each["spec"] for each in found if each["kind"] == "Service"}
@@ -205,9 +205,15 @@ def test_edges_are_told_who_runs_in_which_zone() -> None:
             "nodeSelectorTerms"
         ]
         assert term == {"matchExpressions": [{"key": label, "operator": "In", "values": ["a", "b"]}]}
-    (edge,) = (each["containers"][0] for each in pods if each["containers"][0]["name"] == EDGE.name)
-    told = {each["name"]: each.get("value", each.get("valueFrom")) for each in edge["env"]}
-    assert told["MOA_ZONE"] == {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}
+    of_each = {
+        (main := each["containers"][0])["name"]: {e["name"]: e.get("value", e.get("valueFrom")) for e in main["env"]}
+        for each in pods
+    }
+    zoned = {name: told["MOA_ZONE"] for name, told in of_each.items() if "MOA_ZONE" in told}
+    assert zoned.keys() == {"edge", "router", "desk", "inference"}
+    for told in zoned.values():
+        assert told == {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}
+    told = of_each[EDGE.name]
     asked = {name for name in EDGE.calls if name in told}
     assert len(asked) == 3
     for name in (*asked, "MOA_EDGE_ADDRESSES"):

@@ -50,7 +50,7 @@ class Engine:
 class Process:
     """An inference process, whose answers are played."""
 
-    def __init__(self) -> None:
+    def __init__(self, zone: str = "") -> None:
         self.texts = Moody()
         self.waiting: list[float] = []
         """Seconds of work that wait for its model."""
@@ -59,7 +59,7 @@ class Process:
         self.registry = Registry(lambda model, report: Engine(self.waiting if model is MODEL else self.beside))
         self.server = Server(service_token=TOKEN)
         text_service_pb2_grpc.add_TextServiceServicer_to_server(self.texts, self.server.grpc)
-        states = ModelServicer(cast(Watched, _Now()), self.registry, cast(Packages, None))
+        states = ModelServicer(cast(Watched, _Now()), self.registry, cast(Packages, None), zone=zone)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(states, self.server.grpc)
 
     async def start(self) -> None:
@@ -78,9 +78,7 @@ class Pool:
         self.processes = processes
         self.named = tuple(each.address for each in processes)
         self.time = 0.0
-        self.replicas = Replicas(
-            "pool:1", "inference", service_token=TOKEN, clock=lambda: self.time, resolve=self._resolved
-        )
+        self.replicas = self.seen_from("")
         self.channel = channel(",".join(self.named))
         self.backends = Backends(
             {"inference": self.channel},
@@ -90,6 +88,12 @@ class Pool:
         )
         self.operations = Operations(
             catalogue=lambda: CATALOGUE, admission=Lender(), backends=self.backends, inputs=Nowhere()
+        )
+
+    def seen_from(self, zone: str) -> Replicas:
+        """Return the processes as one who runs in a zone takes them."""
+        return Replicas(
+            "pool:1", "inference", service_token=TOKEN, zone=zone, clock=lambda: self.time, resolve=self._resolved
         )
 
     async def _resolved(self, host: str, port: int) -> tuple[str, ...]:
@@ -112,7 +116,7 @@ class Pool:
 @pytest.fixture
 async def pool() -> AsyncIterator[Pool]:
     """Yield a pool whose first process has the model in memory and whose second has just begun."""
-    processes = [Process(), Process()]
+    processes = [Process("a"), Process("b")]
     for each in processes:
         await each.start()
     await processes[0].registry.warm(MODEL)
@@ -166,6 +170,27 @@ async def test_work_of_other_models_makes_no_call_wait_for_a_model_to_be_loaded(
     await second.registry.warm(MODEL)
     await pool.replicas.look()
     assert await pool.shares(2) == [0, 2]
+
+
+async def test_of_processes_with_alike_to_do_one_of_the_own_zone_is_asked(pool: Pool) -> None:
+    """Whoever runs in a zone asks there, until more waits there than elsewhere, or nobody there tells what it does."""
+    far, near = pool.processes
+    await near.registry.warm(MODEL)
+    replicas = pool.seen_from("b")
+
+    async def asked(process: Process) -> None:
+        await replicas.look()
+        chosen = {replica.address for _ in range(4) if (replica := replicas.choose(MODEL.full_id))}
+        assert chosen == {process.address}
+
+    await asked(near)
+    near.waiting.append(1.0)
+    await asked(far)
+    far.waiting.append(1.0)
+    await asked(near)
+    await near.server.stop(0)
+    await asked(far)
+    await replicas.aclose()
 
 
 async def test_calls_that_the_processes_have_not_told_of_count(pool: Pool) -> None:

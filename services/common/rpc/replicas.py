@@ -35,6 +35,8 @@ LOAD_S: Final = 30.0
 """What loading a model is taken to cost: so much work must wait elsewhere before a cold process is asked."""
 CALL_S: Final = 1.0
 """What a call is taken to cost of which nobody can tell."""
+AWAY_S: Final = 0.1
+"""What the way to another zone is taken to cost: one's own is asked until so much more waits there."""
 _OTHERS_SHARE: Final = 0.1
 """How much of other models' work counts. A call waits for its own model's alone, beside which theirs goes on."""
 Resolve = Callable[[str, int], Awaitable[tuple[str, ...]]]
@@ -54,7 +56,7 @@ class Replica:
 
     __slots__ = (
         *("_begun", "_connection", "_following", "_loads", "_running", "_told_at", "_work_s", "_works"),
-        *("address", "calls", "channel", "stub"),
+        *("address", "calls", "channel", "stub", "zone"),
     )
 
     def __init__(self, address: str, channel: grpc.aio.Channel) -> None:
@@ -63,6 +65,8 @@ class Replica:
         self.stub: Any = model_service_pb2_grpc.ModelServiceStub(channel)
         self.calls: dict[Any, Any] = {}
         """What makes calls of its methods; for who calls it to keep them in."""
+        self.zone = ""
+        """Where it said that it runs; empty: it said nothing of it."""
         self._told_at = float("-inf")
         self._work_s = 0.0
         """Seconds of work of all models."""
@@ -124,6 +128,7 @@ class Replica:
         if connection != self._connection:
             return
         self._told_at = clock()
+        self.zone = described.zone
         self._begun -= counted
         self._loads = {name: _load_s(each) for each in described.engines for name in (each.makes, each.model)}
         self._works = {}
@@ -163,6 +168,7 @@ class Replicas:
         callee: What the processes are called.
         service_token: The credential between services.
         tls: Who may answer; None: TLS is off.
+        zone: Where this process runs; empty: zones make no difference.
         clock: Monotonic seconds.
         resolve: Returns the addresses of a host and port; none where it has none now.
     """
@@ -174,6 +180,7 @@ class Replicas:
         *,
         service_token: Credential,
         tls: Tls | None = None,
+        zone: str = "",
         clock: Callable[[], float] = time.monotonic,
         resolve: Resolve | None = None,
     ) -> None:
@@ -181,6 +188,7 @@ class Replicas:
         self._callee = callee
         self._token = service_token
         self._tls = tls
+        self._zone = zone
         self._clock = clock
         self._places, self._name = places_of(address)
         self._named_at = float("-inf")
@@ -194,8 +202,9 @@ class Replicas:
     def choose(self, model: str) -> Replica | None:
         """Return the replica that answers a call of a model soonest; None where it does not matter, or nobody knows.
 
-        Of those that are alike, each in its turn; where nobody said anything lately, by what was said last. `model`:
-        `provider/id`; or what is made ("vision") where the process itself knows by which model.
+        Of those that are alike one in this process's zone, and of those each in its turn; where nobody said anything
+        lately, by what was said last. `model`: `provider/id`; or what is made ("vision") where the process itself knows
+        by which model.
         """
         if len(self._replicas) < 2:
             return None
@@ -206,7 +215,10 @@ class Replicas:
             return None
         self._turn += 1
         start = self._turn % len(known)
-        return min((*known[start:], *known[:start]), key=lambda each: each.wait_s(model))
+        return min((*known[start:], *known[:start]), key=lambda each: each.wait_s(model) + self._way_s(each))
+
+    def _way_s(self, replica: Replica) -> float:
+        return AWAY_S if self._zone and replica.zone != self._zone else 0.0
 
     def watch(self) -> None:
         """Begin to look, where there may be several. Needs a running loop."""

@@ -208,6 +208,10 @@ seccompProfile: {type: RuntimeDefault}
 {{- $all := .all -}}
 {{- $edge := not $process.grpc -}}
 - {name: MOA_LISTEN, value: "0.0.0.0:{{ $process.port }}"}
+{{- if and $root.Values.zones.names $process.zoned }}
+- name: MOA_ZONE
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['{{ $root.Values.zones.label }}']"}}
+{{- end }}
 {{- if $process.torch }}
 # A user that the image does not know would have the working folder for its home, which is read only.
 - {name: HF_HOME, value: /home/moa/.cache/huggingface}
@@ -220,8 +224,6 @@ seccompProfile: {type: RuntimeDefault}
 - {name: MOA_EDGE_PROCESSES, value: "1"}
 - {name: MOA_EDGE_LOOK_S, value: "1"}
 {{- if $root.Values.zones.names }}
-- name: MOA_ZONE
-  valueFrom: {fieldRef: {fieldPath: "metadata.labels['{{ $root.Values.zones.label }}']"}}
 - {name: MOA_EDGE_ADDRESSES, value: {{ include "moa.zonedAddresses" (dict "root" $root "name" "edge" "port" $process.port) | quote }}}
 {{- end }}
 {{- if $root.Values.tls.secret }}
