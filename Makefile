@@ -191,6 +191,10 @@ bench-admission: proto ## Measure admissions a second, warm and cold, with and w
 bench-spend: proto ## Measure reports of spending over a year of 10,000,000 ledger rows (ARGS='ROWS --data FOLDER' keeps them; half an hour, 8 GB of disk).
 	@$(PY) -m bench.spend $(ARGS)
 
+.PHONY: bench-retention
+bench-retention: proto ## Measure the removal of 2,000,000 old ledger rows and the vacuum after it (ARGS=ROWS; ten minutes, 3 GB of disk).
+	@$(PY) -m bench.retention $(ARGS)
+
 .PHONY: bench-inference
 bench-inference: proto ## Measure the image engine against one-at-a-time diffusers on the same weights.
 	@$(PY) -m inference.bench $(ARGS)
