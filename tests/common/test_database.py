@@ -27,6 +27,12 @@ TURNS = 24
 """Up to how many turns of the loop after a connection is free a cancellation is tried."""
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a database that is there again is found later than within two seconds."""
+    monkeypatch.setattr("services.common.database._BRIEFLY_S", 60.0)
+
+
 async def pass_turns(count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
