@@ -10,6 +10,7 @@ of a machine that does nothing else count.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import dataclasses
@@ -226,10 +227,15 @@ def report(callers: Callers) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return 0 where every law holds, 77 where it cannot be tried here. Words choose faults by their names."""
-    builds = "--built" not in arguments
+    """Return 0 where every law holds, 77 where it cannot be tried here."""
+    parser = argparse.ArgumentParser(
+        prog="make hosts ARGS=", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("faults", nargs="*", help="words in the names of those to try, such as killed; none: all")
+    parser.add_argument("--built", action="store_true", help="use the images that there are, and build none")
+    asked = parser.parse_args(arguments)
     try:
-        found = trial([word for word in arguments if not word.startswith("--")], builds=builds)
+        found = trial(asked.faults, builds=not asked.built)
     except NotHere as error:
         print(f"hosts: {error}")
         return NOT_RUN
