@@ -172,6 +172,14 @@ local function answer_grpc(headers, why, message)
   headers:replace("x-moa-reason", reason)
 end
 
+-- Of a service that nobody here offers, Envoy itself says that it is unimplemented, and no more.
+local function answer_nobody(headers)
+  local reason = BY_GRPC[tonumber(headers:get("grpc-status") or "")] or "internal"
+  headers:remove("x-moa-edge")
+  if (headers:get("grpc-message") or "") == "" then headers:replace("grpc-message", SENTENCE[reason]) end
+  headers:replace("x-moa-reason", reason)
+end
+
 function envoy_on_response(handle)
   local headers, data = handle:headers(), handle:streamInfo():dynamicMetadata()
   local said = data:get(NAMESPACE) or {}
@@ -186,6 +194,8 @@ function envoy_on_response(handle)
     local kind = headers:get("content-type") or ""
     if kind:find("application/grpc", 1, true) ~= 1 then
       for _, name in ipairs(LEFTOVERS) do headers:remove(name) end
+    elseif headers:get("x-moa-edge") ~= nil then
+      answer_nobody(headers)
     end
     -- Proxies between would keep events until they are many.
     if kind:find("text/event-stream", 1, true) == 1 then

@@ -80,6 +80,10 @@ def test_internal_services_are_hidden(channel: grpc.Channel, method: str) -> Non
     with pytest.raises(grpc.RpcError) as caught:
         call(b"", timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert caught.value.details()
+    metadata: Any = caught.value.trailing_metadata()
+    assert dict(metadata)["x-moa-reason"] == "not_found"
+    assert "x-moa-edge" not in dict(metadata)
 
 
 @pytest.mark.parametrize("method", ["GenerateText", "CountTokens"])
