@@ -25,6 +25,9 @@ from services.quota_client._lease_stores import CALL_S
 from tests.auth.asking import TOKEN, Router, audited, reserve, settle, tokens, until
 from tests.auth.conftest import Admit, Auth, Start, spawned, started
 
+PATIENT_S = 60.0
+"""For an answer of auth: a busy machine is no auth that is away."""
+
 
 @pytest.fixture
 def own_database(tmp_path: Path) -> Iterator[Database]:
@@ -122,7 +125,7 @@ async def test_an_orphan_is_charged_what_was_last_reported(start: Start) -> None
     auth = await start(lease_s=2.0, block_s=4.0)
     account, _, key = await auth.account(tokens=1000)
     link = channel(auth.address)
-    admission = Router(link, service_token=TOKEN)
+    admission = Router(link, service_token=TOKEN, call_s=PATIENT_S)
     await admission.start()
     reservation = await reserve(admission, key, 600)
     reservation.report(usage=tokens(40), provider="local-text", model="m")
@@ -150,11 +153,11 @@ async def test_a_late_settlement_never_exceeds_the_limit(start: Start) -> None:
     auth = await start(lease_s=1.0, block_s=2.0)
     account, _, key = await auth.account(tokens=1000)
     link = channel(auth.address)
-    gone = Router(link, service_token=TOKEN)
+    gone = Router(link, service_token=TOKEN, call_s=PATIENT_S)
     await gone.start()
     reservation = await reserve(gone, key, 900)
     gone.vanish()
-    other = Admission(link, service_token=TOKEN)
+    other = Admission(link, service_token=TOKEN, call_s=PATIENT_S)
     await other.start()
     end = time.monotonic() + 40
     while True:
@@ -186,7 +189,7 @@ async def router_and_backend(
 ) -> AsyncIterator[tuple[A, AbandonedCalls]]:
     """Start a router, and a backend that books what it left after so long; both end with the block."""
     async with channel(auth.address) as link:
-        router = kind(link, service_token=TOKEN)
+        router = kind(link, service_token=TOKEN, call_s=PATIENT_S)
         await router.start()
         backend = AbandonedCalls(link, service_token=TOKEN, after_s=after_s)
         await backend.start()
@@ -275,7 +278,7 @@ async def test_what_a_killed_replica_had_borrowed_comes_back(start: Start, admit
     account, _, key = await other.account(tokens=10_000)
     doomed, address = await spawned(other.url, lease_s=1.0, block_s=2.0)
     link = channel(address)
-    router = Admission(link, service_token=TOKEN)
+    router = Admission(link, service_token=TOKEN, call_s=PATIENT_S)
     await router.start()
     settle(await reserve(router, key, 1000), 1000)
     await until(lambda: other.spent(account) == (1000, 0))

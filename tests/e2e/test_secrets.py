@@ -22,6 +22,7 @@ from deploy.local.ports import Ports
 from tests import stacks
 from tests.e2e.conftest import Gateway
 from tests.e2e.test_accounts import Person
+from tests.e2e.test_byok import files_below
 from tests.e2e.test_native import CHAT, DRAW
 from tests.emulators.collector import Collector, collecting
 
@@ -188,9 +189,9 @@ def test_credentials_are_nowhere(haunted: Gateway, collector: tuple[Collector, s
     canary.check("the traces", traces)
     assert known.encode() in traces
     logs: list[Path] = []
-    for file in haunted.stack.root.rglob("*"):
-        if file.is_file() and not file.is_symlink():
-            content = file.read_bytes()
-            canary.check(str(file.relative_to(haunted.stack.root)), content)
-            logs += [file] if known.encode() in content else []
+    for file, content in files_below(haunted.stack.root):
+        if file.is_symlink():
+            continue
+        canary.check(str(file.relative_to(haunted.stack.root)), content)
+        logs += [file] if known.encode() in content else []
     assert {haunted.stack.log("edge"), haunted.stack.log("tasks")} <= set(logs)

@@ -77,6 +77,8 @@ class Held:
 
 async def _act(held: Held, asked: dict[str, Any], body: httpbody_pb2.HttpBody, context: Any) -> None:
     held.calls += 1
+    # Those of this test: a call may hear that it is cancelled when the next one has begun.
+    go, entered, cancelled = held.go, held.entered, held.cancelled
     match asked.get("act"):
         case "fail":
             kind = errors.BY_WORD[asked["reason"]]
@@ -90,18 +92,18 @@ async def _act(held: Held, asked: dict[str, Any], body: httpbody_pb2.HttpBody, c
         case "sse":
             for number in range(asked["events"]):
                 if asked.get("held"):
-                    await asyncio.to_thread(held.go.acquire, timeout=TIMEOUT_S)
+                    await asyncio.to_thread(go.acquire, timeout=TIMEOUT_S)
                 data = f'data: {{"response": "{number}"}}\n\n'.encode()
                 await context.write(httpbody_pb2.HttpBody(content_type="text/event-stream", data=data))
-                held.entered.set()
+                entered.set()
         case "hang":
             if asked.get("begin"):
                 await context.write(httpbody_pb2.HttpBody(content_type="text/event-stream", data=b"data: 0\n\n"))
-            held.entered.set()
+            entered.set()
             try:
                 await asyncio.sleep(TIMEOUT_S)
             except asyncio.CancelledError:
-                held.cancelled.set()
+                cancelled.set()
                 raise
         case _:
             metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
@@ -186,9 +188,10 @@ class _Text(text_service_pb2_grpc.TextServiceServicer):
     async def GenerateText(self, request: Any, context: Any) -> None:  # type: ignore[override]
         if request.model == "absent":
             raise errors.ModelNotFound("unknown model 'absent'", param="model")
+        go = self.held.go
         for word in ("Hello", "안녕"):
             if request.model == "held":
-                await asyncio.to_thread(self.held.go.acquire, timeout=TIMEOUT_S)
+                await asyncio.to_thread(go.acquire, timeout=TIMEOUT_S)
             event = text_pb2.TextEvent(text=text_pb2.TextDelta(text=word))
             await context.write(text_service_pb2.GenerateTextResponse(events=[event]))
 
