@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -63,9 +64,15 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T], *, hints: bool = True) 
 
     Raw control characters inside strings are taken: the documented shell sample makes them (GNU base64 wraps its
     lines). So is NaN, which then fails its field's range by name.
+
+    A bytearray is empty afterwards: of a large body nothing is kept beside what was read of it.
     """
     try:
-        return decoder.decode(data)
+        result = decoder.decode(data)
+        if isinstance(data, bytearray):
+            with contextlib.suppress(BufferError):  # a part of it was asked for as it is
+                data.clear()
+        return result
     except msgspec.ValidationError as error:
         raise field_error(str(error), decoder.type, hints=hints) from None
     except RecursionError:

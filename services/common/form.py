@@ -37,6 +37,7 @@ def is_form(content_type: str) -> bool:
 def parse(data: bytes | memoryview, content_type: str) -> Form:
     """Read the form. A part with a file name, or with a media type that is no text, is a file.
 
+    A bytearray is empty afterwards: of a large body nothing is kept beside what was read of it.
     Raises Malformed, TooLarge, UnsupportedMedia or InvalidField.
     """
     kind, options = parse_options_header(content_type)
@@ -54,6 +55,8 @@ def parse(data: bytes | memoryview, content_type: str) -> Form:
         raise TooLarge(f"a form may have {MAX_PARTS} parts of at most {images.MAX_BYTES >> 20} MB each") from None
     except MultipartError:
         raise Malformed("the body is not a valid multipart/form-data body") from None
+    if isinstance(data, bytearray):
+        data.clear()
     return form
 
 

@@ -23,6 +23,12 @@ _trim: Callable[[int], int] | None = None
 """glibc's, where `give_back_freed` was called."""
 
 
+def give_back_now() -> None:
+    """Have glibc return what it keeps of freed memory, where `give_back_freed` was called."""
+    if _trim is not None:
+        _trim(0)
+
+
 class Collecting:
     """Has the collector come after so many bytes of requests, and freed memory go back to the system.
 

@@ -126,3 +126,19 @@ def test_a_compressed_body_is_told_so(pack: Callable[[bytes], bytes]) -> None:
     """Nothing is unpacked, and nobody is told of broken text."""
     with pytest.raises(UnsupportedMedia, match="without Content-Encoding"):
         body.parse(pack(b'{"model": "m", "messages": []}'), msgspec.json.Decoder(dict))
+
+
+def test_a_large_body_is_let_go_of_once_it_is_parsed() -> None:
+    """It comes as a bytearray; one that is refused stays, for it is read another way."""
+    decoder = msgspec.json.Decoder(dict[str, str])
+    kept, gone = bytearray(b'{"a": 1}'), bytearray(b'{"a": "b"}')
+    assert body.parse(gone, decoder) == {"a": "b"}  # type: ignore[arg-type]
+    with pytest.raises(InvalidField):
+        body.parse(kept, decoder)  # type: ignore[arg-type]
+    assert (bytes(gone), bytes(kept)) == (b"", b'{"a": 1}')
+
+
+def test_a_large_body_of_which_a_part_is_taken_as_it_is_stays() -> None:
+    """The part lies in it."""
+    data = bytearray(b'{"a": [1, 2]}')
+    assert bytes(body.parse(data, msgspec.json.Decoder(dict[str, msgspec.Raw]))["a"]) == b"[1, 2]"  # type: ignore[arg-type]

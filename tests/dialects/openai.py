@@ -34,7 +34,8 @@ from tests.dialects.rig import (
     asked,
 )
 
-_FORM, _FORM_TYPE = form([("prompt", "p"), ("image", File(PICTURE, "image/png"))])
+_BODY, _FORM_TYPE = form([("prompt", "p"), ("image", File(PICTURE, "image/png"))])
+_FORM = bytes(_BODY)
 
 
 def _text(model: str, words: str, *, stream: bool = False, max_tokens: int | None = None) -> Asked:

@@ -41,7 +41,7 @@ def asked(body: Json, kind: image_request.Kind = "generation", *, strict: bool =
 def edited(**more: str) -> GenerateImageRequest:
     """Return the request of a form."""
     data, kind = form([("model", "m"), ("prompt", "a cat"), ("image", File(PICTURE, "image/png")), *more.items()])
-    return image_request.request_from(data, kind, "edit")[0]
+    return image_request.request_from(bytes(data), kind, "edit")[0]
 
 
 def sent(request: GenerateImageRequest, provider: Provider = OWN, model: Model = MODEL) -> bytes:

@@ -19,8 +19,9 @@ from yarl import URL
 from services.catalogue import Timeouts
 from services.common import logs, scrub, tracing
 from services.common.errors import MoaError, UpstreamBroken, UpstreamFailed, UpstreamTimeout, word
-from services.providers.http.exchange import FAILURES, Connections, Exchange, Lost, Upload
+from services.providers.http.exchange import FAILURES, Body, Connections, Exchange, Lost, Upload
 from services.providers.http.unzip import NotGzip, Unzip
+from services.providers.http.woven import Woven
 
 _log = logs.get("providers.http")
 
@@ -40,13 +41,14 @@ class Outgoing(NamedTuple):
     """A request to a provider, complete but for its credentials."""
 
     url: URL
-    body: bytes | memoryview
+    body: Body
     headers: Mapping[str, str]
     method: str = "POST"
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the body as a buffer, which `helper_process.Packed` hands over where it lies."""
-        body = pickle.PickleBuffer(self.body) if self.body else self.body
+        data = bytes(self.body) if isinstance(self.body, Woven) else self.body
+        body = pickle.PickleBuffer(data) if data else data
         return Outgoing, (self.url, body, self.headers, self.method)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 import aiohttp
@@ -23,6 +23,9 @@ from aiohttp.http_writer import StreamWriter, _serialize_headers
 from multidict import CIMultiDict
 from yarl import URL
 
+from services.providers.http.woven import Woven
+
+Body = bytes | memoryview | Woven
 CHECKED: Final = "3.14"
 """The release of aiohttp (its first two numbers) whose insides were read. After an upgrade, compare these names with
 what `ClientSession._request` and `ClientRequest.send` do, run tests/text, and set this."""
@@ -121,9 +124,7 @@ class Connections:
         self._origins: dict[tuple[str, str], aiohttp.ClientRequest] = {}
         """What aiohttp connects by, and the headers that say so."""
 
-    async def ask(
-        self, method: str, url: URL, body: bytes | memoryview, headers: Mapping[str, str], upload: Upload
-    ) -> Exchange:
+    async def ask(self, method: str, url: URL, body: Body, headers: Mapping[str, str], upload: Upload) -> Exchange:
         """Send a request; return when the answer's headers have come.
 
         Raises Lost where it may be sent again, and `FAILURES`.
@@ -150,7 +151,7 @@ class Connections:
                 raise aiohttp.ServerDisconnectedError
             if len(body) <= _AT_ONCE_BYTES:
                 upload.begun = True
-                transport.write(b"".join((head, body)))
+                transport.write(b"".join((head, bytes(body) if isinstance(body, Woven) else body)))
             else:
                 transport.write(head)
                 # A provider may answer before it has read everything.
@@ -197,13 +198,23 @@ class Connections:
         await self._connector.close()
 
 
-async def _write(protocol: _Protocol, body: bytes | memoryview, upload: Upload) -> None:
+def _pieces_of(body: Body) -> Iterator[bytes | memoryview]:
+    if isinstance(body, Woven):
+        yield from body.pieces(_PIECE_BYTES)
+        return
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield memoryview(body)[start : start + _PIECE_BYTES]
+
+
+async def _write(protocol: _Protocol, body: Body, upload: Upload) -> None:
     """Hand a large body to its connection, with room for each piece."""
     writer = StreamWriter(protocol, asyncio.get_running_loop())
     # A connection that is over says so to whoever reads the answer, which may have come before.
     with contextlib.suppress(OSError, aiohttp.ClientError):
-        for start in range(0, len(body), _PIECE_BYTES):
-            if start + _PIECE_BYTES >= len(body):
+        left = len(body)
+        for piece in _pieces_of(body):
+            left -= len(piece)
+            if not left:
                 # Before the write, which may wait for room: a connection that is closed still sends what it was handed.
                 upload.begun = True
-            await writer.write(memoryview(body)[start : start + _PIECE_BYTES])
+            await writer.write(piece)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from uuid import uuid4
 
+from services.providers.http.woven import LARGE_BYTES, Woven
+
 
 class File(NamedTuple):
     """A file of a form."""
@@ -15,8 +17,11 @@ class File(NamedTuple):
     name: str = "image"
 
 
-def form(fields: Iterable[tuple[str, str | File]]) -> tuple[bytes, str]:
-    """Return the body and its content type. A field's name may come several times."""
+def form(fields: Iterable[tuple[str, str | File]]) -> tuple[bytes | Woven, str]:
+    """Return the body, in which large files are as they were given, and its content type.
+
+    A field's name may come several times.
+    """
     boundary = f"moa{uuid4().hex}"
     pieces: list[bytes] = []
     for name, value in fields:
@@ -28,4 +33,5 @@ def form(fields: Iterable[tuple[str, str | File]]) -> tuple[bytes, str]:
             data = value.encode()
         pieces += [head.encode(), b"\r\n\r\n", data, b"\r\n"]
     pieces.append(f"--{boundary}--\r\n".encode())
-    return b"".join(pieces), f"multipart/form-data; boundary={boundary}"
+    body = Woven(pieces)
+    return body if len(body) > LARGE_BYTES else bytes(body), f"multipart/form-data; boundary={boundary}"

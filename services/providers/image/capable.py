@@ -69,7 +69,8 @@ def bytes_of(image: Any, where: str) -> tuple[bytes, str]:
     """Return an input image's bytes and the media type that they have."""
     if image.WhichOneof("source") == "url":
         raise Unsupported("this provider takes images as data, not as links; send them inline", param=f"{where}.url")
-    return image.data, images.inspect(image.data, param=where).mime_type
+    data: bytes = image.data  # each look at it is a copy
+    return data, images.inspect(data, param=where).mime_type
 
 
 def size_of(request: GenerateImageRequest, model: Model) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from base64 import b64encode
 from moa.common.v1.media_pb2 import ImageInput
 from services.common import images
 from services.common.errors import InvalidField, Unsupported
+from services.providers.http.woven import LARGE_BYTES, Weaving
 
 
 def checked(image: ImageInput, where: str) -> tuple[bytes, str]:
@@ -20,7 +21,16 @@ def checked(image: ImageInput, where: str) -> tuple[bytes, str]:
         raise InvalidField("an image needs data", param=where)
     if kind == "url":
         raise Unsupported("this provider takes images as data, not as links", param=f"{where}.url")
-    return image.data, images.inspect(image.data, param=f"{where}.data").mime_type
+    data = image.data  # each look at it is a copy
+    return data, images.inspect(data, param=f"{where}.data").mime_type
+
+
+def uri_of(image: ImageInput, where: str, weaving: Weaving | None) -> str:
+    """Return the `data:` URI of an image input, with a mark in place of a large one's base64. Raises as `checked`."""
+    data, mime = checked(image, where)
+    if weaving is None or len(data) < LARGE_BYTES:
+        return data_uri(data, mime)
+    return f"data:{mime};base64,{weaving.marked(len(data), lambda: image.data)}"
 
 
 def data_uri(data: bytes, mime: str) -> str:

@@ -17,6 +17,7 @@ from moa.text.v1.text_service_pb2 import GenerateTextRequest
 from services.catalogue import Model, Provider
 from services.common.errors import InvalidField, Unsupported
 from services.providers.http.client import Outgoing
+from services.providers.http.woven import Weaving
 from services.providers.openai.text.carried import VENDOR, Carrier
 from services.providers.text import media
 from services.providers.text.ignored import Ignored
@@ -76,14 +77,20 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def request_from(request: GenerateTextRequest, model: Model, provider: Provider, ignored: Ignored) -> Outgoing:
     """Return the HTTP request for a chat."""
-    body = body_from(request, model, options_of(provider), ignored)
-    return Outgoing(url_of(provider.base_url, "/chat/completions"), _encode(body), {})
+    weaving = Weaving()
+    body = body_from(request, model, options_of(provider), ignored, weaving)
+    return Outgoing(url_of(provider.base_url, "/chat/completions"), weaving.body(_encode(body)), {})
 
 
-def body_from(request: GenerateTextRequest, model: Model, options: Options, ignored: Ignored) -> Json:
-    """Return the request's JSON object. Raises Unsupported, with the field's name, for what cannot be said."""
+def body_from(
+    request: GenerateTextRequest, model: Model, options: Options, ignored: Ignored, weaving: Weaving | None = None
+) -> Json:
+    """Return the request's JSON object, in which `weaving` has marks for large pictures.
+
+    Raises Unsupported, with the field's name, for what cannot be said.
+    """
     messages: list[Json] = []
-    writer = Writer(options, Carrier(ignored, documented=options.passes == "documented"))
+    writer = Writer(options, Carrier(ignored, documented=options.passes == "documented"), weaving)
     for index, message in enumerate(request.messages):
         if message.role == _TOOL:
             messages += writer.results_from(message, f"messages[{index}]")
@@ -145,9 +152,10 @@ _DEFAULT: Final = Options()
 class Writer:
     """Writes the parts of a chat."""
 
-    __slots__ = ("_options", "carrier")
+    __slots__ = ("_options", "_weaving", "carrier")
 
-    def __init__(self, options: Options, carrier: Carrier) -> None:
+    def __init__(self, options: Options, carrier: Carrier, weaving: Weaving | None = None) -> None:
+        self._weaving = weaving
         self._options = options
         self.carrier = carrier
 
@@ -194,7 +202,7 @@ class Writer:
             raise InvalidField("a message needs content", param=f"{where}.parts")
 
     def _content_from(self, part: Part, role: Role.ValueType, where: str) -> Json:
-        made = _typed_content(part, role, where, self._options)
+        made = _typed_content(part, role, where, self._options, self._weaving)
         self.carrier.merge(made, part.vendor, "messages[].content[]")
         return made
 
@@ -252,14 +260,16 @@ def refuse_arguments(tool: Tool, where: str) -> None:
             raise InvalidField(f"a custom tool has no {field}", param=f"{where}.{field}")
 
 
-def _typed_content(part: Part, role: Role.ValueType, where: str, options: Options) -> Json:
+def _typed_content(
+    part: Part, role: Role.ValueType, where: str, options: Options, weaving: Weaving | None = None
+) -> Json:
     kind = part.WhichOneof("part")
     if kind == "text":
         return {"type": "text", "text": part.text}
     if kind == "image" and role == Role.ROLE_USER:
         if part.image.HasField("url") and options.image_links:
             return {"type": "image_url", "image_url": {"url": part.image.url}}
-        return {"type": "image_url", "image_url": {"url": media.data_uri(*media.checked(part.image, f"{where}.image"))}}
+        return {"type": "image_url", "image_url": {"url": media.uri_of(part.image, f"{where}.image", weaving)}}
     if kind == "file" and role == Role.ROLE_USER and part.file.HasField("data"):
         return _file_from(part.file)
     if kind is None and part.vendor.vendor == VENDOR and part.vendor.json:

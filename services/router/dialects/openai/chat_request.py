@@ -218,7 +218,8 @@ def _add_part(turn: text_pb2.Message, part: bodies.ContentPart, where: str) -> N
     elif isinstance(part, bodies.RefusalPart):
         turn.parts.add(text=part.refusal)
     elif isinstance(part, bodies.ImagePart):
-        url = part.image_url.url
+        # Of several pictures each is let go of as it is read.
+        url, part.image_url.url = part.image_url.url, ""
         turn.parts.add().image.CopyFrom(image_from_url(url, param=f"{where}.image_url.url"))
     elif isinstance(part, bodies.AudioPart):
         sound = part.input_audio

@@ -76,7 +76,10 @@ def request_from(
     if form.is_form(content_type):
         (read, unknown, extra), files = _from_form(form.parse(data, content_type))
     else:
-        (read, unknown, extra), files = parse_liberally(bytes(data), _DECODER), {}
+        (read, unknown, extra), files = (
+            parse_liberally(data if isinstance(data, bytearray) else bytes(data), _DECODER),
+            {},
+        )
     for name in REFUSED:
         if getattr(read, name) is not None:
             raise Unsupported(f"{name} is not supported here", param=name)
@@ -180,8 +183,8 @@ def _put_images(
     uploaded = files.get("image", [])
     if len(uploaded) + len(texts) + len(read.images or ()) > MAX_IMAGES:
         raise InvalidField(f"at most {MAX_IMAGES} images are taken", param="image")
-    for data in uploaded:
-        _put_upload(request.images.add(), data, "image")
+    while uploaded:
+        _put_upload(request.images.add(), uploaded.pop(0), "image")
     for text in texts:
         request.images.append(image_from_text(text, param="image"))
     for index, ref in enumerate(read.images or ()):
