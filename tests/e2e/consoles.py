@@ -181,7 +181,11 @@ class Console:
 
     async def visit(self, path: str) -> None:
         """Go to a page of the console, and wait until it has what it asked for."""
-        await self.page.run(f"location.hash = '#/{path}'")
+        # The page hears of it later than the script ends: until then it is the one before, complete.
+        await self.page.run(
+            f"(to => new Promise(done => {{ if (new URL(to, location).hash === location.hash) return done();"
+            f" addEventListener('hashchange', () => done(), {{ once: true }}); location.hash = to; }}))('#/{path}')"
+        )
         await self.page.until("document.querySelector('main h1') && !document.querySelector('[data-loading]')")
 
     async def button(self, text: str, *, within: str = "main") -> None:
