@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,9 @@ def serves(address: str) -> bool:
             stub = health_pb2_grpc.HealthStub(channel)
             answered = stub.Check(health_pb2.HealthCheckRequest(), timeout=_LIMIT_S)
             return bool(answered.status == health_pb2.HealthCheckResponse.SERVING)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
     except (OSError, grpc.RpcError):
         return False
 
