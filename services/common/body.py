@@ -87,9 +87,14 @@ def parse(data: bytes, decoder: msgspec.json.Decoder[T], *, hints: bool = True) 
         raise field_error(str(error), decoder.type, hints=hints) from None
 
 
+def refuse_compressed(data: bytes | memoryview) -> None:
+    """Raise UnsupportedMedia for a body that cannot be read because it is compressed."""
+    if bytes(data[:4]).startswith(_PACKED):
+        raise UnsupportedMedia("the body is compressed; send it as it is, without Content-Encoding")
+
+
 def _no_text(data: bytes) -> MoaError:
-    if data.startswith(_PACKED):
-        return UnsupportedMedia("the body is compressed; send it as it is, without Content-Encoding")
+    refuse_compressed(data)
     return Malformed("the body holds bytes or escapes that are not Unicode text")
 
 

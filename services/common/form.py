@@ -11,6 +11,7 @@ from typing import Final
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from services.common import images
+from services.common.body import refuse_compressed
 from services.common.errors import InvalidField, Malformed, TooLarge, UnsupportedMedia
 
 MAX_PARTS = 64
@@ -54,6 +55,7 @@ def parse(data: bytes | memoryview, content_type: str) -> Form:
     except ParserLimitReached:
         raise TooLarge(f"a form may have {MAX_PARTS} parts of at most {images.MAX_BYTES >> 20} MB each") from None
     except MultipartError:
+        refuse_compressed(data)
         raise Malformed("the body is not a valid multipart/form-data body") from None
     if isinstance(data, bytearray):
         data.clear()

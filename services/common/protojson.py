@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from moa.common.v1 import limits_pb2
 from services.common import words
-from services.common.body import refuse_form
+from services.common.body import refuse_compressed, refuse_form
 from services.common.errors import InvalidField, Malformed, TooLarge
 
 F = FieldDescriptor
@@ -70,6 +70,7 @@ def load(data: bytes) -> dict[str, Any]:
             parse_float=_Written,
         )
     except UnicodeDecodeError:
+        refuse_compressed(data)
         raise Malformed("the body is not UTF-8") from None
     except RecursionError:
         raise Malformed("the body is nested too deeply") from None

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from services.common import body
+from services.common import body, form, protojson
 from services.common.errors import InvalidField, Malformed, TooLarge, UnsupportedMedia
 
 
@@ -124,8 +124,14 @@ def test_a_form_is_told_to_be_json(data: bytes) -> None:
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda data: b"\x28\xb5\x2f\xfd\x24" + data])
 def test_a_compressed_body_is_told_so(pack: Callable[[bytes], bytes]) -> None:
     """Nothing is unpacked, and nobody is told of broken text."""
-    with pytest.raises(UnsupportedMedia, match="without Content-Encoding"):
-        body.parse(pack(b'{"model": "m", "messages": []}'), msgspec.json.Decoder(dict))
+    packed = pack(b'{"model": "m", "messages": []}')
+    for read in (
+        lambda: body.parse(packed, msgspec.json.Decoder(dict)),
+        lambda: protojson.load(packed),
+        lambda: form.parse(packed, "multipart/form-data; boundary=x"),
+    ):
+        with pytest.raises(UnsupportedMedia, match="without Content-Encoding"):
+            read()
 
 
 def test_a_large_body_is_let_go_of_once_it_is_parsed() -> None:

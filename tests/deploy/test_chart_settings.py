@@ -73,6 +73,8 @@ def _with_volume(path: str) -> dict[str, Any]:
             "serviceAccount of text: one that is there already has its own annotations",
         ),
         ({"settings": {"SSL_CERT_FILE": "/moa/ca/ca.crt"}}, "nothing is mounted at /moa/ca/ca.crt in pods of "),
+        ({"inference": {"defaults": {"keda": {"maxReplicas": 3}}}}, "inference.defaults.keda does nothing without"),
+        ({"inference": {"defaults": {"resources": None}}}, "missing property 'resources'"),
         ({"inference": {"defaults": {"settings": {"MOA_SIGNUP": "open"}}}}, "inference.defaults.settings.MOA_SIGNUP"),
         ({"defaults": {"replicas": 0}}, "replicas is 1 at least"),
         ({"processes": {"edge": {"replicas": 0}}}, "processes.edge.replicas is 1 at least"),

@@ -33,6 +33,7 @@ _INSTEAD: Final = {
     "conversation": "or send all items in input",
     "background": "or use stream: true",
 }
+MOST_EVENTS_BYTES: Final = 16 * 2**20
 _MOST_NAMED: Final = 100
 """Of how many responses a request may name items."""
 TURN_ON: Final = 'PATCH /account/me {"stores_responses": true} has them stored'
@@ -145,7 +146,9 @@ class Kept:
 
     async def _is_stored(self, response: Response) -> bool:
         stored = self.stored(response, response.whole(), STATES[response.status])
-        stored.events.extend(parted(b"".join(self._frames)))
+        # They tell an answer four times over: of a very long one the response alone is stored.
+        if sum(map(len, self._frames)) <= MOST_EVENTS_BYTES:
+            stored.events.extend(parted(b"".join(self._frames)))
         self._frames.clear()
         try:
             await self._store.store(stored)
