@@ -49,7 +49,7 @@ _MOST_IDLE_S: Final = 5.0
 start or many callers at once need a dozen for a moment. The next one takes some 5 ms of CPU."""
 _TIME_S: Final = 5.0
 """How long a new connection is waited for to tell the time."""
-_BRIEFLY_S: Final = 2.0
+BRIEFLY_S: Final = 2.0
 """For so long after the database was lost who asks for it waits for it: sessions that were ended are soon made anew."""
 _FIRST_S: Final = 10.0
 """How long a first connection is waited for that nobody refuses."""
@@ -249,7 +249,7 @@ class Database:
 
     async def _is_back_soon(self) -> bool:
         """Wait for the end of a loss that has just begun; return whether it has ended."""
-        left_s = self._lost_at + _BRIEFLY_S - time.monotonic()
+        left_s = self._lost_at + BRIEFLY_S - time.monotonic()
         if self._probe is not None and left_s > 0:
             await asyncio.wait({self._probe}, timeout=left_s)
         return self._probe is None

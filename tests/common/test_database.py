@@ -30,7 +30,7 @@ TURNS = 24
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a busy machine a database that is there again is found later than within two seconds."""
-    monkeypatch.setattr("services.common.database._BRIEFLY_S", 60.0)
+    monkeypatch.setattr("services.common.database.BRIEFLY_S", 60.0)
 
 
 async def pass_turns(count: int) -> None:
