@@ -43,7 +43,7 @@ def _quiet() -> Iterator[None]:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for whoever answers, however busy the machine: the seconds of the router's own questions are few."""
     for asking in (dependencies, listed, model_states, operator_store, provider_states, replicas):
-        monkeypatch.setattr(asking, "_WAIT_S", 60.0)
+        monkeypatch.setattr(asking, "WAIT_S", 60.0)
 
 
 @pytest.fixture(scope="package")

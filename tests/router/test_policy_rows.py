@@ -203,14 +203,14 @@ async def test_another_process_that_is_gone_fails_as_the_row_says(
             await world.ask()
     failed = ("moa_policy_verdicts_total", {"policy": "ours", "verdict": "failed"})
     before = REGISTRY.get_sample_value(*failed) or 0
-    within = policies._within  # noqa: SLF001
+    within = policies.within
 
     async def briefly(policy: policies.Policy, *given: Any) -> Any:
         return await within(dataclasses.replace(policy, deadline_s=0.05), *given)
 
     def hurry() -> None:
         """Bound what never comes; what comes has its minute, however busy the machine."""
-        monkeypatch.setattr(policies, "_within", briefly)
+        monkeypatch.setattr(policies, "within", briefly)
 
     async with judged(tmp_path, on_failure="allow") as (world, _, _):
         world.play("a", text(said("one two")), hurry, text(said(" hang")), text(said(" three")), ended())

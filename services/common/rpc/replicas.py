@@ -30,7 +30,7 @@ NAMED_EVERY_S: Final = 5.0
 """How often a name is resolved."""
 _FRESH_S: Final = 5.0
 """How long an answer counts: a process that says nothing for longer has the least time for more."""
-_WAIT_S: Final = 2.0
+WAIT_S: Final = 2.0
 LOAD_S: Final = 30.0
 """What loading a model is taken to cost: so much work must wait elsewhere before a cold process is asked."""
 CALL_S: Final = 1.0
@@ -120,7 +120,7 @@ class Replica:
         counted, connection = self._begun, self._connection
         request = model_service_pb2.DescribeEnginesRequest()
         try:
-            described = await self.stub.DescribeEngines(request, metadata=metadata(token, "replicas"), timeout=_WAIT_S)
+            described = await self.stub.DescribeEngines(request, metadata=metadata(token, "replicas"), timeout=WAIT_S)
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 _log.info("replica.not_described", address=self.address, code=error.code().name)

@@ -17,7 +17,7 @@ from services.router.domain.ports import Missing
 
 AUTH: Final = "auth"
 _FRESH_S: Final = 1.0
-_WAIT_S: Final = 0.75
+WAIT_S: Final = 0.75
 """How long an answer is waited for; who asks this router waits for two seconds."""
 _TRIES: Final = 2
 """Of two replicas one may stand still, and they are asked in turn."""
@@ -69,7 +69,7 @@ class Dependencies:
             request = health_pb2.HealthCheckRequest(service=DATABASE if name == AUTH else "")
             try:
                 answer = await self._stubs[name].Check(
-                    request, metadata=metadata(self._token, "readiness"), timeout=_WAIT_S
+                    request, metadata=metadata(self._token, "readiness"), timeout=WAIT_S
                 )
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.NOT_FOUND:  # of a release that tells nothing of its database

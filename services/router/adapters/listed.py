@@ -18,7 +18,7 @@ _EVERY_S: Final = 5.0
 _SOON_S: Final = 0.5
 _SOON_TRIES: Final = 20
 """How often lists that are not known yet are asked for soon: the services may start behind this process."""
-_WAIT_S: Final = 4.0
+WAIT_S: Final = 4.0
 _FRESH_S: Final = 10
 """How old a list may be when a name is not in it; the services ask no provider more often."""
 
@@ -100,7 +100,7 @@ class ListedModels:
         request = listing_service_pb2.ListProviderModelsRequest(known=known, max_age_s=max_age_s)
         try:
             response = await self._stubs[service].ListProviderModels(
-                request, metadata=metadata(self._token, "listed"), timeout=_WAIT_S
+                request, metadata=metadata(self._token, "listed"), timeout=WAIT_S
             )
         except grpc.aio.AioRpcError as error:
             _log.info("listed.not_told", service=service, code=error.code().name)

@@ -15,7 +15,7 @@ from services.common.credential import Credential
 from services.common.rpc.client import metadata
 from services.router.domain.listing import Readiness
 
-_WAIT_S: Final = 1.0
+WAIT_S: Final = 1.0
 _FRESH_S: Final = 1.0
 _WORDS: Final = {
     model_service_pb2.MODEL_STATE_READY: "ready",
@@ -70,7 +70,7 @@ class ModelStates:
         request = model_service_pb2.DescribeEnginesRequest()
         try:
             answer: model_service_pb2.DescribeEnginesResponse = await stub.DescribeEngines(
-                request, metadata=metadata(self._token, "engines"), timeout=_WAIT_S
+                request, metadata=metadata(self._token, "engines"), timeout=WAIT_S
             )
         except grpc.aio.AioRpcError as error:
             _log.info("engines.not_described", code=error.code().name)
@@ -80,7 +80,7 @@ class ModelStates:
     async def _ask(self, stub: Any) -> Mapping[str, Readiness]:
         request = model_service_pb2.ListModelStatesRequest()
         try:
-            states = await stub.ListModelStates(request, metadata=metadata(self._token, "states"), timeout=_WAIT_S)
+            states = await stub.ListModelStates(request, metadata=metadata(self._token, "states"), timeout=WAIT_S)
         except grpc.aio.AioRpcError as error:
             _log.warning("states.not_told", code=error.code().name)
             return {}

@@ -20,7 +20,7 @@ from services.router.traffic import TRAFFIC, Traffic
 
 EVERY_S: Final = 5.0
 """How often is reported what was seen since."""
-_WAIT_S: Final = 5.0
+WAIT_S: Final = 5.0
 
 R = TypeVar("R")
 _log = logs.get("traffic")
@@ -76,7 +76,7 @@ class OperatorStore:
         if report is None:
             return
         try:
-            await self._stub.ReportTraffic(report, metadata=metadata(self._token, "traffic"), timeout=_WAIT_S)
+            await self._stub.ReportTraffic(report, metadata=metadata(self._token, "traffic"), timeout=WAIT_S)
         except grpc.aio.AioRpcError as error:
             self._traffic.unsent(report)
             _log.info("traffic.not_reported", code=error.code().name)
@@ -87,6 +87,6 @@ class OperatorStore:
     async def _asked(self, method: Callable[..., Awaitable[R]], request: Any) -> R:
         request_id = calls.current().request_id
         try:
-            return await method(request, metadata=metadata(self._token, request_id), timeout=_WAIT_S)
+            return await method(request, metadata=metadata(self._token, request_id), timeout=WAIT_S)
         except grpc.aio.AioRpcError as error:
             raise error_from_rpc(error) from None

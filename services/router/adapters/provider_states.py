@@ -17,7 +17,7 @@ from services.common.rpc import call as calls
 from services.common.rpc.client import metadata
 from services.common.rpc.status import error_from_rpc
 
-_WAIT_S: Final = 2.0
+WAIT_S: Final = 2.0
 _TEST_S: Final = 40.0
 _CHECK_S: Final = 60.0
 
@@ -47,7 +47,7 @@ class ProviderStates:
     async def _list(self, name: str) -> pb.ListProviderStatesResponse | None:
         try:
             answer: pb.ListProviderStatesResponse = await self._stubs[name].ListProviderStates(
-                pb.ListProviderStatesRequest(), metadata=self._metadata(), timeout=_WAIT_S
+                pb.ListProviderStatesRequest(), metadata=self._metadata(), timeout=WAIT_S
             )
         except grpc.aio.AioRpcError as error:
             _log.info("provider_states.not_told", service=name, code=error.code().name)

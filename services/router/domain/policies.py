@@ -70,7 +70,7 @@ class Policies:
             if asked.operation not in policy.operations:
                 continue
             try:
-                verdict = await _within(policy, policy.hook.before, asked, request)
+                verdict = await within(policy, policy.hook.before, asked, request)
                 _check_request_verdict(verdict, request)
             except Exception as error:
                 _failed(policy, asked, error)
@@ -186,7 +186,7 @@ class _Watching:
 
     async def _judged(self, event: Any) -> Sequence[Any]:
         try:
-            verdict = await _within(self._policy, self.watch.after, event)
+            verdict = await within(self._policy, self.watch.after, event)
             _check_event_verdict(verdict, event)
         except Exception as error:
             self._gone = True
@@ -204,7 +204,8 @@ class _Watching:
         return (event,)
 
 
-async def _within(policy: Policy, judge: Callable[..., Any], *what: Any) -> Any:
+async def within(policy: Policy, judge: Callable[..., Any], *what: Any) -> Any:
+    """Return a policy's verdict, and measure what it took. Raises TimeoutError where it is not there in its time."""
     began = time.perf_counter()
     try:
         async with asyncio.timeout(policy.deadline_s):
