@@ -25,7 +25,6 @@ from services.common import errors, logs
 from services.common.byte_admission import Bounds, ByteAdmission
 from services.common.cancelling import cancel_and_wait
 from services.common.large import LARGE_BYTES
-from services.common.large_turn import large_turn
 from services.common.rpc import call as calls
 
 Data = bytes | memoryview
@@ -209,7 +208,7 @@ class HelperProcess:
 
         Whoever is served meanwhile waits for one call of it that holds the interpreter's lock, and not for all.
         """
-        async with self._turns.entered(account, 1), large_turn("in"):
+        async with self._turns.entered(account, 1), calls.current().turn():
             return await asyncio.to_thread(work, *args, **kwargs)
 
     async def _exchange(self, asked: bytes, holder: list[Data]) -> Reply:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.common import large_turn as turns
-from services.common.large_turn import large_turn
+from services.common.large_turn import LargeTurns
 from services.common.rpc import call as calls
 from services.common.rpc.large_request import with_large_request
 
@@ -19,28 +19,29 @@ async def settle() -> None:
 
 
 async def test_one_has_its_turn_after_another() -> None:
-    """In the order of their coming; who is sent to waits for nobody who is received."""
+    """In the order of their coming."""
     order: list[int] = []
+    given = LargeTurns()
 
     async def one(number: int) -> None:
-        async with large_turn("in"):
+        async with given.turn():
             order.append(number)
             await asyncio.sleep(0)
             order.append(number)
 
-    async with large_turn("out"):
-        await asyncio.gather(*map(one, range(3)))
+    await asyncio.gather(*map(one, range(3)))
     assert order == [0, 0, 1, 1, 2, 2]
 
 
 async def test_a_turn_lapses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stopped amid its own keeps nobody for longer, and takes nothing from another as it ends."""
     monkeypatch.setattr(turns, "TURN_S", 0.0)
-    async with large_turn("in"):
-        stopped = large_turn("in")
+    given = LargeTurns()
+    async with given.turn():
+        stopped = given.turn()
         async with asyncio.timeout(30):
             await stopped.__aenter__()
-            third = large_turn("in")
+            third = given.turn()
             await third.__aenter__()
         await third.__aexit__(None, None, None)
         await stopped.__aexit__(None, None, None)
@@ -76,6 +77,7 @@ async def test_a_request_is_written_when_its_turn_has_come() -> None:
         written.append(request)
         return request.encode()
 
+    calls.begin("/x/Y", "rid").turns = LargeTurns()
     make = with_large_request(channel, "unary_stream", "/x/Y", serialize, None)
     first, second = (make(name, 300_000, metadata=(("k", "v"),)) for name in ("first", "second"))
     await settle()

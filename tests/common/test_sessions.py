@@ -19,7 +19,7 @@ import pytest
 
 from moa.session.v1 import session_service_pb2
 from moa.text.v1 import text_pb2, text_service_pb2, text_service_pb2_grpc
-from services.common.large_turn import large_turn
+from services.common.large_turn import LargeTurns
 from services.common.rpc import call as calls
 from services.common.rpc.certificates import Certificates
 from services.common.rpc.client import channel, metadata
@@ -346,8 +346,9 @@ async def test_a_large_request_is_not_sent_where_its_caller_left(carrier: str) -
     """While it waits for its turn: whoever was to answer hears nothing of its words."""
     async with world_of() as world:
         await world.have(1)
-        calls.begin("/x/Y", "rid").request_bytes = 20 * LARGE_BYTES
-        async with large_turn("out"):
+        received = calls.begin("/x/Y", "rid")
+        received.request_bytes, received.turns = 20 * LARGE_BYTES, LargeTurns()
+        async with received.turn():
             call = world.stream("x" * 10 * LARGE_BYTES)
             assert not call.done()
             assert call.cancel()

@@ -6,10 +6,12 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, Final
+
+from services.common.large_turn import LargeTurns
 
 REQUEST_ID_KEY = "x-request-id"
 SERVICE_KEY = "x-moa-service"
@@ -46,6 +48,7 @@ class Call:
         "request_bytes",
         "request_id",
         "room",
+        "turns",
         "wrote",
     )
 
@@ -67,12 +70,18 @@ class Call:
         """What its caller sent beside the request; None: nobody has read it."""
         self.room: AsyncExitStack | None = None
         """What a large request takes of this process's memory."""
+        self.turns: LargeTurns | None = None
+        """Of large requests; None: this is none that was received."""
         self.charged = False
         """Whether anything was charged for it."""
         self.broken = False
         """Whether its stream ended with an error."""
         self.wrote = False
         """Whether a first message was sent: from then on an error must be an event of the stream."""
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Return a block that waits for the turn of a large request; any other waits for nothing."""
+        return nullcontext() if self.turns is None else self.turns.turn()
 
     async def let_go(self) -> None:
         """Release the room that the request took."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from services.common.large_turn import large_turn
 from services.common.rpc import call as calls
 from services.common.rpc.call import Metadata
 
@@ -26,12 +25,12 @@ def with_large_request(channel: Any, shape: str, path: str, serialize: Any, dese
 
     def begin(request: Any, size: int, *, metadata: Metadata = (), timeout: float | None = None) -> Any:
         sized = (*metadata, (calls.BODY_BYTES_KEY, str(size)))
-        return made(_in_turn([request]), metadata=sized, timeout=timeout)
+        return made(_in_turn([request], calls.current()), metadata=sized, timeout=timeout)
 
     return begin
 
 
-async def _in_turn(held: list[Any]) -> AsyncIterator[list[Any]]:
-    async with large_turn("out"):
+async def _in_turn(held: list[Any], call: calls.Call) -> AsyncIterator[list[Any]]:
+    async with call.turn():
         # It is asked to go on once that is written.
         yield held

@@ -20,7 +20,7 @@ from services.common import errors
 from services.common.byte_admission import ByteAdmission
 from services.common.helper_process import HelperProcess
 from services.common.large import LARGE_BYTES as HEAVY_BYTES
-from services.common.large_turn import large_turn
+from services.common.large_turn import LargeTurns
 from services.common.memory import Collecting
 from services.common.rpc import call as calls
 from services.common.rpc import known, rest, typed
@@ -66,6 +66,7 @@ class Receiving:
         self._admission = admission or ByteAdmission()
         self._helper = helper
         self._collecting = Collecting()
+        self._turns = LargeTurns()
 
     def of(self, deserialize: Callable[[bytes], Any] | None, method: str) -> Receive:
         """Return what receives a method's requests."""
@@ -76,7 +77,7 @@ class Receiving:
             heavy = call.body_bytes > HEAVY_BYTES
             if heavy:
                 await self._enter(context, call, call.body_bytes)
-            data = await (_in_turn(context) if heavy else context.read())
+            data = await (_in_turn(context, call) if heavy else context.read())
             if data is grpc.aio.EOF:
                 raise errors.Malformed("the call carries no request message")
             call.request_bytes = len(data)
@@ -107,7 +108,7 @@ class Receiving:
 
     async def _enter(self, context: Any, call: calls.Call, size: int) -> None:
         await self._ask(context, call)
-        call.room = AsyncExitStack()
+        call.room, call.turns = AsyncExitStack(), self._turns
         await call.room.enter_async_context(self._admission.entered(call.account, size, call.request_id))
 
     async def _ask(self, context: Any, call: calls.Call) -> None:
@@ -136,8 +137,8 @@ class Receiving:
         return message
 
 
-async def _in_turn(context: Any) -> Any:
-    async with large_turn("in"):
+async def _in_turn(context: Any, call: calls.Call) -> Any:
+    async with call.turn():
         return await context.read()
 
 
