@@ -149,8 +149,9 @@ local function watch_body(handle, headers, given, meta, grpc, served)
   local waits = not refusing and meta:get("room") and declared ~= nil and declared > ROOM
   if waits then
     handle:streamInfo():dynamicMetadata():set(NAMESPACE, "room", true)
+    judge(handle, "waiting", metadata)
   end
-  local size, inside, since, dropped, watched, refused_at, asked = 0, 0, now, nil, nil, nil, false
+  local size, inside, since, dropped, watched, refused_at = 0, 0, now, nil, nil, nil
   for chunk in handle:bodyChunks() do
     local length = chunk:length()
     size, inside = size + length, inside + length
@@ -182,11 +183,6 @@ local function watch_body(handle, headers, given, meta, grpc, served)
     -- Until the gate has answered, what is kept holds the caller back.
     if refusing and (id == nil or not asks) then chunk:setBytes("") end
     now = tonumber(handle:timestamp())
-    -- From here on the router is asked for room (`gateway.bodies.room`), and no window counts.
-    if waits and not asked and size >= FLOOR then
-      asked = true
-      judge(handle, "waiting", metadata)
-    end
     if waits and size > ROOM_READ then
       waits, inside, since = false, length, now
       judge(handle, "coming", metadata)
