@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def launcher_code(folder: Path = Path(__file__).parent) -> str:
     return found.hexdigest()
 
 
+def _heeds(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has a handler of a signal, which would end it else; as far as the system tells."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return caught is None or bool(int(caught[1], 16) >> (number - 1) & 1)
+
+
 def main(only: str) -> int:
     """Ask the launcher; return 1 where none runs, 2 for what cannot be asked. Its terminal tells what becomes of it."""
     if only not in SIGNALS:
@@ -41,6 +52,9 @@ def main(only: str) -> int:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         pid = int((root / "lock").read_text())
+        if not _heeds(pid, SIGNALS[only]):
+            print("the gateway was started by a release that knows no ONLY; say `make reload`", file=sys.stderr)
+            return 2
         os.kill(pid, SIGNALS[only])
         what = f"reload its {only}" if only else "reload"
         print(f"asked the gateway in {root} to {what} (process {pid}); its terminal tells how far it is")

@@ -35,7 +35,8 @@ def main(arguments: list[str]) -> int:
         if not url:
             database.start()
             url = database.create("moa")
-        environment = {**os.environ, **known, "MOA_DATABASE_URL": url}
+        path = os.pathsep.join(filter(None, (str(REPOSITORY / "gen"), str(REPOSITORY), os.environ.get("PYTHONPATH"))))
+        environment = {**os.environ, **known, "MOA_DATABASE_URL": url, "PYTHONPATH": path}
         line = [sys.executable, "-m", AUTH.module, *arguments]
         with subprocess.Popen(line, cwd=REPOSITORY, env=environment) as process:
             return _ended(process)

@@ -112,7 +112,9 @@ def main(arguments: list[str]) -> None:
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("serve", help="serve moa.quota.v1 and moa.account.v1")
     commands.add_parser("migrate", help="bring the database's schema up to date")
-    first = commands.add_parser("bootstrap", help="create the first administrator and print its key, once")
+    first = commands.add_parser(
+        "bootstrap", help="make the first administrator, or a key after forget-pepper; print it, once"
+    )
     first.add_argument("--json", action="store_true", help="print one JSON object")
     check = commands.add_parser("audit", help="check that the ledger balances, and list orphans")
     check.add_argument("--json", action="store_true", help="print one JSON object")

@@ -51,7 +51,7 @@ async def test_another_pepper_than_the_databases(database_url: str, monkeypatch:
     migrate(database_url)
     forget_pepper(database_url)  # of the test before
     see_pepper(database_url, b"that of the backup")
-    assert "MOA_KEY_PEPPER is not the one that this database's keys were made with" in _refused(
+    assert "MOA_KEY_PEPPER is not the one that this database was used with before" in _refused(
         MOA_DATABASE_URL=database_url
     )
     monkeypatch.setenv("MOA_KEY_PEPPER", SETTINGS["MOA_KEY_PEPPER"])
@@ -59,7 +59,13 @@ async def test_another_pepper_than_the_databases(database_url: str, monkeypatch:
     with pytest.raises(SystemExit, match="forget-pepper"):
         await bootstrap(settings.read(DatabaseSettings))
     forget_pepper(database_url)
-    assert "api_key" in await bootstrap(settings.read(DatabaseSettings))
+    config = settings.read(DatabaseSettings)
+    assert "api_key" in await bootstrap(config)
+    assert await bootstrap(config) == {"exists": True}
+    forget_pepper(database_url)
+    again = await bootstrap(config)
+    assert again.keys() == {"account_id", "key_id", "api_key"}
+    assert await bootstrap(config) == {"exists": True}
     see_pepper(database_url, SETTINGS["MOA_KEY_PEPPER"].encode())
     with pytest.raises(SystemExit):
         see_pepper(database_url, b"that of the backup")

@@ -123,6 +123,9 @@ def test_a_reload_is_asked_of_who_runs(
         assert reload.main(only) == 1
         with Stack(tmp_path, processes=[]):
             assert reload.main("router") == 2
+            signal.signal(number, signal.SIG_DFL)  # as of a launcher that does not know the wish: it would be ended
+            assert reload.main(only) == 2
+            signal.signal(number, lambda number, _: asked.append(number))
             assert reload.main(only) == 0
         assert reload.main(only) == 1
     finally:

@@ -140,12 +140,22 @@ class Accounts:
     async def first(
         self, *, limits: Limits, rules: Sequence[quota_pb2.Rule], key: keys.NewKey, micro_credits: int
     ) -> tuple[str, str] | None:
-        """Create the first administrator with a key, unless there is an administrator; give both ids."""
+        """Create the first administrator with a key, unless there is an administrator; give both ids.
+
+        Where the pepper of all keys was given up, the administrator that was there first gets the key.
+        """
         async with self._postgres.transaction() as link:
             await link.execute("select pg_advisory_xact_lock(%s)", (_BOOTSTRAP_LOCK,))
-            cursor = await link.execute("select 1 from accounts where role = 'admin' limit 1")
-            if await cursor.fetchone():
-                return None
+            cursor = await link.execute("update key_pepper set owes_key = false where owes_key returning 1")
+            owed = await cursor.fetchone() is not None
+            cursor = await link.execute(
+                "select id from accounts where role = 'admin' order by disabled_at is not null, created_at limit 1"
+            )
+            if (admin := await cursor.fetchone()) is not None:
+                if not owed:
+                    return None
+                await audit(link, CONSOLE, "key.created", admin[0], "its pepper is new")
+                return admin[0], await insert_key(link, admin[0], key, name="first key", manages=_manages("admin"))
             account_id = keys.new_id("acc")
             await insert_account(
                 link, account_id, "admin", limits, rules, "first administrator", None, None, unlimited=False
