@@ -324,7 +324,8 @@ async def _spend_replica(config: AuthSettings, stack: AsyncExitStack) -> SpendRe
     url = config.database_replica_url.get_secret_value()
     if not url:
         return None
-    postgres = Postgres(url, size=4, wait_s=config.database_wait_s, tells_time=False)
+    # That it is away is told by who reads it: the database itself is not.
+    postgres = Postgres(url, size=4, wait_s=config.database_wait_s, tells_time=False, at_once=False)
     await postgres.open()
     stack.push_async_callback(postgres.close)
     return SpendReplica(postgres, config.database_replica_lag_s)

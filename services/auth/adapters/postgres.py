@@ -19,11 +19,18 @@ class Postgres(database.Database):
         url: As libpq takes it.
         size: Connections at most.
         wait_s: How long a connection, or its sign of life, is waited for before the database counts as away.
-        pooled, tells_time: As `database.Database`.
+        pooled, tells_time, at_once: As `database.Database`.
     """
 
     def __init__(
-        self, url: str, *, size: int = 8, wait_s: float = 1.0, pooled: bool = False, tells_time: bool = True
+        self,
+        url: str,
+        *,
+        size: int = 8,
+        wait_s: float = 1.0,
+        pooled: bool = False,
+        tells_time: bool = True,
+        at_once: bool = True,
     ) -> None:
         super().__init__(
             url,
@@ -34,7 +41,7 @@ class Postgres(database.Database):
             statement_s=5,
             lock_s=3,
             answer_s=ANSWER_S,
-            at_once=True,
+            at_once=at_once,
             pooled=pooled,
             tells_time=tells_time,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime
 from typing import Final, LiteralString, NamedTuple
 
@@ -19,6 +20,9 @@ from services.common.reminder import Reminder
 PASSED_OVER: Final = Counter(
     "moa_replica_passed_over_total", "Reports that were read from the database and not from its replica.", ["why"]
 )
+
+AWAY_S: Final = 5.0
+"""How long a replica that did not answer is not asked."""
 
 _log = logs.get("spend")
 
@@ -92,10 +96,11 @@ class Spend:
         self._postgres = postgres
         self._replica = replica
         self._reminder = Reminder()
+        self._asked_again_at = 0.0
 
     async def read(self, report: Report, *, limit: int, after: tuple[date, str] | None = None) -> Spent:
         """Return rows, the newest time first and behind a row, with the total of all: one snapshot of the books."""
-        if self._replica is not None:
+        if self._replica is not None and time.monotonic() >= self._asked_again_at:
             try:
                 as_of = await self._replica.as_of()
                 rows, total = await _read(self._replica.postgres, report, limit=limit, after=after)
@@ -104,6 +109,7 @@ class Spend:
                 self._pass_over(str(reason))
             except (Unavailable, OneFailed):
                 # The second, too: what the primary has removed may end what is read on a replica.
+                self._asked_again_at = time.monotonic() + AWAY_S
                 self._pass_over("away")
             except psycopg.Error as error:
                 self._pass_over("refused", words=str(error).partition("\n")[0])
