@@ -16,7 +16,7 @@ _LARGE_BYTES: Final = 1 << 20
 _PR_SET_THP_DISABLE: Final = 41
 _SERVED_S: Final = 2.0
 """After this most requests have been served, so that what is collected is what they left."""
-_TRIM_EVERY_S: Final = 5.0
+_TRIM_EVERY_S: Final = 1.0
 _TRIM_FOR_S: Final = 45.0
 """So long after a large request freed memory is looked for."""
 _trim: Callable[[int], int] | None = None
