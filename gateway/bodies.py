@@ -99,6 +99,7 @@ def room(cluster: str) -> Json:
             "failure_mode_allow": True,
             "allowed_headers": {"patterns": [{"exact": name} for name in asked]},
             # Not before a caller has begun to send: who promises a body and sends none keeps nobody from the room.
+            # (What came before it was known whose it is, Envoy counts twice.)
             "with_request_body": {
                 "max_request_bytes": FLOOR_BYTES,
                 "allow_partial_message": True,
