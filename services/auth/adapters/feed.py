@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -97,21 +96,28 @@ class _Hearing:
 
     def __init__(self, link: psycopg.AsyncConnection[Any], heard: Callable[[str], None]) -> None:
         self._wire = link.pgconn
+        self._descriptor = link.pgconn.socket
+        """libpq closes it once the server is gone, and tells it no more; -1: it is read no more."""
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[None] | None = None
         self._failure: psycopg.Error | None = None
 
     def __enter__(self) -> Self:
-        self._loop.add_reader(self._wire.socket, self._read)
+        self._loop.add_reader(self._descriptor, self._read)
         self._read()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(psycopg.Error):  # a connection that is gone has no socket
-            self._loop.remove_reader(self._wire.socket)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Read no more. Once: another connection may have the number soon after."""
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            self._descriptor = -1
 
     async def ask(self) -> None:
         """Return when every notice of what was committed before has been heard. Raises psycopg.Error."""
@@ -136,7 +142,7 @@ class _Hearing:
                 self._heard(notice.extra.decode())
         except psycopg.Error as error:
             self._failure = error
-            self._loop.remove_reader(self._wire.socket)
+            self._leave()
             if self._answer is not None and not self._answer.done():
                 self._answer.set_exception(error)
             return
